@@ -1,0 +1,1 @@
+"""One evaluation per file: a task on a data set."""

@@ -1,0 +1,51 @@
+"""Landmarks on faces of one's own: a linear head on a frozen encoder, at a fraction of the labels.
+
+facerep evaluate --config configs/evaluate/landmarks_manifest.py:dataset=manifest/faces,fraction=0.1 \
+    --checkpoint runs/farl --workdir results/landmarks
+
+Arguments: dataset, data_dir, fraction of the labels, protocol (linear_probe or finetune), the encoder's variant, size.
+Faces are cropped to their box. Five subsets of the labels; head and step are chosen on validation.
+"""
+
+from ml_collections import ConfigDict
+
+from facerep_jax.config import parse_arg, spec
+from facerep_jax.data import transforms
+from facerep_jax.evaluation import protocols
+from facerep_jax.evaluation.tasks import landmarks
+from facerep_jax.models import vit
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The evaluation; `arg` is what follows the colon."""
+    args = parse_arg(
+        arg,
+        dataset="manifest/faces",
+        data_dir="data",
+        fraction=1.0,
+        protocol="linear_probe",
+        variant="B/16",
+        size=224,
+    )
+    depth = vit.SIZES[args.variant.split("/")[0]][1]
+    return ConfigDict(
+        dict(
+            task=spec(landmarks.Landmarks, taps=(depth // 2 - 1, depth - 1), points=68),
+            protocol=spec(protocols.by_name(args.protocol)),
+            fraction=args.fraction,
+            seeds=(0, 1, 2, 3, 4),
+            data=dict(
+                dataset=args.dataset,
+                data_dir=args.data_dir,
+                train_split="train",
+                validation_split="validation",
+                test_split="test",
+                transforms=(spec(transforms.CropToBox, size=args.size),),
+                augmentations=(spec(transforms.CropToBox, size=args.size),),
+            ),
+            encoder=spec(vit.ViT, variant=args.variant, image_size=args.size),
+            encoder_seed=0,
+            weights="params",
+            remat="dots_with_no_batch_dims_saveable",
+        )
+    )

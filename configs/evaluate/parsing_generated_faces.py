@@ -1,0 +1,53 @@
+"""Parsing of generated faces: a linear head on a frozen encoder, at a fraction of the labels.
+
+facerep evaluate --config configs/evaluate/parsing_generated_faces.py:dataset=generated_faces/labelled,fraction=0.1 \
+    --checkpoint runs/demo --workdir results/parsing
+
+Arguments: as of configs/evaluate/landmarks_generated_faces.py, and `cells`: parts of a side of each patch that
+have logits of their own.
+"""
+
+from ml_collections import ConfigDict
+
+from facerep_jax.config import parse_arg, spec
+from facerep_jax.data import transforms
+from facerep_jax.evaluation import protocols
+from facerep_jax.evaluation.tasks import parsing
+from facerep_jax.models import vit
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The evaluation; `arg` is what follows the colon."""
+    args = parse_arg(
+        arg,
+        dataset="generated_faces/labelled",
+        data_dir="data",
+        fraction=0.1,
+        protocol="linear_probe",
+        variant="Nano/8",
+        size=48,
+        steps=240,
+        cells=4,
+    )
+    depth = vit.SIZES[args.variant.split("/")[0]][1]
+    return ConfigDict(
+        dict(
+            task=spec(parsing.Parsing, taps=(depth // 2 - 1, depth - 1), cells=args.cells),
+            protocol=spec(protocols.by_name(args.protocol), steps=args.steps, batch_size=32),
+            fraction=args.fraction,
+            seeds=(0, 1, 2, 3, 4),
+            data=dict(
+                dataset=args.dataset,
+                data_dir=args.data_dir,
+                train_split="train",
+                validation_split="validation",
+                test_split="test",
+                transforms=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
+                augmentations=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
+            ),
+            encoder=spec(vit.ViT, variant=args.variant, image_size=args.size),
+            encoder_seed=0,
+            weights="params",
+            remat="dots_with_no_batch_dims_saveable",
+        )
+    )

@@ -1,0 +1,52 @@
+"""Parsing of faces of one's own: a linear head on a frozen encoder, at a fraction of the labels.
+
+facerep evaluate --config configs/evaluate/parsing_manifest.py:dataset=manifest/faces,fraction=0.1 \
+    --checkpoint runs/farl --workdir results/parsing
+
+Arguments: as of configs/evaluate/landmarks_manifest.py, and `cells`: parts of a side of each patch with logits of their
+own.
+"""
+
+from ml_collections import ConfigDict
+
+from facerep_jax.config import parse_arg, spec
+from facerep_jax.data import transforms
+from facerep_jax.evaluation import protocols
+from facerep_jax.evaluation.tasks import parsing
+from facerep_jax.models import vit
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The evaluation; `arg` is what follows the colon."""
+    args = parse_arg(
+        arg,
+        dataset="manifest/faces",
+        data_dir="data",
+        fraction=1.0,
+        protocol="linear_probe",
+        variant="B/16",
+        size=224,
+        cells=4,
+    )
+    depth = vit.SIZES[args.variant.split("/")[0]][1]
+    return ConfigDict(
+        dict(
+            task=spec(parsing.Parsing, taps=(depth // 2 - 1, depth - 1), cells=args.cells),
+            protocol=spec(protocols.by_name(args.protocol)),
+            fraction=args.fraction,
+            seeds=(0, 1, 2, 3, 4),
+            data=dict(
+                dataset=args.dataset,
+                data_dir=args.data_dir,
+                train_split="train",
+                validation_split="validation",
+                test_split="test",
+                transforms=(spec(transforms.CropToBox, size=args.size, margin=0.3),),
+                augmentations=(spec(transforms.CropToBox, size=args.size, margin=0.3),),
+            ),
+            encoder=spec(vit.ViT, variant=args.variant, image_size=args.size),
+            encoder_seed=0,
+            weights="params",
+            remat="dots_with_no_batch_dims_saveable",
+        )
+    )

@@ -1,0 +1,1 @@
+"""Pre-train face encoders and show what they are worth."""

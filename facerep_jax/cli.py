@@ -1,0 +1,120 @@
+"""`facerep`: one sub-command per entry point, nothing else."""
+
+import importlib
+import os
+import sys
+import traceback
+
+from absl import flags, logging
+from ml_collections import ConfigDict
+
+from facerep_jax.config import find, nearest
+
+COMMANDS = {
+    "demo": "The whole way on generated faces: prepare, pre-train, evaluate, report.",
+    "prepare": "Write a data set's records.",
+    "pretrain": "Pre-train an encoder.",
+    "evaluate": "Score a checkpoint on a task.",
+    "report": "Tables, curves and pictures of runs and results.",
+}
+HELP = {"-h", "--help", "-help"}
+PATH_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+BAD_INPUT = (flags.Error, ValueError, *PATH_ERRORS)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `facerep COMMAND ...`; gives the exit status. Bad input is one line on stderr and status 2."""
+    name, *rest = (sys.argv if argv is None else argv)[1:] or ["--help"]
+    if name in HELP:
+        print("facerep: pre-train face encoders and show what they are worth\n")
+        print("\n".join(f"  facerep {command:9s} {help}" for command, help in COMMANDS.items()))
+        print("\nfacerep COMMAND --help explains a command.")
+        return 0
+    if name not in COMMANDS:
+        return fail("facerep", f"no command {name!r}; {nearest(name, COMMANDS)}", 2)
+    return run(name, [f"facerep {name}", *rest])
+
+
+def run(name: str, argv: list[str]) -> int:
+    """Run one command on its own flags, which no other command sees."""
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO if os.environ.get("FACEREP_VERBOSE") else logging.WARNING)
+    command = importlib.import_module(f"facerep_jax.{name}")  # only now is jax imported
+    own = flags.FlagValues()
+    try:  # flags and the config's own code: whatever fails here is bad input
+        argv = [resolve(argument, before) for before, argument in zip(["", *argv], argv, strict=False)]
+        command.define_flags(own, argv)
+        if HELP & set(argv):
+            print(f"{(command.__doc__ or '').strip()}\n\n{own.main_module_help() or own.get_help()}")
+            return 0
+        words = own(argv)[1:]
+    except Exception as error:
+        if os.environ.get("FACEREP_VERBOSE"):
+            raise
+        return fail(argv[0], unknown_key(own, argv) or in_config(error), 2)
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain's workers read absl's own
+    try:
+        return command.run(own, words) or 0
+    except BAD_INPUT as error:
+        if os.environ.get("FACEREP_VERBOSE"):
+            raise
+        return fail(argv[0], one_line(error), 2)
+
+
+def resolve(argument: str, before: str) -> str:
+    """The argument; where it names a config, with the path of the file that it is found at."""
+    flag, equals, value = argument.partition("=")
+    if flag.lstrip("-") == "config" and flag.startswith("-") and equals:
+        return f"{flag}={with_found_path(value)}"
+    return with_found_path(argument) if before.lstrip("-") == "config" and before.startswith("-") else argument
+
+
+def with_found_path(config: str) -> str:
+    """FILE[:arguments] with the file's own path."""
+    path, colon, arguments = config.partition(":")
+    return find(path) + colon + arguments
+
+
+def unknown_key(own: flags.FlagValues, argv: list[str]) -> str:
+    """Which `--config.a.b=x` names a key that the config does not have; empty where none does."""
+    given = {flag.lstrip("-"): value for flag, value in zip(argv, [*argv[1:], ""], strict=True) if flag.startswith("-")}
+    given |= {flag.lstrip("-"): value for flag, equals, value in (a.partition("=") for a in argv) if equals}
+    try:
+        config = own["config"].parser.parse(given["config"])
+    except Exception:  # then that is what went wrong
+        return ""
+    for flag in given:
+        node, (first, *keys) = config, flag.partition("=")[0].split(".")
+        for key in keys if first == "config" and "[" not in flag else ():
+            known = node if isinstance(node, ConfigDict) else {}
+            if key not in known:
+                return f"the config has no key {'.'.join(keys)!r}; {nearest(key, known)}"
+            node = known[key]
+    return ""
+
+
+def in_config(error: BaseException) -> str:
+    """What went wrong while flags and config were read; where the config's own code failed, the line too."""
+    while error.__context__ is not None and "Error whilst parsing config file" in str(error):
+        error = error.__context__  # config_flags puts a whole traceback into its message
+    if isinstance(error, (*BAD_INPUT, SyntaxError)):
+        return one_line(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{place.filename}, line {place.lineno}: {type(error).__name__}: {one_line(error)}"
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return " ".join(str(text).split())
+
+
+def fail(who: str, message: str, status: int) -> int:
+    """Say on stderr what is wrong; gives the exit status."""
+    print(f"{who}: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

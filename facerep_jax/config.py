@@ -1,0 +1,123 @@
+"""Configs are plain data: `spec` names a callable with its keyword arguments, `build` calls it."""
+
+import difflib
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ml_collections import ConfigDict, config_dict
+
+Spec: TypeAlias = Mapping[str, Any] | ConfigDict  # {"call": "module:name", keyword: value, ...}
+
+ROOTS = (Path(), Path(__file__).parents[1], Path(__file__).parent)  # working directory, checkout, installed package
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The end of an error message: the nearest right word, or all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+def spec(call: Callable[..., Any], **keywords: Any) -> ConfigDict:
+    """A callable and its keyword arguments as plain data, with every default written out.
+
+    Parameters without a default that are not given stay open: `build` takes them at run time. A default of None becomes
+    a placeholder, which a command line can fill. Raises ValueError on an unknown keyword.
+    """
+    function = call.__init__ if inspect.isclass(call) else call  # a module's metaclass hides the signature of its class
+    parameters = {k: v for k, v in inspect.signature(function).parameters.items() if k != "self"}
+    for key in keywords:
+        if key not in parameters:
+            raise ValueError(f"{call.__qualname__} has no argument {key!r}; {nearest(key, parameters)}")
+    hints = typing.get_type_hints(function)
+    values: dict[str, Any] = {"call": f"{call.__module__}:{call.__qualname__}"}
+    for name, parameter in parameters.items():
+        value = keywords.get(name, parameter.default)
+        if value is not inspect.Parameter.empty:
+            values[name] = config_dict.placeholder(_plain_type(hints.get(name))) if value is None else value
+    return ConfigDict(values)
+
+
+def _plain_type(hint: Any) -> type:
+    """The type that a placeholder of an optional argument holds; object where it is not one plain type."""
+    if isinstance(hint, types.UnionType):
+        plain = [t for t in typing.get_args(hint) if t is not types.NoneType]
+        hint = plain[0] if len(plain) == 1 else object
+    return hint if hint in (bool, int, float, str, tuple) else object
+
+
+def build(described: Spec, *args: Any, **runtime: Any) -> Any:
+    """Call what a spec names, with its keywords (mappings as plain dicts) and the arguments known only at run time."""
+    keywords = {
+        key: value.to_dict() if isinstance(value, ConfigDict) else value
+        for key, value in described.items()
+        if key != "call"
+    }
+    return locate(described)(*args, **keywords, **runtime)
+
+
+def locate(described: Spec) -> Any:
+    """The callable that a spec names; ValueError where there is none."""
+    module, _, name = described["call"].partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        raise ValueError(f"no callable {described['call']!r} (MODULE:NAME): {error}") from error
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
+    """The part of `--config file.py:variant=B/16,smoke` after the colon, over its defaults.
+
+    A name alone sets a flag; a value takes the type of its default. Raises ValueError on an unknown name.
+    """
+    values = dict(defaults)
+    for item in filter(None, (arg or "").split(",")):
+        name, equals, text = item.partition("=")
+        if name not in defaults:
+            raise ValueError(f"config argument {name!r} is not known; {nearest(name, defaults)}")
+        kind = type(defaults[name])
+        if kind is bool:
+            if text.lower() not in ("", "true", "false", "0", "1"):
+                raise ValueError(f"config argument {name} is true or false, not {text!r}")
+            values[name] = text.lower() in ("", "true", "1")
+        elif not equals:
+            raise ValueError(f"config argument {name} needs a value: {name}={defaults[name]}")
+        else:
+            try:
+                values[name] = kind(text)
+            except ValueError:
+                raise ValueError(f"config argument {name} is of type {kind.__name__}, not {text!r}") from None
+    return ConfigDict(values)
+
+
+def find(path: str) -> str:
+    """A config's file: in the working directory, then the checkout, then the installed package."""
+    for root in ROOTS:
+        if (root / path).is_file():
+            return str(root / path)
+    known = [p.relative_to(root).as_posix() for root in ROOTS for p in (root / "configs").glob("*/*.py")]
+    raise FileNotFoundError(f"no config {path!r}; {nearest(path, {k for k in known if '__' not in k})}")
+
+
+def plain(config: Any) -> Any:
+    """A config as JSON data: placeholders become null, tuples lists."""
+    if isinstance(config, ConfigDict):
+        config = config.to_dict()
+    if isinstance(config, Mapping):
+        return {key: plain(value) for key, value in config.items()}
+    return [plain(value) for value in config] if isinstance(config, tuple | list) else config
+
+
+def difference(old: Any, new: Any, path: str = "") -> list[str]:
+    """Lines `path: old -> new` for each place where two plain configs differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        lines = []
+        for key in sorted({*old, *new}):
+            lines += difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        return lines
+    return [] if old == new else [f"{path}: {old} -> {new}"]

@@ -1,0 +1,167 @@
+"""Faces drawn by `facerep_jax.data.face_world`, with every annotation exact: for tests, demos and teaching.
+
+facerep prepare generated_faces:size=48,train=20000,validation=500,test=2000,seed=0 --name demo --data_dir data
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import simplejpeg
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from facerep_jax.config import parse_arg
+from facerep_jax.data import face_world, features
+from facerep_jax.data.face_scene import IMAGES_PER_IDENTITY
+
+NAME = "default"
+RAW = None
+GENERATOR = 1  # raise it when `face_world` draws other faces: prepared sets then count as changed
+STRIDE = 10_000_000  # of indices between two splits, so that a longer split keeps its faces and takes nobody else's
+FEW = 500  # faces that one process draws before others have started
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which faces to draw."""
+
+    size: int  # pixels
+    train: int
+    validation: int
+    test: int
+    seed: int
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all that the faces depend on."""
+        return hashlib.sha256(json.dumps([GENERATOR, asdict(self)]).encode()).hexdigest()
+
+
+def read(arg: str | None, manual_dir: Path | None) -> Request:
+    """What is asked for after the colon."""
+    if manual_dir is not None:
+        raise ValueError("data set 'generated_faces' is drawn, it takes no --manual_dir")
+    request = Request(**parse_arg(arg, size=112, train=20_000, validation=1_000, test=2_000, seed=0))
+    if not 32 <= request.size <= 256:
+        raise ValueError(f"size must be between 32 and 256 pixels, not {request.size}")
+    for split in features.SPLITS:
+        if not 0 <= getattr(request, split) <= STRIDE:
+            raise ValueError(f"{split} must be between 0 and {STRIDE} faces, not {getattr(request, split)}")
+    if not any(getattr(request, split) for split in features.SPLITS):
+        raise ValueError("at least one of train, validation and test must be more than 0")
+    if request.seed < 0:
+        raise ValueError(f"seed must not be negative, but is {request.seed}")
+    return request
+
+
+def plan(raw: Request) -> features.Plan:
+    """Which face goes where. Splits share neither faces nor identities."""
+    records: dict[str, list[tuple[int, int]]] = {}
+    identities: dict[int, int] = {}  # number of a person -> label
+    for place, split in enumerate(features.SPLITS):
+        indices = range(place * STRIDE, place * STRIDE + getattr(raw, split))
+        if indices:
+            people = [index // IMAGES_PER_IDENTITY for index in indices]
+            records[split] = [
+                (i, identities.setdefault(p, len(identities))) for i, p in zip(indices, people, strict=True)
+            ]
+    first = face_world.face(raw.seed, 0, raw.size)
+    sizes = {key: len(first[key]) for key in ("landmarks", "attributes", "vertices")}
+    names = tuple(name for name in features.NAMES if name in first)
+    meta = json.loads(json.dumps(face_world.META))  # lists for tuples, as a manifest's meta has them
+    meta["attributes"] = list(face_world.ATTRIBUTES)
+    meta["identities"] = [f"{raw.seed}-{person:07d}" for person in identities]
+    return features.Plan(
+        records=records,
+        example=functools.partial(example, seed=raw.seed, size=raw.size, names=names, sizes=sizes),
+        names=names,
+        sizes=sizes,
+        meta=meta,
+        lines=sum(map(len, records.values())),
+    )
+
+
+def example(
+    record: tuple[int, int], *, seed: int, size: int, names: Sequence[str], sizes: Mapping[str, int]
+) -> tuple[str, features.Example]:
+    """The key of the face (index, label of its identity) and what is written for it."""
+    index, identity = record
+    face = face_world.face(seed, index, size)
+    values = face | {
+        "image": simplejpeg.encode_jpeg(face["image"], quality=95, colorspace="RGB", colorsubsampling="444"),
+        "mask": features.png(Image.fromarray(face["mask"])),
+        "identity": identity,
+    }
+    return face["id"], features.complete(values, names, sizes)
+
+
+def _in_processes(function: Callable[[Any], Any], records: Sequence[Any]) -> Iterator[Any]:
+    """`map` over all cores, in order; in this process where the records are few."""
+    if len(records) < FEW or (os.cpu_count() or 1) == 1:
+        yield from map(function, records)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy the threads of JAX and Beam half-way
+    with _single_threaded(), ProcessPoolExecutor(mp_context=context, initializer=_follow_parent) as pool:
+        try:
+            yield from pool.map(function, records, chunksize=16)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _follow_parent() -> None:
+    """Ends this worker when its parent is gone: a pool's workers outlive a killed parent and wait for ever."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _single_threaded() -> Iterator[None]:
+    """One BLAS thread for each process started inside: every core has a worker already."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Draws and writes faces: JPEG of quality 95 without chroma subsampling, masks as PNG."""
+
+    name = "generated_faces"
+    VERSION = tfds.core.Version("1.0.0")
+    url_infos: ClassVar[dict[str, Any]] = {}  # none; TFDS's own look-up needs a package that it does not name
+
+    def __init__(self, plan: features.Plan, *, beam: bool = False, **keywords: Any):
+        self.plan, self.beam = plan, beam
+        super().__init__(**keywords)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return features.info(self, self.plan)
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        return {split: self._generate_examples(records) for split, records in self.plan.records.items()}
+
+    def _generate_examples(self, records: Sequence[tuple[int, int]]) -> Any:
+        return features.generate(self.plan, records, beam=self.beam, mapped=_in_processes)

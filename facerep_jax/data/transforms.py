@@ -1,0 +1,240 @@
+"""What happens to one example on the host: `transform(example, rng) -> example`, on dicts of NumPy arrays.
+
+Whatever moves the image moves its mask, landmarks, box and vertices with it. Pixel coordinates: x right, y down, the
+centre of the first pixel is (0, 0), so that a whole image is the box [-0.5, -0.5, w - 0.5, h - 0.5].
+"""
+
+import html
+import io
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import instant_clip_tokenizer
+import numpy as np
+import simplejpeg
+from jaxtyping import Bool, UInt8
+from PIL import Image
+
+Example = dict[str, Any]
+Transform = Callable[[Example, np.random.Generator], Example]
+
+OUTSIDE = 255  # the class of mask pixels outside of the image: ignored
+
+
+def decode(example: Example) -> Example:
+    """The example with `image` as uint8 RGB (h, w, 3) and `mask` as uint8 (h, w), which were encoded bytes."""
+    decoded = dict(example)
+    decoded["image"] = decode_image(example["image"])
+    if "mask" in example:
+        decoded["mask"] = decode_image(example["mask"], "L")
+    return decoded
+
+
+def decode_image(encoded: bytes, mode: str = "RGB") -> UInt8[np.ndarray, "..."]:
+    """Pixels of a JPEG or PNG file; ValueError where they cannot be read."""
+    if mode == "RGB" and simplejpeg.is_jpeg(encoded):
+        return simplejpeg.decode_jpeg(encoded, colorspace="RGB")
+    with Image.open(io.BytesIO(encoded)) as image:
+        return np.array(image.convert(mode))
+
+
+class Resize:
+    """The whole image as a square of `size` pixels."""
+
+    def __init__(self, *, size: int):
+        self.size = size
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        h, w = example["image"].shape[:2]
+        return crop(example, (-0.5, -0.5, w - 0.5, h - 0.5), self.size)
+
+
+class RandomResizedCrop:
+    """A random box of the image as a square of `size` pixels.
+
+    Source: torchvision.transforms.RandomResizedCrop: area and log aspect ratio uniform, ten tries, then the centre.
+
+    Args:
+        scale: least and largest area, as a share of the image's.
+        ratio: least and largest width / height.
+    """
+
+    def __init__(self, *, size: int, scale: tuple[float, ...] = (0.9, 1.0), ratio: tuple[float, ...] = (0.75, 4 / 3)):
+        self.size, self.scale, self.ratio = size, tuple(scale), tuple(ratio)
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        h, w = example["image"].shape[:2]
+        return crop(example, self.box(h, w, rng), self.size)
+
+    def box(self, h: int, w: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
+        """A box inside an image of h x w pixels, its edges between pixels."""
+        low, high = (math.log(r) for r in self.ratio)
+        for _ in range(10):
+            area = h * w * rng.uniform(self.scale[0], self.scale[1])
+            aspect = math.exp(rng.uniform(low, high))
+            bw, bh = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < bw <= w and 0 < bh <= h:
+                x, y = int(rng.integers(0, w - bw + 1)), int(rng.integers(0, h - bh + 1))
+                return x - 0.5, y - 0.5, x + bw - 0.5, y + bh - 0.5
+        bw, bh = min(w, round(h * self.ratio[1])), min(h, round(w / self.ratio[0]))
+        x, y = (w - bw) // 2, (h - bh) // 2
+        return x - 0.5, y - 0.5, x + bw - 0.5, y + bh - 0.5
+
+
+class CropToBox:
+    """The example's own box, `bbox`, enlarged by a margin on each side, as a square of `size` pixels.
+
+    Args:
+        margin: share of the box's width and height that is added on each side; what lies outside the image is black.
+        shift: largest random shift to either side, as a share of the enlarged box.
+        zoom: largest random change of its width and height together, as a share of them.
+    """
+
+    def __init__(self, *, size: int, margin: float = 0.0, shift: float = 0.0, zoom: float = 0.0):
+        self.size, self.margin, self.shift, self.zoom = size, margin, shift, zoom
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        require(example, "bbox", "CropToBox")
+        x0, y0, x1, y1 = (float(v) for v in example["bbox"])
+        if not x1 > x0 or not y1 > y0:
+            raise ValueError(f"record {text_of(example['id'])!r} has no box to crop to: bbox is {example['bbox']}")
+        grow = 1 + 2 * self.margin
+        right, down, zoom = rng.uniform(-1, 1, 3)
+        w, h = grow * (x1 - x0), grow * (y1 - y0)
+        x, y = (x0 + x1) / 2 + self.shift * right * w, (y0 + y1) / 2 + self.shift * down * h
+        w, h = (side * (1 + self.zoom * zoom) for side in (w, h))
+        return crop(example, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), self.size)
+
+
+class Tokenize:
+    """`text` from `caption`: one of the captions at random, in CLIP's tokens, int32 (length,).
+
+    Too long a caption is cut, with the end-of-text token last, and `truncated` is set. Captions are unescaped twice and
+    their white space collapsed, as CLIP does.
+    """
+
+    def __init__(self, *, length: int = 77):
+        self.length = length
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        require(example, "caption", "Tokenize")
+        captions = example["caption"]
+        caption = text_of(captions[rng.integers(len(captions))]) if len(captions) else ""
+        caption = " ".join(html.unescape(html.unescape(caption)).split())
+        tokens = clip_tokenizer().tokenize_batch([caption], context_length=self.length)[0].astype(np.int32)
+        truncated = len(clip_tokenizer().encode(caption)) > self.length - 2
+        return {**example, "text": tokens, "truncated": np.bool_(truncated)}
+
+
+@cache
+def clip_tokenizer() -> instant_clip_tokenizer.Tokenizer:
+    """CLIP's tokenizer, one per process: it cannot be sent to workers."""
+    return instant_clip_tokenizer.Tokenizer()
+
+
+class BlockMask:
+    """`masked`, bool (rows * columns,): patches to mask, in blocks.
+
+    Source: BEiT's masking generator (2106.08254): blocks of random area and aspect ratio are added until `count`
+    patches are masked or ten tries in a row fail, so that the count is at most `count`, often a little less.
+
+    Args:
+        grid: patches of a side.
+        count: the most patches to mask.
+        min_block: least area of a block, in patches.
+        min_aspect: least aspect ratio; the largest is its inverse.
+    """
+
+    def __init__(self, *, grid: int = 14, count: int = 75, min_block: int = 16, min_aspect: float = 0.3):
+        if not 0 < count <= grid * grid:
+            raise ValueError(f"BlockMask: count {count} is not within the {grid} x {grid} patches of the grid")
+        self.grid, self.count, self.min_block = grid, count, min_block
+        self.log_aspect = (math.log(min_aspect), math.log(1 / min_aspect))
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        return {**example, "masked": self.draw(rng).reshape(-1)}
+
+    def draw(self, rng: np.random.Generator) -> Bool[np.ndarray, "grid grid"]:
+        mask = np.zeros((self.grid, self.grid), bool)
+        while (remaining := self.count - mask.sum()) > 0:
+            if not any(self.add_block(mask, int(remaining), rng) for _ in range(10)):
+                break
+        return mask
+
+    def add_block(self, mask: Bool[np.ndarray, "grid grid"], remaining: int, rng: np.random.Generator) -> bool:
+        """Try to mask one more block; whether it added between 1 and `remaining` patches, and so was kept."""
+        area = self.min_block + (remaining - self.min_block) * rng.random()
+        aspect = math.exp(rng.uniform(self.log_aspect[0], self.log_aspect[1]))
+        h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if h >= self.grid or w >= self.grid:
+            return False
+        top, left = rng.integers(0, self.grid - h + 1), rng.integers(0, self.grid - w + 1)
+        block = mask[top : top + h, left : left + w]
+        if not 0 < block.size - block.sum() <= remaining:
+            return False
+        block[:] = True
+        return True
+
+
+def crop(example: Example, box: tuple[float, float, float, float], size: int) -> Example:
+    """A box (x0, y0, x1, y1) of the example as a square of `size` pixels, with everything that lies in the image.
+
+    The image is resized by an antialiased bicubic filter, the mask by its nearest pixels. `landmarks_scale` (2,) keeps
+    how many pixels of the original one pixel of the result is wide and high, for errors in pixels of the original.
+    """
+    x0, y0, x1, y1 = box
+    scale = np.array([(x1 - x0) / size, (y1 - y0) / size], np.float32)
+    moved = dict(example)
+    moved["image"] = resample(example["image"], box, size, Image.Resampling.BICUBIC, 0)
+    if "mask" in example:
+        moved["mask"] = resample(example["mask"], box, size, Image.Resampling.NEAREST, OUTSIDE)
+    origin = np.array([x0, y0], np.float32)
+    for name in ("landmarks", "landmarks_3d", "vertices"):
+        if name in example:
+            points = np.array(example[name], np.float32)
+            points[:, :2] = (points[:, :2] - origin) / scale - 0.5
+            points[:, 2:] /= scale.mean()
+            moved[name] = points
+    if "bbox" in example:
+        corners = np.asarray(example["bbox"], np.float32).reshape(2, 2)
+        moved["bbox"] = ((corners - origin) / scale - 0.5).reshape(4)
+    if "camera" in example:
+        a, b = 1 / scale, -origin / scale - 0.5
+        to_crop = np.array([[a[0], 0, 0], [0, a[1], 0], [0, 0, 1 / scale.mean()]], np.float32)
+        moved["camera"] = to_crop @ example["camera"]
+        moved["camera"][:2, 3] += b
+    moved["landmarks_scale"] = example.get("landmarks_scale", np.ones(2, np.float32)) * scale
+    return moved
+
+
+def resample(
+    pixels: UInt8[np.ndarray, "..."],
+    box: tuple[float, float, float, float],
+    size: int,
+    filter: Image.Resampling,
+    outside: int,
+) -> UInt8[np.ndarray, "..."]:
+    """A box of an image as a square; what lies outside of the image has the value `outside`."""
+    h, w = pixels.shape[:2]
+    x0, y0, x1, y1 = (edge + 0.5 for edge in box)  # PIL counts from the edge of the first pixel
+    pad = [max(0, math.ceil(-y0)), max(0, math.ceil(y1 - h)), max(0, math.ceil(-x0)), max(0, math.ceil(x1 - w))]
+    if any(pad):
+        widths = ((pad[0], pad[1]), (pad[2], pad[3]), (0, 0))[: pixels.ndim]
+        pixels = np.pad(pixels, widths, constant_values=outside)
+        x0, y0, x1, y1 = x0 + pad[2], y0 + pad[0], x1 + pad[2], y1 + pad[0]
+    if (x0, y0, x1, y1) == (0, 0, size, size) == (0, 0, pixels.shape[1], pixels.shape[0]):
+        return pixels
+    return np.array(Image.fromarray(pixels).resize((size, size), filter, box=(x0, y0, x1, y1)))
+
+
+def require(example: Example, name: str, wanted_by: str) -> None:
+    """ValueError where an example lacks a feature that a transform reads."""
+    if name not in example:
+        raise ValueError(f"{wanted_by} needs the feature {name!r}; the records have: {', '.join(sorted(example))}")
+
+
+def text_of(value: Any) -> str:
+    """A string that records hold as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,125 @@
+"""The whole way on generated faces, on two cores in ten minutes: prepare, pre-train, evaluate, report.
+
+facerep demo [--out demo] [--minutes 10]
+
+Prints each command before it runs it, so that any can be repeated alone. Pre-training takes about half of the minutes:
+its number of steps is chosen by the speed of this machine. Stopped half-way, it goes on where it was.
+"""
+
+import json
+import shlex
+import time
+from pathlib import Path
+from types import ModuleType
+
+from absl import flags
+
+from facerep_jax import evaluate, prepare, pretrain, report
+from facerep_jax.config import build, find
+from facerep_jax.data.features import local_path
+from facerep_jax.evaluation.report import read_statistics
+from facerep_jax.evaluation.statistics import paired_difference
+
+STEPS = (100, 1600)  # the fewest and the most of the pre-training
+TRIAL_STEPS = 30  # that measure the speed
+SHARE = 0.5  # of the minutes that pre-training may take
+TASKS = ("landmarks", "parsing")
+
+
+def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
+    """Declare what the command line takes."""
+    flags.DEFINE_string("out", "demo", "folder of everything that the demo writes", flag_values=flag_values)
+    flags.DEFINE_float("minutes", 10.0, "how long it may take on two cores", 0.1, flag_values=flag_values)
+
+
+def run(flag_values: flags.FlagValues, words: list[str]) -> None:
+    """The entry point."""
+    if words:
+        raise ValueError(f"demo takes no {words[0]!r}; see facerep demo --help")
+    start, out = time.monotonic(), local_path("--out", flag_values.out)
+    data, workdir = out / "data", out / "pretrain"
+    say("1 of 4: draw faces with captions, landmarks and masks")
+    call(prepare, "generated_faces:size=80,train=16000,validation=0,test=0", "--name=demo", f"--data_dir={data}")
+    call(
+        prepare,
+        "generated_faces:size=80,train=2000,validation=500,test=1000,seed=1",
+        "--name=labelled",
+        f"--data_dir={data}",
+    )
+
+    say("2 of 4: pre-train by image-text contrast and masked tokens")
+    recipe = f"--config=configs/pretrain/demo.py:data_dir={data}"
+    steps = steps_for(recipe, out, seconds=60 * flag_values.minutes * SHARE)
+    call(pretrain, f"{recipe},steps={steps}", f"--workdir={workdir}")
+
+    say("3 of 4: score it, and the same encoder before any training, at 10 % of the labels")
+    for task in TASKS:
+        for name in ("random", "pretrained"):
+            call(
+                evaluate,
+                f"--config=configs/evaluate/{task}_generated_faces.py:data_dir={data}",
+                f"--checkpoint={'random' if name == 'random' else workdir}",
+                f"--workdir={out / 'results' / f'{task}_{name}'}",
+            )
+
+    say("4 of 4: the report")
+    call(report, str(out), f"--out={out}")
+    for task in TASKS:
+        print(verdict(task, out / "results"))
+    print(f"\nOpen {out / 'report.html'}. Took {(time.monotonic() - start) / 60:.1f} minutes.")
+
+
+def call(command: ModuleType, *arguments: str) -> None:
+    """Run an entry point as its command line would."""
+    name = command.__name__.rpartition(".")[2]
+    print(f"$ facerep {name} {shlex.join(arguments)}", flush=True)
+    own = flags.FlagValues()
+    argv = [f"facerep {name}", *(with_found_config(argument) for argument in arguments)]
+    command.define_flags(own, argv)
+    if status := command.run(own, own(argv)[1:]):
+        raise SystemExit(status)
+
+
+def with_found_config(argument: str) -> str:
+    """The argument, with the path of its file where it is a config."""
+    flag, _, value = argument.partition("=")
+    path, colon, rest = value.partition(":")
+    return f"{flag}={find(path)}{colon}{rest}" if flag == "--config" else argument
+
+
+def steps_for(recipe: str, out: Path, seconds: float) -> int:
+    """How many steps of the recipe fit in so many seconds here; those of the run that is already there, if one is."""
+    begun = out / "pretrain" / "config.json"
+    if begun.exists():
+        return json.loads(begun.read_text())["steps"]
+    trial = out / "trial"
+    call(pretrain, f"{recipe},steps={TRIAL_STEPS}", f"--workdir={trial}", "--config.log_every=10")
+    lines = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
+    batch_size = json.loads((trial / "config.json").read_text())["data"]["batch_size"]
+    rate = max(line["images_per_second"] for line in lines) / batch_size
+    return int(min(max(rate * seconds, STEPS[0]), STEPS[1]))
+
+
+def verdict(task: str, results: Path) -> str:
+    """What pre-training did for a task: against the random encoder and each baseline, with paired intervals."""
+    folder = results / f"{task}_pretrained"
+    found = json.loads((folder / "results.json").read_text())
+    metric, headline = build(found["metric"]), found["headline"]
+    rivals = {"random encoder": (results / f"{task}_random", "encoder")}
+    rivals |= {name: (folder, name) for name in found["baselines"]}
+    lines = [f"\n{task}: {headline} in %, {found['labels']} labels, pre-trained against"]
+    for name, (where, who) in rivals.items():
+        theirs, ours = read_statistics(where, who), read_statistics(folder)
+        if theirs is None or ours is None:
+            raise FileNotFoundError(f"{where} or {folder} has no examples.parquet; remove it and start again")
+        difference = paired_difference(
+            theirs[2],
+            ours[2],
+            lambda sums: metric.compute(sums)[headline],
+            lower_is_better=found["lower_is_better"],
+        )
+        a, b, gain, _, low, high = (100 * x for x in difference)
+        lines.append(
+            f"  {name:20s} {b:6.2f} : {a:6.2f}   {gain:+.1f} %, difference in [{low:+.2f}, {high:+.2f}] (95 %)"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Downstream problems, one per module."""

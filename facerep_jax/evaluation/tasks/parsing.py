@@ -1,0 +1,123 @@
+"""Parsing: which part of a face each pixel belongs to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, Key, UInt8
+from PIL import Image
+
+from facerep_jax.config import Spec, spec
+from facerep_jax.evaluation.metrics import F1, IGNORED
+from facerep_jax.models.heads import Standardise, resized
+from facerep_jax.models.layers import Linear, trunc_normal
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, View
+
+COLOURS = np.array(  # of classes in pictures
+    [
+        *((30, 30, 30), (230, 180, 150), (120, 80, 200), (80, 120, 220), (40, 190, 220), (40, 220, 160)),
+        *((250, 210, 60), (240, 110, 110), (150, 20, 60), (220, 60, 120), (130, 90, 50)),
+    ],
+    np.float32,
+)
+
+
+class Parsing(nnx.Module):
+    """A class for each pixel from a linear map of the taps' features.
+
+    Every token gives logits for `cells` x `cells` parts of its patch, which are resized bilinearly to the image.
+    The loss is the mean cross-entropy over pixels; those of class 255 do not count.
+
+    Args:
+        taps: blocks of the encoder.
+        cells: parts of a side of each patch; 1 is the common linear head of dense probes.
+        image_size: pixels of a side of the images.
+        meta: of the data set; `classes` are its names of classes.
+    """
+
+    needs = ("image", "mask")
+    micro_batches = "exact"
+    label = "mask"
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        taps: tuple[int, ...],
+        cells: int = 1,
+        image_size: int,
+        meta: Mapping[str, Any],
+        rngs: nnx.Rngs,
+    ):
+        self.taps, self.cells, self.image_size = tuple(taps), cells, image_size
+        width = sum(encoder.tap_widths(self.taps))
+        self.classes = len(class_names(meta))
+        self.standardise = Standardise(width)
+        self.head = Linear(width, cells * cells * self.classes, init=trunc_normal(0.01), rngs=rngs)
+
+    def begin(self, encoder: Encoder | None, step: Int[Array, ""]) -> None:
+        """Nothing is carried from step to step."""
+
+    def calibrate(self, seen: Mapping[str, Features], batch: Batch) -> None:
+        """Take the statistics of features from training examples."""
+        self.standardise.fit(seen["image"].maps)
+
+    def views(self, batch: Batch, rng: Key[Array, "b"]) -> Mapping[str, View]:
+        return {"image": View(batch["image"])}
+
+    def logits(self, seen: Mapping[str, Features], size: tuple[int, int]) -> Float[Array, "b H W k"]:
+        """Logits of the classes for every pixel of an image of `size`."""
+        x = self.head(self.standardise(seen["image"].maps))
+        b, h, w, _ = x.shape
+        x = x.reshape(b, h, w, self.cells, self.cells, self.classes).transpose(0, 1, 3, 2, 4, 5)
+        return resized(x.reshape(b, h * self.cells, w * self.cells, self.classes), size)
+
+    def loss(
+        self,
+        seen: Mapping[str, Features],
+        batch: Batch,
+        *,
+        encoder: Encoder | None,
+        step: Int[Array, ""],
+        rng: Key[Array, "b"],
+    ) -> tuple[Float[Array, ""], Metrics]:
+        mask = batch["mask"].astype(jnp.int32)
+        known = mask != IGNORED
+        log_p = jax.nn.log_softmax(self.logits(seen, (mask.shape[1], mask.shape[2])))
+        log_p = jnp.take_along_axis(log_p, jnp.where(known, mask, 0)[..., None], axis=-1)[..., 0]
+        loss = -jnp.where(known, log_p, 0).sum() / jnp.maximum(known.sum(), 1)
+        return loss, {"parsing/loss": loss}
+
+    def predict(self, seen: Mapping[str, Features], batch: Batch) -> UInt8[Array, "b H W"]:
+        """The likeliest class of each pixel of the image that the encoder saw."""
+        return self.logits(seen, (self.image_size, self.image_size)).argmax(-1).astype(jnp.uint8)
+
+    @staticmethod
+    def metric(meta: Mapping[str, Any]) -> Spec:
+        """The metric for a data set with this meta."""
+        return spec(F1, classes=class_names(meta))
+
+    @staticmethod
+    def baselines(
+        train: Mapping[str, Any], validation: Mapping[str, Any], test: Mapping[str, Any], meta: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """Predictions without an encoder: the most frequent class of each pixel."""
+        counts = np.stack([(train["mask"] == index).sum(0) for index in range(len(class_names(meta)))])
+        return {"most_frequent_class": np.broadcast_to(counts.argmax(0).astype(np.uint8), test["mask"].shape)}
+
+    @staticmethod
+    def draw(image: UInt8[np.ndarray, "h w 3"], label: np.ndarray, prediction: np.ndarray, scale: int) -> Image.Image:
+        """The image, its true classes and the predicted ones side by side, enlarged."""
+        overlays = [image] + [0.45 * image + 0.55 * COLOURS[classes % len(COLOURS)] for classes in (label, prediction)]
+        strip = np.concatenate(overlays, axis=1).astype(np.uint8)
+        return Image.fromarray(strip).resize((strip.shape[1] * scale, strip.shape[0] * scale), Image.Resampling.NEAREST)
+
+
+def class_names(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of a data set's classes; ValueError where its meta does not give them."""
+    if not meta.get("classes"):
+        raise ValueError("parsing needs the names of the classes: put `classes` into faces.meta.json and prepare again")
+    return tuple(meta["classes"])

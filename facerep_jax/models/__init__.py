@@ -1,0 +1,1 @@
+"""Encoders, text towers, heads and tokenizers."""

@@ -1,0 +1,204 @@
+"""What transformers are made of: blocks stacked on a leading depth axis and applied by one scan."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from facerep_jax.typing import pin
+
+Activation = Callable[[Array], Array]
+Initializer = Callable[..., Array]
+
+
+def trunc_normal(std: float) -> Initializer:
+    """torch's trunc_normal_ at its default bounds of -2 and 2: they are absolute, so that nothing is ever cut.
+
+    jax's truncated_normal cuts at two deviations instead, which leaves 0.88 of the deviation that is asked for.
+    """
+    return nnx.initializers.normal(std)
+
+
+def quick_gelu(x: Array) -> Array:
+    """x * sigmoid(1.702 x), CLIP's activation. Source: openai/CLIP model.py."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def gelu(x: Array) -> Array:
+    """The exact GELU, by the error function."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation with statistics in float32, whatever the type of its input."""
+
+    def __init__(self, width: int, *, eps: float = 1e-5):
+        self.scale = nnx.Param(jnp.ones(width))
+        self.bias = nnx.Param(jnp.zeros(width))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        y = x.astype(jnp.float32)
+        y = y - y.mean(-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        return (y * self.scale[...].reshape(shape) + self.bias[...].reshape(shape)).astype(x.dtype)
+
+
+class Linear(nnx.Module):
+    """x @ kernel + bias, with float32 parameters and the product in `dtype`."""
+
+    def __init__(
+        self,
+        width_in: int,
+        width_out: int,
+        *,
+        init: Initializer,
+        use_bias: bool = True,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        self.kernel = nnx.Param(init(rngs.params(), (width_in, width_out), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(width_out)) if use_bias else None
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
+        y = x.astype(self.dtype) @ self.kernel[...].astype(self.dtype)
+        return y if self.bias is None else y + self.bias[...].astype(self.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+class Block(nnx.Module):
+    """A pre-norm transformer block: x + attention(norm(x)), then x + MLP(norm(x)).
+
+    Query, key and value are three projections: on a CPU a fused one costs a quarter of the step in transposing copies.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        activation: Activation = quick_gelu,
+        causal: bool = False,
+        qkv_init: Initializer | None = None,
+        out_init: Initializer | None = None,
+        up_init: Initializer | None = None,
+        down_init: Initializer | None = None,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        linear = partial(Linear, dtype=dtype, rngs=rngs)
+        init = trunc_normal(0.02)
+        qkv_init = qkv_init or xavier_uniform_fused(3)
+        self.attention_norm = LayerNorm(width)
+        self.query = linear(width, width, init=qkv_init)
+        self.key = linear(width, width, init=qkv_init)
+        self.value = linear(width, width, init=qkv_init)
+        self.out = linear(width, width, init=out_init or init)
+        self.mlp_norm = LayerNorm(width)
+        self.up = linear(width, 4 * width, init=up_init or init)
+        self.down = linear(4 * width, width, init=down_init or init)
+        self.heads, self.causal, self.activation = heads, causal, activation
+
+    def __call__(self, x: Float[Array, "b n d"], *, kept: Float[Array, "b 1 1"] | None = None) -> Float[Array, "b n d"]:
+        """`kept`: the factor of both branches under drop-path, per example: 0 or 1 / (1 - rate)."""
+        y = self.attention_norm(x)
+        q, k, v = (split_heads(project(y), self.heads) for project in (self.query, self.key, self.value))
+        y = self.out(jax.nn.dot_product_attention(q, k, v, is_causal=self.causal).reshape(x.shape))
+        x = x + (y if kept is None else y * kept)
+        y = self.down(self.activation(self.up(self.mlp_norm(x))))
+        return x + (y if kept is None else y * kept)
+
+
+def split_heads(x: Float[Array, "b n d"], heads: int) -> Float[Array, "b n k e"]:
+    """`x` with its width split over attention heads."""
+    return x.reshape(*x.shape[:-1], heads, -1)
+
+
+def xavier_uniform_fused(parts: int) -> Initializer:
+    """torch's xavier-uniform of a matrix that holds `parts` square projections, for one of them.
+
+    Source: torch.nn.MultiheadAttention, whose fused in_proj_weight (3 d, d) FaRL leaves at torch's default.
+    """
+
+    def init(key: Array, shape: tuple[int, int], dtype: type) -> Array:
+        limit = (6 / (shape[0] + parts * shape[1])) ** 0.5
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return init
+
+
+def stack(make: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:
+    """A module like `make(rngs)`, each of whose parameters has a leading axis of `depth` independent draws."""
+    graph = nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(params=0))))
+
+    def draw(key: Array) -> dict:
+        return nnx.to_pure_dict(nnx.state(make(nnx.Rngs(params=key)), nnx.Param))
+
+    return nnx.merge(graph, jax.vmap(draw)(jax.random.split(rngs.params(), depth)))
+
+
+def scan(
+    blocks: nnx.Module,
+    x: Float[Array, "b n d"],
+    *,
+    remat: str,
+    drop_path: float = 0.0,
+    rng: Key[Array, "b"] | None = None,
+    collect: bool = False,
+) -> tuple[Float[Array, "b n d"], Float[Array, "depth b n d"] | None]:
+    """Apply stacked blocks in turn; gives the result and, on request, what every block left behind.
+
+    `drop_path` is the rate of the last block; it grows linearly from 0. `rng` holds one key per example; None drops
+    nothing. The residual stream is pinned to the batch axes: XLA otherwise reshards it inside the loop.
+    """
+    graph, params = nnx.split(blocks)
+    depth = jax.tree.leaves(params)[0].shape[0]
+    rates = np.linspace(0, drop_path, depth, dtype=np.float32)
+
+    def body(x: Array, layer: tuple) -> tuple[Array, Array | None]:
+        params, index, rate = layer
+        x = pin(x)
+        kept = None
+        if rng is not None and drop_path > 0:
+            keys = jax.vmap(jax.random.fold_in, (0, None))(rng, index)
+            draws = jax.vmap(jax.random.bernoulli, (0, None))(keys, 1 - rate)
+            kept = (draws / (1 - rate)).astype(x.dtype)[:, None, None]
+        y = nnx.merge(graph, params)(x, kept=kept)
+        return y, y if collect else None
+
+    if remat != "none":
+        body = jax.checkpoint(body, policy=remat_policy(remat), prevent_cse=False)
+    return jax.lax.scan(body, x, (params, jnp.arange(depth), jnp.asarray(rates)))
+
+
+def remat_policy(name: str) -> Callable[..., bool]:
+    """A policy of `jax.checkpoint_policies` by its name; ValueError where there is none."""
+    policy = getattr(jax.checkpoint_policies, name, None)
+    if policy is None:
+        known = [n for n in dir(jax.checkpoint_policies) if n.endswith("saveable")]
+        raise ValueError(f"remat is 'none' or one of {', '.join(known)}, not {name!r}")
+    return policy
+
+
+def cubic_matrix(size_in: int, size_out: int) -> Float[np.ndarray, "o i"]:
+    """The matrix that resizes a signal by torch's bicubic kernel (a = -0.75, edges repeated, no antialiasing).
+
+    Source: torch.nn.functional.interpolate(mode="bicubic", align_corners=False), which FaRL resizes positions with;
+    jax.image.resize has a = -0.5 and smooths where it shrinks.
+    """
+    a = -0.75
+    centres = (np.arange(size_out) + 0.5) * size_in / size_out - 0.5
+    first = np.floor(centres).astype(int)
+    matrix = np.zeros((size_out, size_in))
+    for offset in range(-1, 3):
+        t = np.abs(centres - (first + offset))
+        near = (a + 2) * t**3 - (a + 3) * t**2 + 1
+        far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
+        weight = np.where(t <= 1, near, np.where(t < 2, far, 0))
+        np.add.at(matrix, (np.arange(size_out), np.clip(first + offset, 0, size_in - 1)), weight)
+    return matrix.astype(np.float32)

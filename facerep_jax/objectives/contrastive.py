@@ -1,0 +1,100 @@
+"""Contrast between images and captions."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, Key
+
+from facerep_jax.config import Spec, build
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, View
+
+
+class Contrastive(nnx.Module):
+    """InfoNCE between each image and its caption, against all others of the global batch, both ways.
+
+    Owns what zero-shot tasks load later: the text tower, both projections and the temperature.
+    Source: CLIP; FaRL (2112.03109), image-text contrast.
+    Changed: CLIP clips the log scale after each update; here the forward pass uses the clamped value and the gradient
+    passes through, so that the optimizer needs no special case.
+
+    Args:
+        text_encoder: spec of the text tower.
+        embedding: width of the common space.
+        temperature: its initial value; it is learnt.
+        max_scale: the largest inverse temperature.
+    """
+
+    needs = ("image", "text")
+    taps: tuple[int, ...] = ()
+    micro_batches = "cached"
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        text_encoder: Spec,
+        embedding: int = 512,
+        temperature: float = 0.07,
+        max_scale: float = 100.0,
+        rngs: nnx.Rngs,
+    ):
+        normal = nnx.initializers.normal
+        self.text_encoder = build(text_encoder, dtype=encoder.dtype, remat=encoder.remat, rngs=rngs)
+        shapes = {"image": (encoder.width, embedding), "text": (self.text_encoder.width, embedding)}
+        self.image_projection = nnx.Param(normal(encoder.width**-0.5)(rngs.params(), shapes["image"]))
+        self.text_projection = nnx.Param(normal(self.text_encoder.width**-0.5)(rngs.params(), shapes["text"]))
+        self.log_scale = nnx.Param(jnp.log(1 / jnp.float32(temperature)))
+        self.max_scale = max_scale
+
+    def begin(self, encoder: Encoder, step: Int[Array, ""]) -> None:
+        """Nothing is carried from step to step."""
+
+    def views(self, batch: Batch, rng: Key[Array, "b"]) -> Mapping[str, View]:
+        return {"image": View(batch["image"])}
+
+    def loss(
+        self,
+        seen: Mapping[str, Features],
+        batch: Batch,
+        *,
+        encoder: Encoder,
+        step: Int[Array, ""],
+        rng: Key[Array, "b"],
+    ) -> tuple[Float[Array, ""], Metrics]:
+        images = self.embed_image(seen["image"].pooled)
+        texts = self.embed_text(batch["text"])
+        scale = self.scale()
+        logits = scale * images @ texts.T
+        loss = (cross_entropy_of_pairs(logits) + cross_entropy_of_pairs(logits.T)) / 2
+        hits = (logits.argmax(-1) == jnp.arange(len(logits))).mean()
+        return loss, {
+            "contrastive/loss": loss,
+            "contrastive/accuracy": hits,
+            "contrastive/temperature": 1 / scale,
+        }
+
+    def embed_image(self, pooled: Float[Array, "b d"]) -> Float[Array, "b e"]:
+        """Images in the common space, of length one."""
+        return normalised(pooled.astype(jnp.float32) @ self.image_projection[...])
+
+    def embed_text(self, text: Int[Array, "b l"]) -> Float[Array, "b e"]:
+        """Captions in the common space, of length one."""
+        return normalised(self.text_encoder(text).astype(jnp.float32) @ self.text_projection[...])
+
+    def scale(self) -> Float[Array, ""]:
+        """The inverse temperature, at most `max_scale`."""
+        log_scale = self.log_scale[...]
+        clamped = jnp.minimum(log_scale, jnp.log(self.max_scale))
+        return jnp.exp(log_scale + jax.lax.stop_gradient(clamped - log_scale))
+
+
+def normalised(x: Float[Array, "b e"]) -> Float[Array, "b e"]:
+    """`x` with rows of length one."""
+    return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
+
+
+def cross_entropy_of_pairs(logits: Float[Array, "b b"]) -> Float[Array, ""]:
+    """Mean cross-entropy where row i belongs to column i."""
+    return -jnp.mean(jnp.diagonal(jax.nn.log_softmax(logits)))

@@ -1,0 +1,88 @@
+"""Prediction of the codes of masked patches."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from facerep_jax.config import Spec, build
+from facerep_jax.models.layers import Block, LayerNorm, Linear, scan, stack, trunc_normal
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, View
+
+
+class MaskedTokens(nnx.Module):
+    """Masked image modelling: patches are replaced by a learnt token, and their codes are predicted.
+
+    The mask token replaces patch embeddings before positions are added; the encoder sees the full sequence. Its output,
+    class token included, passes `depth` more blocks, a norm and a linear layer; only masked positions count.
+    Source: FaRL's forward_mim (2112.03109); block-wise masks and codes as in BEiT (2106.08254).
+
+    Args:
+        tokenizer: spec of the frozen network that gives each patch its code.
+        count: the most patches that are masked in an image; logits are computed for as many.
+        depth, heads: of the blocks behind the encoder.
+    """
+
+    needs = ("image", "masked")
+    taps: tuple[int, ...] = ()
+    micro_batches = "cached"
+
+    def __init__(
+        self, encoder: Encoder, *, tokenizer: Spec, count: int = 75, depth: int = 1, heads: int = 12, rngs: nnx.Rngs
+    ):
+        width = encoder.width
+        self.tokenizer = build(tokenizer, rngs=rngs)
+        self.mask_token = nnx.Param(nnx.initializers.normal(width**-0.5)(rngs.params(), (width,)))
+        self.blocks = stack(lambda rngs: Block(width, heads, dtype=encoder.dtype, rngs=rngs), depth, rngs)
+        self.norm = LayerNorm(width)
+        self.head = Linear(width, self.tokenizer.codes, init=trunc_normal(0.02), dtype=encoder.dtype, rngs=rngs)
+        self.count = count
+
+    def begin(self, encoder: Encoder, step: Int[Array, ""]) -> None:
+        """Nothing is carried from step to step."""
+
+    def views(self, batch: Batch, rng: Key[Array, "b"]) -> Mapping[str, View]:
+        return {"masked": View(batch["image"], masked=batch["masked"], fill=self.mask_token[...])}
+
+    def loss(
+        self,
+        seen: Mapping[str, Features],
+        batch: Batch,
+        *,
+        encoder: Encoder,
+        step: Int[Array, ""],
+        rng: Key[Array, "b"],
+    ) -> tuple[Float[Array, ""], Metrics]:
+        codes = self.tokenizer(batch["image"])
+        where, weight = masked_positions(batch["masked"], self.count)
+        logits = self.logits(seen["masked"], where, remat=encoder.remat)
+        targets = jnp.take_along_axis(codes, where, axis=1)
+        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
+        unigram = -jnp.log(self.tokenizer.frequency[...])[targets]
+
+        def mean(x: Float[Array, "b m"]) -> Float[Array, ""]:
+            return (x * weight).sum() / jnp.maximum(weight.sum(), 1)  # small grids can leave a batch without a mask
+
+        loss = mean(-log_p)
+        return loss, {
+            "masked_tokens/loss": loss,
+            "masked_tokens/accuracy": mean((logits.argmax(-1) == targets).astype(jnp.float32)),
+            "masked_tokens/unigram": mean(unigram),
+            "masked_tokens/share": batch["masked"].mean(dtype=jnp.float32),
+        }
+
+    def logits(self, seen: Features, where: Int[Array, "b m"], *, remat: str) -> Float[Array, "b m k"]:
+        """Logits of the codes at given positions, in float32."""
+        if seen.cls is None:
+            raise ValueError("masked tokens need an encoder with a class token")
+        x, _ = scan(self.blocks, jnp.concatenate([seen.cls[:, None], seen.tokens], axis=1), remat=remat)
+        x = jnp.take_along_axis(x[:, 1:], where[..., None], axis=1)
+        return self.head(self.norm(x)).astype(jnp.float32)
+
+
+def masked_positions(masked: Bool[Array, "b n"], count: int) -> tuple[Int[Array, "b m"], Float[Array, "b m"]]:
+    """The first `count` masked positions of each row, and weights that are 0 where a row has fewer."""
+    where = jnp.argsort(~masked, axis=1, stable=True)[:, :count]
+    return where, jnp.take_along_axis(masked, where, axis=1).astype(jnp.float32)

@@ -1,0 +1,225 @@
+"""Prepare a data set: write it as ArrayRecord files that training and evaluation read.
+
+    facerep prepare manifest --manual_dir my_faces --name my_faces --data_dir data
+    facerep prepare generated_faces:size=48,train=2000 --name demo --data_dir data
+
+The first reads my_faces/faces.jsonl, one JSON object per line, and is then named manifest/my_faces in a config; the
+second draws faces. What follows a colon are arguments of the data set.
+
+A set appears under its name when it is complete, or not at all. Prepared again from the same input nothing happens;
+from another input it is refused without --overwrite. Images that cannot be decoded are left out, counted, and listed
+in rejected.jsonl beside the records.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from absl import flags, logging
+
+from facerep_jax.data import datasets, features
+
+STAGING = ".preparing-"  # prefix of the folders of unfinished runs, in the data folder
+REJECTED = "rejected.jsonl"
+
+
+def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
+    """Defines this command's flags."""
+    words = functools.partial(flags.DEFINE_string, default=None, flag_values=flag_values)
+    words("data_dir", help="folder of all prepared data sets", required=True)
+    words("name", help="what the prepared set is called; it is then read as DATASET/NAME")
+    words("manual_dir", help="folder of the raw set, for data sets that need one")
+    words("beam_options", help="run as an Apache Beam pipeline with these options: '--runner=DirectRunner'")
+    share = "fraction of broken images above which nothing is written"
+    flags.DEFINE_float("max_rejected", 0.01, share, flag_values=flag_values)
+    flags.DEFINE_bool("overwrite", False, "replace a set that was prepared from another input", flag_values=flag_values)
+
+
+def run(flag_values: flags.FlagValues, words: list[str]) -> None:
+    """Prepares the data set that the one word names, and prints what was done."""
+    if len(words) != 1:
+        known = ", ".join(datasets.names())
+        raise ValueError(f"one DATASET[:ARGUMENTS] is expected, not {' '.join(words) or 'none'}; known: {known}")
+    if not 0 <= flag_values.max_rejected <= 1:
+        raise ValueError(f"--max_rejected must be a fraction between 0 and 1, not {flag_values.max_rejected}")
+    family, colon, arg = words[0].partition(":")
+    module = datasets.load(family)
+    name = f"{family}/{_checked_name(flag_values.name or module.NAME)}"
+    data_dir = features.local_path("--data_dir", flag_values.data_dir)
+    manual_dir = features.local_path("--manual_dir", flag_values.manual_dir) if flag_values.manual_dir else None
+    beam_options = _beam_options(flag_values.beam_options)
+
+    raw = module.read(arg if colon else None, manual_dir)
+    final = data_dir / name / str(module.Builder.VERSION)
+    if _is_current(name, final, raw.digest, flag_values.overwrite):
+        print("Prepared already, from the same input.")
+    else:
+        with _staging(data_dir, name) as stage:
+            plan = module.plan(raw)
+            _check_rejected(plan, flag_values.max_rejected, final.parent.with_suffix(f".{REJECTED}"))
+            folder = _write(module, plan, raw.digest, name, stage, beam_options)
+            # Another process may have prepared it since the first look.
+            if not _is_current(name, final, raw.digest, flag_values.overwrite):
+                _publish(folder, final, stage)
+        for note in plan.notes:
+            print(note)
+        if plan.rejected:
+            print(f"{len(plan.rejected)} of {plan.lines} images rejected, see {final / REJECTED}")
+    print(_summary(features.read_folder(name, final)))
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        raise ValueError(f"--name must be a letter followed by letters, digits, _ or -, not {name!r}")
+    return name
+
+
+def _beam_options(options: str | None) -> Any:
+    """Beam's own form of the options, None where none are given."""
+    if options is None:
+        return None
+    try:
+        words = shlex.split(options)
+    except ValueError as error:
+        raise ValueError(f"--beam_options: {error}") from None
+    try:
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError:
+        raise ValueError("--beam_options needs Apache Beam: pip install 'facerep_jax[prepare]'") from None
+    return PipelineOptions(words)
+
+
+def _is_current(name: str, final: Path, digest: str, overwrite: bool) -> bool:
+    """Whether the set is there and made from this input; ValueError where it is another and must not be replaced."""
+    if not final.exists():
+        return False
+    if (final / "dataset_info.json").is_file() and features.read_folder(name, final).digest == digest:
+        return True
+    if not overwrite:
+        raise ValueError(f"{final} was prepared from another input; give --overwrite to replace it, or another --name")
+    return False
+
+
+def _check_rejected(plan: features.Plan, limit: float, listing: Path) -> None:
+    """ValueError where too many images are broken, or all; their list is then in `listing`."""
+    listing.unlink(missing_ok=True)
+    count = len(plan.rejected)
+    if count > limit * plan.lines or not plan.records:
+        listing.parent.mkdir(parents=True, exist_ok=True)
+        _write_rejected(plan, listing)
+        first = plan.rejected[0]
+        raise ValueError(
+            f"{count} of {plan.lines} images are broken, --max_rejected allows a fraction of {limit:g}; the first is"
+            f" {first['image']} (line {first['line']}): {first['reason']}; all are listed in {listing}"
+        )
+
+
+def _write_rejected(plan: features.Plan, path: Path) -> None:
+    path.write_text("".join(json.dumps(rejection) + "\n" for rejection in plan.rejected))
+
+
+def _write(module: Any, plan: features.Plan, digest: str, name: str, stage: Path, beam_options: Any) -> Path:
+    """Writes everything below `stage`; returns the folder of the version."""
+    counts = {split: len(records) for split, records in plan.records.items()}
+    meta = {**plan.meta, "digest": digest, "version": str(module.Builder.VERSION), "counts": counts}
+    config = tfds.core.BuilderConfig(name=name.partition("/")[2], version=module.Builder.VERSION)
+    download = tfds.download.DownloadConfig(beam_options=beam_options, try_download_gcs=False)
+    with _quiet_tfds():
+        builder = module.Builder(
+            dataclasses.replace(plan, meta=meta),
+            beam=beam_options is not None,
+            data_dir=stage,
+            config=config,
+            file_format="array_record",
+        )
+        builder.download_and_prepare(download_config=download)
+    folder = Path(builder.data_dir)
+    if plan.rejected:
+        _write_rejected(plan, folder / REJECTED)
+    return folder
+
+
+@contextlib.contextmanager
+def _quiet_tfds() -> Iterator[None]:
+    """Without what TFDS prints about downloads, logs about custom configurations, and its own progress bars."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+        logging.set_verbosity(verbosity)
+
+
+@contextlib.contextmanager
+def _staging(data_dir: Path, name: str) -> Iterator[Path]:
+    """A hidden folder for one set, locked while it is used; what killed runs left behind is removed first.
+
+    The lock is the operating system's, so it ends with its process, however that ends.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    for leftover in data_dir.glob(f"{STAGING}*"):
+        with _locked(leftover) as mine:
+            if mine:
+                _remove(leftover)
+    stage = data_dir / (STAGING + name.replace("/", "-"))
+    stage.mkdir(exist_ok=True)
+    with _locked(stage) as mine:
+        if not mine:
+            raise ValueError(f"{name} is being prepared by another process, in {stage}")
+        try:
+            yield stage
+        finally:
+            _remove(stage)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Whether this process holds the lock of a folder; never waits."""
+    try:
+        lock = open(folder / "lock", "w")  # noqa: SIM115  held until the end of the block
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # just removed, or somebody else's
+        yield False
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it before may have removed the folder while this process opened the file.
+            mine = os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / "lock"))
+        except (BlockingIOError, FileNotFoundError):
+            mine = False
+        yield mine
+
+
+def _remove(stage: Path) -> None:
+    """Removes a locked folder. It is renamed first, so that nobody takes it for a fresh one half-way."""
+    doomed = stage.with_name(f"{STAGING}{uuid.uuid4().hex}")
+    stage.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _publish(folder: Path, final: Path, stage: Path) -> None:
+    """Moves a complete set under its final name; at every moment there is the old one, the new one, or none."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if final.exists():
+        final.rename(stage / "replaced")
+    folder.rename(final)
+
+
+def _summary(dataset: features.Dataset) -> str:
+    total, splits = sum(dataset.splits.values()), ", ".join(f"{name} {count}" for name, count in dataset.splits.items())
+    return f"{dataset.name}: {total} faces in {dataset.path} ({splits})\nfeatures: {', '.join(dataset.features)}"

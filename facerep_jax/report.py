@@ -1,0 +1,48 @@
+"""Make one page of tables, curves and pictures from evaluations and pre-training runs.
+
+    facerep report runs/farl evaluations --out report
+
+Each DIR is a workdir of `facerep evaluate` (results.json) or `facerep pretrain` (metrics.jsonl), or a folder with such
+workdirs anywhere below it. Writes report.html (complete in itself: nothing is loaded from elsewhere) and report.md.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from facerep_jax.evaluation import report
+
+
+def define_flags(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
+    """The flags of `facerep report`."""
+    flags.DEFINE_string("out", None, "Folder for report.html and report.md.", flag_values=flag_values)
+    flags.mark_flags_as_required(["out"], flag_values)
+
+
+def run(flag_values: flags.FlagValues, words: Sequence[str]) -> int:
+    """Read everything, then write both files: bad input leaves nothing behind."""
+    if not words:
+        raise ValueError("which workdirs? facerep report DIR... --out DIR")
+    page = report.page(*report.read([Path(word) for word in words]))
+    out = Path(flag_values.out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file; it must be a folder")
+    write(out, {"report.html": report.html(page), "report.md": report.markdown(page)})
+    print(f"{out / 'report.html'} and report.md: {page.summary}")
+    return 0
+
+
+def write(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write all files, or none of them half: each under a temporary name first, then renamed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = {folder / name: folder / f".{name}.{os.getpid()}.tmp" for name in texts}
+    try:
+        for name, text in texts.items():
+            temporary[folder / name].write_text(text, encoding="utf-8")
+        for path, unfinished in temporary.items():
+            os.replace(unfinished, path)
+    finally:
+        for unfinished in temporary.values():
+            unfinished.unlink(missing_ok=True)

@@ -1,0 +1,97 @@
+"""The device mesh, and which parameter lies where: a table of (regex on a path, mesh axes)."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from facerep_jax.config import nearest
+from facerep_jax.train.state import path_of
+from facerep_jax.typing import BATCH_AXES, Tree
+
+AXES = (*BATCH_AXES, "model")
+
+Rules = Sequence[tuple[str, tuple[str | None, ...]]]  # the first match counts; what matches none is replicated
+
+# Paths end alike in params, optimizer state and average: one table serves all. Blocks carry a depth axis first.
+RULES: Mapping[str, Rules] = {
+    "replicated": (),
+    "fsdp": (
+        (r"blocks/.*kernel$", (None, "fsdp", None)),
+        (r"embed/kernel$", (None, "fsdp")),
+        (r"head/kernel$", ("fsdp", None)),
+        (r"projection$", ("fsdp", None)),
+        (r"token_embedding$", ("fsdp", None)),
+    ),
+}
+
+
+def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh of axes replica, fsdp and model; one size may be -1 and takes the rest of the devices."""
+    devices = jax.devices() if devices is None else devices
+    for name in sizes:
+        if name not in AXES:
+            raise ValueError(f"mesh has no axis {name!r}; {nearest(name, AXES)}")
+    shape = [sizes.get(name, 1) for name in AXES]
+    known = math.prod(size for size in shape if size != -1)
+    if shape.count(-1) > 1 or min(shape) < -1 or 0 in shape:
+        raise ValueError(f"mesh {dict(sizes)}: sizes are positive, and one at most is -1")
+    if -1 in shape and len(devices) % known == 0:
+        shape[shape.index(-1)] = len(devices) // known
+    if math.prod(shape) != len(devices):
+        raise ValueError(f"mesh {dict(zip(AXES, shape, strict=True))} does not hold the {len(devices)} devices here")
+    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def check_batch(batch_size: int, mesh: Mesh) -> None:
+    """ValueError where a global batch cannot be split over the mesh."""
+    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    if batch_size % parts:
+        raise ValueError(
+            f"data.batch_size {batch_size} is not divisible by the {parts} devices that the batch is split over; "
+            f"the nearest that is: {max(1, round(batch_size / parts)) * parts}"
+        )
+
+
+def rules_by_name(name: str) -> Rules:
+    """A rule set of `RULES`; ValueError on an unknown name."""
+    if name not in RULES:
+        raise ValueError(f"sharding has no rule set {name!r}; {nearest(name, RULES)}")
+    return RULES[name]
+
+
+def shardings(tree: Tree, mesh: Mesh, rules: Rules) -> Tree:
+    """A sharding for each leaf of a tree, by its path; ValueError where an axis does not divide."""
+
+    def one(path: tuple, leaf: Any) -> NamedSharding:
+        name = path_of(path)
+        axes = next((axes for pattern, axes in rules if re.search(pattern, name)), ())
+        for index, axis in enumerate(axes):
+            if axis is not None and leaf.shape[index] % mesh.shape[axis]:
+                raise ValueError(
+                    f"{name} of shape {leaf.shape} cannot be split {mesh.shape[axis]} ways along axis {index}; "
+                    f"choose another mesh or --config.sharding=replicated"
+                )
+        return NamedSharding(mesh, PartitionSpec(*axes))
+
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Axis 0 split over the batch axes."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's rows of a batch as arrays that are global over all devices."""
+    sharding = batch_sharding(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}

@@ -1,0 +1,65 @@
+"""Packaging of facerep_jax; exact versions live in requirements/."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+CONFIGS = ["configs", "configs.pretrain", "configs.evaluate"]  # installed as facerep_jax.configs
+
+REQUIRES = [
+    "absl-py>=2.3",
+    "array-record>=0.8.3",
+    "chex>=0.1.90",
+    "flax>=0.12.8,<0.13",
+    "grain>=0.2.18,<0.3",
+    "instant-clip-tokenizer>=0.1.1,<0.2",
+    "jax>=0.10.2,<0.13",
+    "jaxtyping>=0.3.2",
+    "jinja2>=3.1",
+    "matplotlib>=3.10",
+    "ml-collections>=1.1,<2",
+    "numpy>=2.1",
+    "optax>=0.2.8,<0.3",
+    "orbax-checkpoint>=0.12.4,<0.13",
+    "pillow>=11",
+    "pyarrow>=21",
+    "safetensors>=0.5",
+    "scikit-learn>=1.7",
+    "simplejpeg>=1.8",
+    "tensorboardX>=2.6.4",
+    "tensorflow-datasets>=4.9.10,<5",
+    "tqdm>=4.67",
+]
+
+EXTRAS = {
+    "tpu": ["jax[tpu]"],
+    "cuda": ["jax[cuda13]"],
+    "prepare": ["apache-beam>=2.77"],
+    "dev": [
+        "beartype>=0.22",
+        "hypothesis>=6.140",
+        "import-linter>=2.5",
+        "mypy>=1.18",
+        "pre-commit>=4",
+        "pytest>=8.4",
+        "pytest-xdist>=3.8",
+        "ruff>=0.14",
+    ],
+}
+
+setup(
+    name="facerep_jax",
+    version="0.1.0",
+    description="Pre-train face encoders with JAX on TPU and GPU pods, and show what they are worth",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["facerep_jax", "facerep_jax.*"]) + [f"facerep_jax.{c}" for c in CONFIGS],
+    package_dir={f"facerep_jax.{c}": c.replace(".", "/") for c in CONFIGS},
+    package_data={"facerep_jax": ["py.typed"], "facerep_jax.evaluation": ["*.jinja"]},
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["facerep = facerep_jax.cli:main"]},
+)

@@ -1,0 +1,213 @@
+"""Config: every file under configs/ is read, spelt right, and builds. A new config is covered by being there.
+
+Planted and seen red, each in a config: a list, a None, a name missing, an argument that changes nothing, one that the
+docstring lacks, the command of another config, a misspelt flag in it, a keyword that its callable does not take, heads
+that do not divide the width, a mask of another grid than the encoder's.
+"""
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from flax import nnx
+from ml_collections import ConfigDict, FieldReference
+
+from facerep_jax.config import build, locate, plain
+from facerep_jax.data import face_world
+from facerep_jax.data.pipeline import build_transforms
+from facerep_jax.pretrain import model_maker
+from facerep_jax.train import sharding
+from facerep_jax.train.state import abstract, initial
+from facerep_jax.train.step import make_step
+
+ROOT = Path(__file__).parents[2]
+PATHS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").glob("*/*.py") if p.stem != "__init__")
+PRETRAIN = [path for path in PATHS if path.startswith("configs/pretrain/")]
+EVALUATE = [path for path in PATHS if path.startswith("configs/evaluate/")]
+
+PRETRAIN_NAMES = {
+    *("seed", "steps", "log_every", "checkpoint_every", "checkpoint_minutes", "dtype", "remat", "ema"),
+    *("data", "encoder", "objective", "optimizer", "mesh", "sharding", "operational"),
+}
+RUNTIME = {"encoder", "rngs", "dtype", "remat", "steps", "image_size", "meta"}  # what `build` is given beside a spec
+OTHER = {"variant": "S/16", "protocol": "finetune", "dataset": "manifest/other", "data_dir": "elsewhere"}
+META = {"classes": ("background", "skin")}  # of a data set, as much as tasks ask for
+
+
+def load(path: str) -> ModuleType:
+    found = importlib.util.spec_from_file_location(path.replace("/", "_").removesuffix(".py"), ROOT / path)
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def arguments(path: str) -> dict[str, Any]:
+    """Names and defaults that the config gives to `parse_arg`."""
+    calls = [node for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.Call)]
+    (call,) = (call for call in calls if getattr(call.func, "id", "") == "parse_arg")
+    return {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+
+
+def documentation(path: str) -> str:
+    """The docstring, with that of the config that it refers to."""
+    text = load(path).__doc__
+    return text + "".join(load(other).__doc__ for other in re.findall(r"as of (configs/\S+\.py)", text))
+
+
+def leaves(value: Any, name: str = "config") -> Iterator[tuple[str, Any]]:
+    """Every value that is not a mapping or tuple, with its path; placeholders stay what they are."""
+    if isinstance(value, ConfigDict):
+        for key, child in value.items(preserve_field_references=True):
+            yield from leaves(child, f"{name}.{key}")
+    elif isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from leaves(child, f"{name}.{key}")
+    elif isinstance(value, tuple):
+        for index, child in enumerate(value):
+            yield from leaves(child, f"{name}[{index}]")
+    else:
+        yield name, value
+
+
+def specs(value: Any, name: str = "config") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every spec in a plain config, with its path."""
+    if isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from specs(child, f"{name}[{index}]")
+    if isinstance(value, Mapping):
+        if "call" in value:
+            yield name, value
+        for key, child in value.items():
+            yield from specs(child, f"{name}.{key}")
+
+
+def transformed(described: tuple[ConfigDict, ...]) -> dict[str, Any]:
+    """A generated face after a config's transforms."""
+    example = face_world.face(0, 0, 96)
+    for transform in build_transforms(described):
+        example = transform(example, np.random.default_rng(0))
+    return example
+
+
+def build_encoder(config: ConfigDict) -> Any:
+    return build(config.encoder, dtype="float32", remat=config.remat, rngs=nnx.Rngs(params=0))
+
+
+def test_there_are_configs():
+    assert "configs/pretrain/farl.py" in PRETRAIN
+    assert "configs/evaluate/landmarks_manifest.py" in EVALUATE
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_it_is_plain_data(path):
+    config = load(path).get_config(None)
+    assert config == load(path).get_config("")
+    assert json.loads(json.dumps(plain(config))) == plain(config)
+    for name, value in leaves(config):
+        assert isinstance(value, bool | int | float | str | FieldReference), f"{name} is {value!r}"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_its_arguments_are_documented_and_used(path):
+    get_config, text = load(path).get_config, documentation(path)
+    default = plain(get_config(None))
+    for name, value in arguments(path).items():
+        assert re.search(rf"\b{name}\b", text), f"{name} is not in the docstring"
+        if isinstance(value, bool):
+            assert value is False, f"{name} is set by its name alone, so it must be false by default"
+            assert plain(get_config(f"{name}=false")) == default
+            other = name
+        else:
+            assert plain(get_config(f"{name}={value}")) == default
+            other = f"{name}={OTHER[name] if isinstance(value, str) else value * 2}"
+        assert plain(get_config(other)) != default, f"{other} changes nothing"
+    with pytest.raises(ValueError, match="'nonsense'"):
+        get_config("nonsense=1")
+
+
+def may_be_unchecked(path: str) -> Any:
+    text = "the config takes the variant apart before anything checks it"
+    mark = pytest.mark.xfail(strict=True, raises=(KeyError, IndexError), reason=text)
+    return pytest.param(path, marks=[mark] if "variant.split" in (ROOT / path).read_text() else [])
+
+
+@pytest.mark.parametrize("path", [may_be_unchecked(path) for path in PATHS if "variant" in arguments(path)])
+def test_a_wrong_variant_is_named(path):
+    for variant in ("B", "B/x", "Q/16"):
+        with pytest.raises(ValueError, match=re.escape(variant)):
+            nnx.eval_shape(lambda v=variant: build_encoder(load(path).get_config(f"variant={v}")))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_its_specs_name_callables_and_their_keywords(path):
+    found = list(specs(plain(load(path).get_config(None))))
+    assert len(found) > 2
+    for name, described in found:
+        call = locate(described)
+        function = call.__init__ if inspect.isclass(call) else call
+        parameters = {k: v for k, v in inspect.signature(function).parameters.items() if k != "self"}
+        assert set(described) - {"call"} <= set(parameters), name
+        open_ones = {k for k, v in parameters.items() if k not in described}
+        assert open_ones <= RUNTIME, name
+        assert all(parameters[k].default is inspect.Parameter.empty for k in open_ones), f"{name}: a default is missing"
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # how ml_collections reads a config
+def test_its_docstring_holds_a_command_that_is_right(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    command = path.split("/")[1]
+    (line,) = re.findall(rf"^facerep {command} .*$", load(path).__doc__, re.MULTILINE)
+    assert f"--config {path}" in line
+    module, argv = importlib.import_module(f"facerep_jax.{command}"), shlex.split(line)
+    own = flags.FlagValues()
+    module.define_flags(own, argv)
+    assert own(argv)[1:] == [command]
+    assert own.workdir
+
+
+@pytest.mark.parametrize("path", PRETRAIN)
+def test_a_pretraining_builds_and_its_step_traces(path):
+    config = load(path).get_config(None)
+    assert set(config) == PRETRAIN_NAMES
+    assert set(config.mesh) == set(sharding.AXES)
+    sharding.rules_by_name(config.sharding)
+
+    make = model_maker(config)
+    graph, _, _, frozen = abstract(make)
+    optimizer = build(config.optimizer, steps=config.steps)
+    state = jax.eval_shape(lambda: initial(make, optimizer.transform.init, ema=config.ema > 0))
+    example = {**transformed(config.data.transforms), "position": np.uint32(0)}
+    wanted = (*nnx.eval_shape(make).objective.needs, "position")
+    batch = {k: jax.ShapeDtypeStruct((2, *example[k].shape), example[k].dtype) for k in wanted}
+    step = make_step(graph, optimizer.transform, seed=config.seed, ema=config.ema)
+    after, metrics = jax.eval_shape(step, state, frozen, batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert {x.shape for x in metrics.values()} == {()}
+
+
+@pytest.mark.parametrize("path", EVALUATE)
+def test_an_evaluation_builds(path):
+    config = load(path).get_config(None)
+    size = transformed(config.data.transforms)["image"].shape[0]
+    assert transformed(config.data.augmentations)["image"].shape[0] == size
+
+    def make() -> Any:
+        return build(config.task, build_encoder(config), image_size=size, meta=META, rngs=nnx.Rngs(params=0))
+
+    task = nnx.eval_shape(make)
+    assert task.label in task.needs
+    build(locate(config.task).metric(META))
+    assert build(config.protocol).name

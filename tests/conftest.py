@@ -1,0 +1,88 @@
+"""Eight fake CPU devices, one compilation cache shared with child processes, and shape checks on every call."""
+
+import os
+from pathlib import Path
+
+CACHE = Path(__file__).parent.parent / ".cache" / "jax"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["TQDM_DISABLE"] = "1"
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from flax import nnx
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+flags.FLAGS.mark_as_parsed()  # grain's workers read absl's flags
+install_import_hook("facerep_jax", "beartype.beartype")
+
+
+@pytest.fixture
+def real_faces() -> Path:
+    """The folder of a manifest of real faces, where one is at hand."""
+    folder = os.environ.get("FACEREP_FACES")
+    if not folder:
+        pytest.skip("FACEREP_FACES is not set")
+    return Path(folder).resolve()
+
+
+class Reference:
+    """CLIP's transformer in NumPy and float64, written from its definition (farl.md 1.2)."""
+
+    @staticmethod
+    def randomised(module, seed=0):
+        """The module with every parameter drawn anew: at their start, biases and scales would hide mistakes."""
+        rng = np.random.default_rng(seed)
+        for path, variable in nnx.to_flat_state(nnx.state(module, nnx.Param)):
+            centre = 1.0 if path[-1] == "scale" else 0.0
+            variable.set_value(jax.numpy.asarray(rng.normal(centre, 0.3, variable.shape), jax.numpy.float32))
+        return module
+
+    @staticmethod
+    def params(module):
+        """The module's parameters as a nested dict of float64 arrays."""
+        return jax.tree.map(lambda x: np.asarray(x, np.float64), nnx.to_pure_dict(nnx.state(module, nnx.Param)))
+
+    @staticmethod
+    def norm(p, x):
+        deviation = np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        return (x - x.mean(-1, keepdims=True)) / deviation * p["scale"] + p["bias"]
+
+    @staticmethod
+    def linear(p, x):
+        return x @ p["kernel"] + p["bias"]
+
+    @classmethod
+    def blocks(cls, stacked, x, heads, causal=False):
+        """What each of the stacked blocks leaves behind."""
+        layers = []
+        for index in range(len(stacked["out"]["bias"])):
+            p = jax.tree.map(lambda leaf, index=index: leaf[index], stacked)
+            q, k, v = (cls.linear(p[name], cls.norm(p["attention_norm"], x)) for name in ("query", "key", "value"))
+            attended = np.zeros_like(x)
+            for part in np.split(np.arange(x.shape[-1]), heads):
+                logits = q[..., part] @ k[..., part].swapaxes(1, 2) / np.sqrt(len(part))
+                if causal:
+                    logits[:, np.triu(np.ones(logits.shape[1:], bool), 1)] = -np.inf
+                share = np.exp(logits - logits.max(-1, keepdims=True))
+                attended[..., part] = share / share.sum(-1, keepdims=True) @ v[..., part]
+            x = x + cls.linear(p["out"], attended)
+            y = cls.linear(p["up"], cls.norm(p["mlp_norm"], x))
+            x = x + cls.linear(p["down"], y / (1 + np.exp(-1.702 * y)))
+            layers.append(x)
+        return layers
+
+    @staticmethod
+    def assert_equal(ours, theirs):
+        """To within 1e-4 of the largest value."""
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
+
+
+@pytest.fixture(scope="session")
+def reference() -> type[Reference]:
+    return Reference

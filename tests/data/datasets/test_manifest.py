@@ -1,0 +1,130 @@
+import dataclasses
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from facerep_jax.data import features
+from facerep_jax.data.datasets import manifest
+
+RGB = Image.merge("RGB", [Image.effect_noise((9, 8), 60)] * 3)
+
+
+def write(folder: Path, lines, meta=None):
+    """A manifest whose images are made as it names them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for line in lines:
+        RGB.save(folder / line["image"])
+    (folder / "faces.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if meta:
+        (folder / "faces.meta.json").write_text(json.dumps(meta))
+    return folder
+
+
+def build(raw: Path, data_dir: Path) -> features.Dataset:
+    read = manifest.read(None, raw)
+    plan = manifest.plan(read)
+    plan = dataclasses.replace(plan, meta={**plan.meta, "digest": read.digest})
+    config = tfds.core.BuilderConfig(name="x", version="1.0.0")
+    manifest.Builder(plan, data_dir=data_dir, config=config, file_format="array_record").download_and_prepare()
+    return features.open_dataset("manifest/x", data_dir)
+
+
+def by_id(dataset, split="train"):
+    return {record["id"].decode(): record for record in dataset.source(split)}
+
+
+def test_names_become_numbers_and_files_their_contents(tmp_path):
+    lines = [
+        {"image": "a.jpg", "identity": "zoe", "attributes": {"hat": 1, "age": 30}, "action_units": {"AU2": 2.5}},
+        {"image": "b.png", "identity": "ann", "attributes": {"hat": False}, "expression": "sad", "caption": "x"},
+        {"image": "c.webp", "mask": "m.png", "vertices": "v.npy", "action_units": {"AU1": 0, "AU2": 5}},
+    ]
+    raw = write(tmp_path / "raw", lines, {"classes": ["background", "skin"], "expressions": ["happy", "sad"]})
+    ids = np.arange(72, dtype=np.uint8).reshape(8, 9) % 2
+    Image.fromarray(ids).save(raw / "m.png")
+    vertices = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    np.save(raw / "v.npy", vertices)
+
+    dataset = build(raw, tmp_path / "data")
+    records = by_id(dataset)
+    a, b, c = (records[line["image"]] for line in lines)
+    assert dataset.meta["identities"] == ["ann", "zoe"]
+    assert [r["identity"] for r in (a, b, c)] == [1, 0, -1]
+    assert [r["expression"] for r in (a, b, c)] == [-1, 1, -1]
+    assert dataset.meta["attributes"] == ["age", "hat"]
+    np.testing.assert_array_equal(a["attributes"], [30, 1])
+    np.testing.assert_array_equal(b["attributes"], [np.nan, 0])
+    np.testing.assert_array_equal(a["action_units"], [np.nan, 2.5])
+    np.testing.assert_array_equal(c["action_units"], [0, 5])
+    assert [r["caption"] for r in (a, b, c)] == [[], [b"x"], []]
+    assert a["image"] == (raw / "a.jpg").read_bytes()
+    assert b["image"] == (raw / "b.png").read_bytes()
+    assert Image.open(io.BytesIO(c["image"])).format == "PNG"
+    assert c["mask"] == (raw / "m.png").read_bytes()
+    blank = np.asarray(Image.open(io.BytesIO(a["mask"])))
+    assert blank.shape == (8, 9)
+    assert (blank == 255).all()
+    np.testing.assert_array_equal(c["vertices"], vertices)
+    assert np.isnan(a["vertices"]).all()
+
+
+def test_a_feature_exists_if_any_record_has_it(tmp_path):
+    lines = [{"image": "a.jpg", "valence": 0.5}, {"image": "b.jpg", "valence": None, "arousal": None}]
+    dataset = build(write(tmp_path / "raw", lines), tmp_path / "data")
+    assert dataset.features == ("id", "image", "valence")
+    records = by_id(dataset)
+    assert records["a.jpg"]["valence"] == 0.5
+    assert np.isnan(records["b.jpg"]["valence"])
+
+
+def test_a_feature_of_a_rejected_record_alone_does_not_exist(tmp_path):
+    lines = [{"image": "a.jpg"}, {"image": "b.jpg", "caption": "x", "split": "test"}]
+    raw = write(tmp_path / "raw", lines)
+    (raw / "b.jpg").write_bytes(b"no image")
+    plan = manifest.plan(manifest.read(None, raw))
+    assert plan.names == ("id", "image")
+    assert list(plan.records) == ["train"]
+    assert plan.lines == 2
+    assert plan.rejected == ({"line": 2, "id": "b.jpg", "image": "b.jpg", "reason": "not an image"},)
+
+
+def test_conversions_are_told(tmp_path):
+    plan = manifest.plan(manifest.read(None, write(tmp_path, [{"image": "a.jpg"}, {"image": "c.webp"}])))
+    assert plan.notes == ("1 images stored as PNG: not an upright 8-bit RGB or grey JPEG or PNG",)
+
+
+def test_wrong_arguments(tmp_path):
+    with pytest.raises(ValueError, match="'manifest' takes no arguments after the colon, but got 'size=3'"):
+        manifest.read("size=3", tmp_path)
+    with pytest.raises(ValueError, match=r"'manifest' needs --manual_dir: the folder with faces\.jsonl"):
+        manifest.read(None, None)
+
+
+def test_real_faces(real_faces, tmp_path):
+    raw = tmp_path / "raw"
+    for sub in ("images", "vertices"):
+        (raw / sub).mkdir(parents=True)
+    lines = [json.loads(line) for line in (real_faces / "faces.jsonl").read_text().splitlines()[:16]]
+    for line in lines:
+        for key in ("image", "vertices"):
+            shutil.copy(real_faces / line[key], raw / line[key])
+    shutil.copy(real_faces / "faces.meta.json", raw)
+    (raw / "faces.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    dataset = build(raw, tmp_path / "data")
+    assert sum(dataset.splits.values()) == 16
+    assert dataset.features == (*("id", "image", "caption", "bbox", "landmarks", "identity", "attributes", "vertices"),)
+    records = {k: r for split in dataset.splits for k, r in by_id(dataset, split).items()}
+    for line in lines:
+        record = records[line["id"]]
+        assert record["image"] == (raw / line["image"]).read_bytes()
+        np.testing.assert_array_equal(record["landmarks"], np.float32(line["landmarks"]))
+        np.testing.assert_array_equal(record["vertices"], np.load(raw / line["vertices"]))
+        assert record["caption"] == [line["caption"].encode()]
+        assert dataset.meta["identities"][record["identity"]] == line["identity"]

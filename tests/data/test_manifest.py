@@ -1,0 +1,456 @@
+import contextlib
+import io
+import json
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from PIL import Image
+
+from facerep_jax.data import manifest
+
+GREY = Image.effect_noise((12, 10), 60)
+RGB = Image.merge("RGB", [GREY, GREY.rotate(90), GREY.rotate(180)])
+
+
+def encoded(image=RGB, kind="JPEG", **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def header_of(width, height):
+    """A PNG whose header claims a size, and nothing after it."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + head
+        + struct.pack(">I", zlib.crc32(head))
+        + struct.pack(">I", 0)
+        + b"IDAT"
+    )
+
+
+def deep_png():
+    """A 2 x 1 RGB PNG of 16 bits a channel; Pillow cannot write one."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    pixels = struct.pack(">B6H", 0, 0x0100, 0x8000, 0xFFFF, 0x0000, 0x1234, 0x00FF)
+    head = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+def mask(ids, mode="L"):
+    return encoded(Image.fromarray(np.asarray(ids, np.uint8)).convert(mode), "PNG")
+
+
+def write(folder: Path, lines, meta=None, **files):
+    """A manifest; `lines` are objects or text."""
+    folder.mkdir(exist_ok=True)
+    (folder / "a.jpg").write_bytes(encoded())
+    (folder / "b.jpg").write_bytes(encoded())
+    for name, data in files.items():
+        (folder / name.replace("__", ".")).write_bytes(data)
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    (folder / "faces.jsonl").write_text(text)
+    if meta is not None:
+        (folder / "faces.meta.json").write_text(meta if isinstance(meta, str) else json.dumps(meta))
+    return folder
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def test_every_key_is_read(tmp_path):
+    line = {
+        "id": "first",
+        "image": "a.jpg",
+        "caption": ["one", "two"],
+        "bbox": [0, 1, 5.5, 6],
+        "landmarks": [[1, 2], None, [3.5, 4]],
+        "visible": [True, False, None],
+        "landmarks_3d": [[1, 2, 3]] * 3,
+        "mask": "m.png",
+        "identity": "ann",
+        "attributes": {"smiling": True, "age": 30, "hat": None},
+        "action_units": {"AU1": 5},
+        "expression": "happy",
+        "valence": -1,
+        "arousal": None,
+        "vertices": "v.npy",
+        "camera": np.eye(3, 4).tolist(),
+        "split": "test",
+    }
+    folder = write(
+        tmp_path,
+        [line, {"image": "b.jpg"}],
+        {"classes": ["a", "b"]},
+        m__png=mask(np.ones((10, 12))),
+        v__npy=npy(np.ones((7, 3), np.float32)),
+    )
+    read = manifest.read(folder)
+    first, second = read.records
+    assert (first.id, first.split, first.line) == ("first", "test", 1)
+    assert (second.id, second.split, second.values) == ("b.jpg", "train", {"image": "b.jpg"})
+    assert first.values["caption"] == ("one", "two")
+    assert "arousal" not in first.values
+    assert first.values["attributes"] == {"smiling": 1.0, "age": 30.0}
+    np.testing.assert_array_equal(first.values["landmarks"], np.float32([[1, 2], [np.nan, np.nan], [3.5, 4]]))
+    np.testing.assert_array_equal(first.values["visible"], [1, 0, -1])
+    assert read.sizes == {"landmarks": 3, "attributes": 2, "action_units": 1}
+    assert read.meta == {
+        "classes": ["a", "b"],
+        "attributes": ["age", "smiling"],
+        "action_units": ["AU1"],
+        "identities": ["ann"],
+        "expressions": ["happy"],
+    }
+    checked = manifest.check(read)
+    assert (len(checked.records), checked.rejected, checked.converted, checked.vertices) == (2, (), 0, 7)
+
+
+def test_68_landmarks_without_meta_are_ibugs(tmp_path):
+    points = [[i, i] for i in range(68)]
+    meta = manifest.read(write(tmp_path, [{"image": "a.jpg", "landmarks": points}])).meta
+    assert meta["landmarks"]["normaliser"] == {"kind": "inter_ocular", "left": 36, "right": 45}
+    manifest.checked_meta(dict(meta))  # the flip undoes itself
+    flip = meta["landmarks"]["flip"]
+    # outer and inner eye corners, jaw ends, brow ends, nostrils, mouth corners, nose tip, chin
+    assert [flip[i] for i in (36, 39, 0, 17, 31, 48, 60, 30, 8)] == [45, 42, 16, 26, 35, 54, 64, 30, 8]
+
+
+def test_ibugs_flip_is_that_of_the_real_set(real_faces):
+    assert manifest.read_meta(real_faces / "faces.meta.json")["landmarks"] == manifest.IBUG
+
+
+def test_meta_of_landmarks_takes_precedence(tmp_path):
+    given = {"landmarks": {"normaliser": {"kind": "box"}}}
+    points = [[i, i] for i in range(68)]
+    assert manifest.read(write(tmp_path, [{"image": "a.jpg", "landmarks": points}], given)).meta == given
+
+
+POINTS = [[1, 1], [2, 2], [3, 3]]
+LINES = {
+    "unknown key": ({"image": "a.jpg", "landmark": POINTS}, r"key 'landmark' is not known; did you mean 'landmarks'\?"),
+    "no image": ({"id": "x"}, "key 'image' is missing"),
+    "not json": ('{"image": "a.jpg",}', "invalid JSON at column 19"),
+    "nan": ('{"image": "a.jpg", "valence": NaN}', "NaN is not JSON; leave the key out or write null"),
+    "key twice": ('{"image": "a.jpg", "image": "b.jpg"}', "key 'image' stands twice"),
+    "not an object": ("[1]", r"a JSON object is expected, not \[1\]"),
+    "nested": ("[" * 100_000, "invalid JSON: nested too deeply"),
+    "image is a number": ({"image": 3}, "image: must be a string that is not empty, not 3"),
+    "empty caption": ({"image": "a.jpg", "caption": ["x", ""]}, "caption: must be a string that is not empty"),
+    "surrogate": (r'{"image": "a.jpg", "caption": "\ud800"}', "caption: holds half of a surrogate pair"),
+    "null byte": ({"image": "a\0.jpg"}, "image: embedded null byte"),
+    "long name": ({"image": "a" * 5000}, "image: no file 'aaa"),
+    "missing file": ({"image": "c.jpg"}, "image: no file 'c.jpg' in"),
+    "a folder": ({"image": "sub"}, "image: no file 'sub' in"),
+    "absolute": ({"image": "/etc/hostname"}, "image: '/etc/hostname' must be relative to faces.jsonl and inside"),
+    "parent": ({"image": "sub/../../x.jpg"}, "image: .* must be relative to faces.jsonl and inside"),
+    "symlink": ({"image": "link.jpg"}, "image: 'link.jpg' is a link to .*outside.jpg, outside of the folder"),
+    "identity": ({"image": "a.jpg", "identity": 17}, "identity: must be a string that is not empty, not 17"),
+    "split": ({"image": "a.jpg", "split": "val"}, 'split: must be train, validation or test, not "val"'),
+    "valence": ({"image": "a.jpg", "valence": 1.5}, "valence: must be between -1 and 1, not 1.5"),
+    "arousal": ({"image": "a.jpg", "arousal": "low"}, 'arousal: must be a number, not "low"'),
+    "infinite": ('{"image": "a.jpg", "bbox": [0, 0, 1, 1e999]}', "bbox: must be finite in float32, not inf"),
+    "huge": ('{"image": "a.jpg", "bbox": [1' + "0" * 400 + ", 0.5, 1, 1]}", r"bbox: must be 4 numbers, not \[1000"),
+    "too large": ({"image": "a.jpg", "attributes": {"age": 1e39}}, "attributes: 'age' must be finite in float32"),
+    "action unit": ({"image": "a.jpg", "action_units": {"AU1": 6}}, "action_units: 'AU1' must be between 0 and 5"),
+    "no object": ({"image": "a.jpg", "attributes": ["hat"]}, "attributes: must be an object name -> number, not"),
+    "not a number": ({"image": "a.jpg", "attributes": {"hat": "no"}}, "attributes: 'hat' must be a number, not \"no\""),
+    "box of three": ({"image": "a.jpg", "bbox": [1, 2, 3]}, r"bbox: must be 4 numbers, not \[1, 2, 3\]"),
+    "empty box": ({"image": "a.jpg", "bbox": [5, 2, 5, 3]}, "bbox: must be .* with x1 > x0 and y1 > y0, not"),
+    "few landmarks": ({"image": "a.jpg", "landmarks": POINTS[:2]}, "landmarks: 2 points, but line 1 has 3"),
+    "few visible": ({"image": "a.jpg", "visible": [True]}, "visible: 1 points, but line 1 has 3"),
+    "landmarks in 3d": ({"image": "a.jpg", "landmarks": [[1, 2, 3]]}, "landmarks: must be K x 2 numbers, not"),
+    "ragged": ({"image": "a.jpg", "landmarks": [[1, 2], [3]]}, "landmarks: must be K x 2 numbers, but its rows differ"),
+    "no landmarks": ({"image": "a.jpg", "landmarks": []}, r"landmarks: must be K x 2 numbers, not \[\]"),
+    "visible": ({"image": "a.jpg", "visible": [2, 0, 1]}, "visible: must be a list of true, false or null"),
+    "camera": ({"image": "a.jpg", "camera": [[1, 2, 3, 4]]}, "camera: must be 3 x 4 numbers, not"),
+    "duplicate": ({"image": "b.jpg", "id": "first"}, "id: 'first' is that of line 1 too; ids must be unique"),
+    "mask without classes": ({"image": "b.jpg", "mask": "a.jpg"}, "mask: faces.meta.json must name .* `classes`"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "message"), LINES.values(), ids=LINES)
+def test_a_bad_line_is_named(tmp_path, line, message):
+    (tmp_path / "outside.jpg").write_bytes(encoded())
+    folder = tmp_path / "raw"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "link.jpg").symlink_to(tmp_path / "outside.jpg")
+    good = {"id": "first", "image": "a.jpg", "landmarks": POINTS}
+    kind = FileNotFoundError if "no file" in message else ValueError
+    with pytest.raises(kind, match=r"raw/faces\.jsonl line 3, " + message) as error:
+        manifest.read(write(folder, [good, "", line]))
+    assert "\n" not in str(error.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@hypothesis.given(key=st.sampled_from([*manifest.KEYS]), value=JSON)
+@hypothesis.settings(max_examples=300, deadline=None, database=None)
+def test_no_value_whatever_is_a_traceback(tmp_path_factory, key, value):
+    folder = tmp_path_factory.getbasetemp() / "any"
+    try:
+        manifest.read(write(folder, [{"image": "a.jpg", key: value}], {"classes": ["a"]}))
+    except (ValueError, FileNotFoundError) as error:
+        assert "faces.jsonl line 1, " in str(error) and "\n" not in str(error)  # noqa: PT017, PT018
+
+
+@hypothesis.given(JSON | st.dictionaries(st.sampled_from(["classes", "landmarks", "mask_flip", "vertex_flip"]), JSON))
+@hypothesis.settings(max_examples=300, deadline=None, database=None)
+def test_no_meta_whatever_is_a_traceback(meta):
+    with contextlib.suppress(ValueError):
+        manifest.checked_meta(meta)
+
+
+def test_text_that_is_not_utf8_is_named(tmp_path):
+    write(tmp_path, [])
+    (tmp_path / "faces.jsonl").write_bytes(b'{"image": "\xff.jpg"}\n')
+    with pytest.raises(ValueError, match="line 1, byte 12 is not UTF-8"):
+        manifest.read(tmp_path)
+
+
+def test_a_link_inside_the_folder_is_fine(tmp_path):
+    write(tmp_path, [{"image": "link.jpg"}])
+    (tmp_path / "link.jpg").symlink_to("a.jpg")
+    assert len(manifest.read(tmp_path).records) == 1
+
+
+def test_an_empty_or_absent_manifest_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no faces.jsonl in {tmp_path}"):
+        manifest.read(tmp_path)
+    with pytest.raises(ValueError, match=r"faces\.jsonl is empty"):
+        manifest.read(write(tmp_path, ["", " "]))
+
+
+def eyes(left, right=None):
+    return {"kind": "inter_ocular", "left": left} | ({} if right is None else {"right": right})
+
+
+METAS = {
+    "unknown key": ({"class": ["a"]}, r"key 'class' is not known; did you mean 'classes'\?"),
+    "not json": ("{", "invalid JSON at column 2"),
+    "not an object": ([], "a JSON object is expected"),
+    "names": ({"classes": "skin"}, 'classes: must be a list of names, not "skin"'),
+    "name twice": ({"classes": ["a", "a"]}, "classes: 'a' stands twice"),
+    "too many": ({"classes": [f"c{i}" for i in range(256)]}, "classes: at most 255, not 256"),
+    "mask_flip": ({"classes": ["a", "b"], "mask_flip": [0]}, "mask_flip: has 1 indices for 2 names"),
+    "attribute_flip": ({"attribute_flip": [1, 0]}, "attribute_flip: has 2 indices for 1 names"),
+}
+OF_LANDMARKS = {
+    "unknown key": ({"flips": [0]}, "key 'flips' is not known; did you mean 'flip'"),
+    "not an object": ([0], r"must be an object, not \[0\]"),
+    "permutation": ({"flip": [0, 0, 2]}, "flip: is not a permutation of 0 to 2"),
+    "involution": ({"flip": [1, 2, 0]}, "flip: does not undo itself: 0 goes to 1, but 1 goes to 2"),
+    "not indices": ({"flip": [0.0]}, r"flip: must be a list of indices, not \[0.0\]"),
+    "kind": ({"normaliser": {"kind": "eyes"}}, 'normaliser: `kind` must be one of .* diagonal, not "eyes"'),
+    "kind is a list": ({"normaliser": {"kind": []}}, r"normaliser: `kind` must be one of .*, not \[\]"),
+    "one eye": ({"normaliser": eyes(1, 1)}, "normaliser: left and right must be two landmarks, not 1 twice"),
+    "no kind": ({"normaliser": "box"}, "normaliser: `kind` must be one of inter_ocular, box, diagonal, not null"),
+    "no index": ({"normaliser": eyes(0)}, "normaliser: 'right' must be the index of a landmark, not null"),
+    "index": ({"normaliser": eyes(0, 3)}, "normaliser: 'right' must be between 0 and 2, not 3"),
+    "index of flip": ({"flip": [0], "normaliser": eyes(0, 1)}, "normaliser: 'right' must be between 0 and 0, not 1"),
+    "needless": ({"normaliser": {"kind": "box", "left": 0}}, "normaliser: key 'left' is not known; known: kind"),
+}
+METAS |= {f"landmarks: {k}": ({"landmarks": v}, f"landmarks: {m}") for k, (v, m) in OF_LANDMARKS.items()}
+
+
+@pytest.mark.parametrize(("meta", "message"), METAS.values(), ids=METAS)
+def test_a_bad_meta_is_named(tmp_path, meta, message):
+    folder = write(tmp_path, [{"image": "a.jpg", "landmarks": POINTS, "attributes": {"hat": 1}}], meta)
+    with pytest.raises(ValueError, match=r"faces\.meta\.json, " + message) as error:
+        manifest.read(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_lines_are_held_against_the_meta(tmp_path):
+    meta = {"landmarks": {"flip": [1, 0]}, "attributes": ["hat"], "expressions": ["happy", "sad"]}
+    for line, message in (
+        ({"landmarks": POINTS}, "line 1, landmarks: 3 points, but landmarks.flip of faces.meta.json has 2"),
+        ({"attributes": {"hut": 1}}, "line 1, attributes: 'hut' is not among the attributes .* did you mean 'hat'"),
+        ({"expression": "bored"}, "line 1, expression: 'bored' is not among the expressions .* known: happy, sad"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            manifest.read(write(tmp_path, [{"image": "a.jpg", **line}], meta))
+
+
+def test_names_in_order_come_from_the_meta(tmp_path):
+    meta = {"attributes": ["hat", "beard"], "attribute_flip": [0, 1]}
+    read = manifest.read(write(tmp_path, [{"image": "a.jpg", "attributes": {"beard": 1}}], meta))
+    assert read.meta["attributes"] == ["hat", "beard"]
+    assert read.sizes["attributes"] == 2
+
+
+BROKEN = {
+    "truncated jpeg": (encoded()[:-30], "Premature end of JPEG"),
+    "truncated progressive jpeg": (encoded(progressive=True)[:-30], "Premature end of JPEG"),
+    "truncated png": (encoded(kind="PNG")[:-40], "truncated|Truncated|broken PNG"),
+    "text": (b"this is no image", "not an image"),
+    "empty": (b"", "the file is empty"),
+    "60 megapixels": (header_of(10_000, 6_000), "10000 x 6000 pixels, more than 50 megapixels"),
+    "600 megapixels": (header_of(30_000, 20_000), "more than 50 megapixels"),
+    "float": (encoded(Image.fromarray(np.ones((3, 3), np.float32)), "TIFF"), "mode F have no agreed range"),
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_image_is_rejected_not_an_error(tmp_path, data, reason):
+    folder = write(tmp_path, [{"image": "a.jpg"}, "", {"image": "bad.jpg", "id": "two"}], bad__jpg=data)
+    checked = manifest.check(manifest.read(folder))
+    assert [record.id for record in checked.records] == ["a.jpg"]
+    (rejection,) = checked.rejected
+    assert (rejection.line, rejection.id, rejection.image) == (3, "two", "bad.jpg")
+    assert re.search(reason, rejection.reason), rejection.reason
+    assert "\n" not in rejection.reason
+
+
+def rotated(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+DIRECT = {
+    "jpeg": encoded(),
+    "progressive": encoded(progressive=True),
+    "grey jpeg": encoded(GREY),
+    "png": encoded(kind="PNG"),
+    "grey png": encoded(GREY, "PNG"),
+    "upright": encoded(exif=rotated(1)),
+    "odd orientation": encoded(exif=rotated(9)),
+    "two pictures": encoded(kind="MPO", save_all=True, append_images=[RGB]),
+}
+
+
+@pytest.mark.parametrize("data", DIRECT.values(), ids=DIRECT)
+def test_what_training_reads_passes_untouched(data):
+    assert manifest.check_image(data) == (True, RGB.size)
+    assert manifest.stored_image(data) == data
+
+
+CONVERTED = {
+    "transparent": encoded(RGB.convert("RGBA"), "PNG"),
+    "palette": encoded(RGB.quantize(16), "PNG"),
+    "palette with transparency": encoded(RGB.quantize(16), "PNG", transparency=bytes(range(16))),
+    "one bit": encoded(GREY.convert("1"), "PNG"),
+    "cmyk": encoded(RGB.convert("CMYK")),
+    "webp": encoded(kind="WEBP", lossless=True),
+    "gif": encoded(kind="GIF", save_all=True, append_images=[GREY]),
+    "apng": encoded(kind="PNG", save_all=True, append_images=[RGB.rotate(180)]),
+    "rotated": encoded(RGB.transpose(Image.Transpose.ROTATE_90), exif=rotated(6)),
+}
+
+
+@pytest.mark.parametrize("data", CONVERTED.values(), ids=CONVERTED)
+def test_other_images_are_stored_as_png_of_their_rgb_pixels(tmp_path, data):
+    checked = manifest.check(manifest.read(write(tmp_path, [{"image": "c.jpg"}], c__jpg=data)))
+    assert (checked.converted, checked.rejected) == (1, ())
+    assert manifest.check_image(data) == (False, RGB.size)
+    stored = Image.open(io.BytesIO(manifest.stored_image(data)))
+    assert (stored.format, stored.mode, stored.size) == ("PNG", "RGB", RGB.size)
+    assert manifest.check_image(manifest.stored_image(data))[0]
+
+
+def test_conversion_keeps_the_pixels():
+    def stored(data):
+        return np.asarray(Image.open(io.BytesIO(manifest.stored_image(data))))
+
+    np.testing.assert_array_equal(stored(CONVERTED["transparent"]), np.asarray(RGB))
+    np.testing.assert_array_equal(stored(CONVERTED["webp"]), np.asarray(RGB))
+    np.testing.assert_array_equal(stored(CONVERTED["apng"]), np.asarray(RGB))
+    turned = np.asarray(Image.open(io.BytesIO(CONVERTED["rotated"])))
+    np.testing.assert_array_equal(stored(CONVERTED["rotated"]), np.rot90(turned, -1))
+    np.testing.assert_array_equal(stored(deep_png()), [[[1, 128, 255], [0, 18, 0]]])
+    deep_grey = Image.fromarray(np.array([[0x0100, 0xFFFF, 0x8000]], np.uint16))
+    np.testing.assert_array_equal(stored(encoded(deep_grey, "PNG"))[..., 0], [[1, 255, 128]])
+
+
+MASKS = {
+    "size": (mask(np.zeros((9, 12))), "is 12 x 9 pixels, but the image 12 x 10"),
+    "class": (mask(np.full((10, 12), 2)), "holds class id 2; must be below 2, or 255"),
+    "rgb": (mask(np.zeros((10, 12)), "RGB"), "must be a PNG with one 8-bit channel of class ids, not PNG RGB"),
+    "jpeg": (encoded(GREY), "must be a PNG with one 8-bit channel of class ids, not JPEG L"),
+    "truncated": (mask(np.eye(10, 12))[:-30], "cannot be decoded"),
+    "text": (b"no image", "cannot be decoded"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), MASKS.values(), ids=MASKS)
+def test_a_bad_mask_is_an_error(tmp_path, data, message):
+    lines = [{"image": "a.jpg"}, {"image": "b.jpg", "mask": "m.png"}]
+    folder = write(tmp_path, lines, {"classes": ["background", "skin"]}, m__png=data)
+    with pytest.raises(ValueError, match=f"faces.jsonl line 2, mask: m.png {message}"):
+        manifest.check(manifest.read(folder))
+
+
+def test_a_mask_is_stored_as_grey_png_of_the_same_ids():
+    ids = np.array([[0, 1, 255], [7, 1, 0]], np.uint8)
+    plain = mask(ids)
+    assert manifest.stored_mask(plain) == plain
+    coloured = Image.fromarray(ids)
+    coloured.putpalette([*range(255, -1, -1)] * 3)
+    assert coloured.mode == "P"
+    stored = Image.open(io.BytesIO(manifest.stored_mask(encoded(coloured, "PNG"))))
+    assert stored.mode == "L"
+    np.testing.assert_array_equal(np.asarray(stored), ids)
+
+
+VERTICES = {
+    "dtype": (npy(np.zeros((4, 3))), r"must be float32 of shape \(V, 3\), not float64 of shape \(4, 3\)"),
+    "shape": (npy(np.zeros((4, 2), np.float32)), r"must be float32 of shape \(V, 3\), not float32 of shape \(4, 2\)"),
+    "nan": (npy(np.full((4, 3), np.nan, np.float32)), "holds a number that is not finite"),
+    "text": (b"0 0 0", "is not a readable .npy file"),
+    "truncated": (npy(np.zeros((4, 3), np.float32))[:-8], "is not a readable .npy file"),
+    "pickle": (npy(np.array([{}])), "is not a readable .npy file"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), VERTICES.values(), ids=VERTICES)
+def test_a_bad_mesh_is_an_error(tmp_path, data, message):
+    folder = write(tmp_path, [{"image": "a.jpg", "vertices": "v.npy"}], v__npy=data)
+    with pytest.raises(ValueError, match=f"faces.jsonl line 1, vertices: v.npy {message}"):
+        manifest.check(manifest.read(folder))
+
+
+def test_meshes_have_one_count(tmp_path):
+    lines = [{"image": "a.jpg", "vertices": "v.npy"}, {"image": "b.jpg", "vertices": "w.npy"}]
+    four, five = (npy(np.zeros((n, 3), np.float32)) for n in (4, 5))
+    with pytest.raises(ValueError, match="line 2, vertices: 5 points, but line 1 has 4"):
+        manifest.check(manifest.read(write(tmp_path, lines, v__npy=four, w__npy=five)))
+    with pytest.raises(ValueError, match=r"faces.meta.json, vertex_flip: has 2 indices for 4 vertices"):
+        manifest.check(manifest.read(write(tmp_path, lines[:1], {"vertex_flip": [1, 0]}, v__npy=four)))
+
+
+def test_the_digest_depends_on_every_byte(tmp_path):
+    lines = [{"image": "a.jpg", "vertices": "v.npy"}]
+    mesh = npy(np.zeros((4, 3), np.float32))
+
+    def digest(lines=lines, meta=None, **files):
+        return manifest.read(write(tmp_path, lines, meta, v__npy=mesh, **files)).digest
+
+    plain = digest()
+    assert digest() == plain
+    assert digest(lines=[{"image": "b.jpg", "vertices": "v.npy"}]) != plain
+    mesh = npy(np.ones((4, 3), np.float32))
+    assert digest() != plain
+    mesh = npy(np.zeros((4, 3), np.float32))
+    (tmp_path / "extra.txt").write_text("not named by the manifest")
+    assert digest() == plain
+    assert digest(meta={"classes": ["a"]}) != plain

@@ -1,0 +1,183 @@
+import io
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facerep_jax.config import spec
+from facerep_jax.data import transforms
+from facerep_jax.data.pipeline import Stream, Subset, build_transforms, load
+
+RECORDS, SIZE = 10, 8
+KEYS = ("image", "noise")
+
+
+def record(index):
+    file = io.BytesIO()
+    Image.fromarray(np.full((SIZE, SIZE, 3), index, np.uint8)).save(file, "PNG")
+    return {
+        "id": f"face-{index}".encode(),
+        "image": file.getvalue(),
+        "landmarks": np.array([[index, 2 * index]], np.float32),
+        "bbox": np.array([0, 0, 4, 6], np.float32),
+        "caption": [b"a face"] * (1 + index % 2),
+    }
+
+
+SOURCE = [record(index) for index in range(RECORDS)]
+
+
+def noise(example, rng):
+    return {**example, "noise": rng.random(3).astype(np.float32)}
+
+
+def stream(source=SOURCE, seed=0, batch_size=4, keys=KEYS, chain=(noise,), **settings):
+    return Stream(source, chain, keys, batch_size=batch_size, seed=seed, **{"threads": 2, "prefetch": 4, **settings})
+
+
+def take(count, made):
+    batches = list(itertools.islice(iter(made), count))
+    made.close()
+    return batches
+
+
+def assert_same(some, others):
+    for one, other in zip(some, others, strict=True):
+        assert set(one) == set(other)
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+@pytest.fixture(scope="module")
+def batches():
+    return take(12, stream())
+
+
+def test_batches_hold_the_wanted_keys_and_positions_that_count_up(batches):
+    for index, batch in enumerate(batches):
+        assert set(batch) == {"image", "noise", "position"}
+        assert batch["image"].shape == (4, SIZE, SIZE, 3)
+        assert batch["image"].dtype == np.uint8
+        assert batch["position"].dtype == np.uint32
+        assert batch["position"].tolist() == list(range(4 * index, 4 * index + 4))
+
+
+def test_every_record_occurs_once_per_epoch_in_another_order(batches):
+    """tried: all epochs in one order."""
+    order = np.concatenate([batch["image"][:, 0, 0, 0] for batch in batches])
+    epochs = order[: 4 * RECORDS].reshape(4, RECORDS)
+    np.testing.assert_array_equal(np.sort(epochs, 1), np.tile(np.arange(RECORDS), (4, 1)))
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_batches_do_not_depend_on_threads_or_prefetching(batches):
+    """tried: one generator shared by all examples."""
+    for settings in (dict(threads=1, prefetch=1), dict(threads=8, prefetch=16), dict(threads=0)):
+        assert_same(take(12, stream(**settings)), batches)
+
+
+@pytest.mark.slow
+def test_batches_do_not_depend_on_worker_processes(batches):
+    assert_same(take(12, stream(workers=2)), batches)
+
+
+def test_draws_are_a_function_of_seed_and_position(batches):
+    """tried: the record's index in place of the position, which repeats the draws each epoch."""
+    noises = np.concatenate([batch["noise"] for batch in batches])
+    assert len(np.unique(noises)) == noises.size
+    for position, drawn in enumerate(noises[:20]):
+        np.testing.assert_array_equal(drawn, np.random.default_rng((0, position)).random(3).astype(np.float32))
+    other = take(12, stream(seed=1))
+    assert not np.isin(noises, [batch["noise"] for batch in other]).any()
+    assert any((a["image"] != b["image"]).any() for a, b in zip(batches, other, strict=True))
+
+
+def test_examples_do_not_depend_on_the_batch_size(batches):
+    small = take(24, stream(batch_size=2))
+    for name in ("image", "noise", "position"):
+        joined = np.concatenate([batch[name] for batch in small])
+        np.testing.assert_array_equal(joined, np.concatenate([batch[name] for batch in batches]))
+
+
+def test_a_state_goes_on_where_it_was_taken(batches):
+    """tried: a state that is a batch ahead."""
+    first = stream()
+    taken = [next(iter(first)) for _ in range(5)]
+    assert_same(taken, batches[:5])
+    state = first.state
+    first.close()
+    resumed = stream()
+    resumed.state = state
+    assert_same(take(7, resumed), batches[5:])
+    back = stream()
+    [next(iter(back)) for _ in range(3)]
+    back.state = state  # in the middle of an epoch, with a reader at work
+    assert_same(take(7, back), batches[5:])
+
+
+def test_a_stream_starts_at_nothing_and_looks_without_moving(batches):
+    fresh = stream()
+    peeked = fresh.peek(3)
+    assert [int(example["image"][0, 0, 0]) for example in peeked] == [0, 4, 9]
+    assert set(peeked[0]) == {"image", "noise", "position"}
+    assert_same(take(2, fresh), batches[:2])
+
+
+def test_what_the_host_reads_comes_along():
+    made = stream(keys=("text",), chain=(transforms.Tokenize(length=4),))
+    (batch,) = take(1, made)
+    assert set(batch) == {"text", "truncated", "position"}
+    assert batch["truncated"].tolist() == [False] * 4
+
+
+def test_a_key_that_nothing_gives_is_an_error_that_says_what_there_is():
+    message = (
+        "the objective needs masked, text, which data set 'set/a' with its transforms does not give; "
+        "its records have: bbox, caption, id, image, landmarks"
+    )
+    with pytest.raises(ValueError) as error:
+        stream(keys=("image", "text", "masked"), name="set/a")
+    assert str(error.value) == message
+
+
+def test_a_data_set_without_records_is_an_error():
+    with pytest.raises(ValueError, match="data set 'set/a' has no records to train on"):
+        stream(source=[], name="set/a")
+
+
+def test_transforms_are_built_in_order():
+    built = build_transforms((spec(transforms.Resize, size=16), spec(transforms.BlockMask, grid=4, count=5)))
+    assert [type(transform) for transform in built] == [transforms.Resize, transforms.BlockMask]
+    assert built[0].size == 16
+
+
+def test_a_split_is_loaded_in_order_with_ids_and_what_metrics_read():
+    loaded = load(SOURCE, (transforms.Resize(size=4),), ("image", "landmarks"))
+    assert set(loaded) == {"id", "image", "landmarks", "bbox", "landmarks_scale"}
+    assert loaded["id"] == [f"face-{index}" for index in range(RECORDS)]
+    np.testing.assert_array_equal(loaded["image"][:, 0, 0, 0], np.arange(RECORDS))
+    assert loaded["image"].shape == (RECORDS, 4, 4, 3)
+    np.testing.assert_allclose(loaded["landmarks"][3, 0], [(3 + 0.5) / 2 - 0.5, (6 + 0.5) / 2 - 0.5])
+    np.testing.assert_array_equal(loaded["landmarks_scale"], np.full((RECORDS, 2), 2))
+
+
+def test_loading_twice_gives_the_same():
+    assert_same([load(SOURCE, (noise,), KEYS)], [load(SOURCE, (noise,), KEYS)])
+
+
+def test_a_task_whose_label_is_not_there_is_an_error():
+    message = (
+        "the task needs mask, which data set 'set/a' has not; its records have: bbox, caption, id, image, landmarks"
+    )
+    with pytest.raises(ValueError) as error:
+        load(SOURCE, (), ("image", "mask"), name="set/a")
+    assert str(error.value) == message
+
+
+def test_a_subset_has_the_chosen_records():
+    subset = Subset(SOURCE, [7, 2, 2])
+    assert [r["id"] for r in subset] == [b"face-7", b"face-2", b"face-2"]
+    assert len(subset) == 3
+    order = take(3, stream(source=subset, batch_size=1))
+    assert sorted(int(batch["image"][0, 0, 0, 0]) for batch in order) == [2, 2, 7]

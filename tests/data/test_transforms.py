@@ -1,0 +1,358 @@
+import io
+import math
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facerep_jax.data import face_world, transforms
+from facerep_jax.data.transforms import BlockMask, CropToBox, RandomResizedCrop, Resize, Tokenize, crop
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def encoded(pixels, kind="PNG", **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def smooth(h, w):
+    """A picture without sharp edges."""
+    y, x = np.mgrid[:h, :w]
+    channels = [127 + 100 * np.sin(x / 17 + k) * np.cos(y / 23 - k) for k in range(3)]
+    return np.stack(channels, -1).astype(np.uint8)
+
+
+def test_decode_reads_png_and_jpeg_as_rgb_and_masks_as_classes():
+    picture, mask = smooth(20, 30), rng().integers(0, 19, (20, 30), np.uint8)
+    example = {"image": encoded(picture), "mask": encoded(mask), "id": b"x"}
+    decoded = transforms.decode(example)
+    np.testing.assert_array_equal(decoded["image"], picture)
+    np.testing.assert_array_equal(decoded["mask"], mask)
+    assert decoded["id"] == b"x"
+    assert isinstance(example["image"], bytes)  # the record is left as it was
+    jpeg = transforms.decode({"image": encoded(picture, "JPEG", quality=95)})["image"]
+    assert jpeg.shape == (20, 30, 3)
+    assert np.abs(jpeg.astype(int) - picture).mean() < 3  # and in RGB order
+    for odd in (Image.fromarray(picture).convert("L"), Image.fromarray(picture).convert("RGBA")):
+        assert transforms.decode_image(encoded(np.array(odd))).shape == (20, 30, 3)
+    grey = transforms.decode_image(encoded(np.array(Image.fromarray(picture).convert("L")), "JPEG"))
+    assert grey.shape == (20, 30, 3)
+
+
+def dotted(h, w, points):
+    """A black picture with a bright dot, one pixel wide, at each point."""
+    picture = np.zeros((h, w, 3), np.uint8)
+    for x, y in points:
+        picture[y, x] = 255
+    return picture
+
+
+def centroid(picture):
+    """Where the light is, in pixels."""
+    light = picture.astype(np.float64).sum(-1)
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
+    return np.array([(x * light).sum(), (y * light).sum()]) / light.sum()
+
+
+BOXES = [(-0.5, -0.5, 59.5, 39.5), (9.5, 4.5, 49.5, 34.5), (20.2, 9.7, 40.9, 29.1), (-15.5, -8.5, 60.5, 50.5)]
+
+
+@pytest.mark.parametrize("size", [24, 100])
+@pytest.mark.parametrize("box", BOXES)
+def test_all_annotations_follow_the_picture(box, size):
+    """tried: pixel corners in place of centres (half a pixel off); one scale for both axes; a camera that stays."""
+    point = np.array([31, 17])
+    vertices = np.array([[31, 17, 4.0], [25, 12, -8.0]], np.float32)
+    camera = np.array([[2, 0, 1, 30], [0, 3, -1, 15], [0, 0, 2, 5]], np.float32)
+    example = {
+        "image": dotted(40, 60, [point]),
+        "landmarks": np.array([point, [np.nan, np.nan], [12.5, 3.25]], np.float32),
+        "landmarks_3d": vertices,
+        "vertices": vertices,
+        "bbox": np.array([*point, *(point + 6)], np.float32),
+        "camera": camera,
+    }
+    kept = {name: value.copy() for name, value in example.items()}
+    moved = crop(example, box, size)
+    scale = np.array([box[2] - box[0], box[3] - box[1]]) / size
+
+    found = centroid(moved["image"])
+    np.testing.assert_allclose(moved["landmarks"][0], found, atol=0.1)
+    np.testing.assert_allclose(moved["landmarks"][2] - moved["landmarks"][0], ((12.5, 3.25) - point) / scale, rtol=1e-4)
+    assert np.isnan(moved["landmarks"][1]).all()
+    np.testing.assert_allclose(moved["bbox"][:2], moved["landmarks"][0], atol=1e-4)
+    np.testing.assert_allclose(moved["bbox"][2:] - moved["bbox"][:2], 6 / scale, rtol=1e-4)
+    np.testing.assert_array_equal(moved["vertices"], moved["landmarks_3d"])
+    np.testing.assert_allclose(moved["vertices"][0, :2], moved["landmarks"][0], atol=1e-4)
+    np.testing.assert_allclose(moved["vertices"][:, 2], vertices[:, 2] / scale.mean(), rtol=1e-5)
+
+    world = np.array([[0.5, -1, 2, 1], [3, 2, -1, 1]], np.float32)
+    as_vertices = {"image": example["image"], "vertices": (world @ camera.T).astype(np.float32)}
+    np.testing.assert_allclose(world @ moved["camera"].T, crop(as_vertices, box, size)["vertices"], atol=1e-4)
+    for name, value in kept.items():
+        np.testing.assert_array_equal(example[name], value)  # the example is left as it was
+
+
+def test_landmarks_scale_leads_back_to_pixels_of_the_original():
+    example = {"image": smooth(40, 60), "landmarks": np.array([[10, 5], [40, 30]], np.float32)}
+    once = crop(example, (4.5, 2.5, 54.5, 37.5), 25)
+    np.testing.assert_allclose(once["landmarks_scale"], [50 / 25, 35 / 25])
+    twice = crop(once, (-0.5, 4.5, 19.5, 14.5), 80)
+    apart = (twice["landmarks"][1] - twice["landmarks"][0]) * twice["landmarks_scale"]
+    np.testing.assert_allclose(apart, [30, 25], rtol=1e-5)
+    assert twice["landmarks_scale"].dtype == np.float32
+
+
+def test_a_face_keeps_its_parts_and_landmarks_together():
+    """On a generated face, where mask, landmarks, vertices and camera come from one geometry."""
+    face = face_world.face(0, 1, 192)
+    crop_to_box = CropToBox(size=128)
+    moved = crop_to_box(face, rng())
+    np.testing.assert_allclose(moved["vertices"][:68], moved["landmarks_3d"], atol=1e-4)
+    np.testing.assert_allclose(moved["landmarks"].max(0), moved["bbox"][2:], atol=1e-3)
+    mask = moved["mask"]
+    large = [c for c in np.unique(mask) if (mask == c).sum() > 200]
+    assert len(large) > 3
+    for c in large:  # painted as a picture, which goes another way through `crop`
+        painted = np.where(face["mask"] == c, 255, 0).astype(np.uint8)[..., None].repeat(3, -1)
+        found = crop_to_box({"image": painted, "bbox": face["bbox"]}, rng())["image"][..., 0] > 127
+        assert (found & (mask == c)).sum() > 0.9 * (found | (mask == c)).sum()
+
+
+def test_resampling_is_antialiased_and_masks_keep_their_classes():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    small = crop({"image": stripes, "mask": stripes[..., 0]}, (-0.5, -0.5, 63.5, 63.5), 16)
+    assert np.abs(small["image"][:, 2:-2].astype(int) - 127).max() <= 12
+    assert set(np.unique(small["mask"])) <= {0, 255}
+    classes = rng().integers(0, 11, (30, 30), np.uint8)
+    assert set(np.unique(crop({"image": smooth(30, 30), "mask": classes}, (3.2, 4.1, 20.3, 22.2), 50)["mask"])) <= set(
+        range(11)
+    )
+
+
+def test_resize_takes_the_whole_image_and_leaves_one_of_the_right_size():
+    square = {"image": smooth(32, 32), "mask": rng().integers(0, 9, (32, 32), np.uint8)}
+    same = Resize(size=32)(square, rng())
+    np.testing.assert_array_equal(same["image"], square["image"])
+    np.testing.assert_array_equal(same["mask"], square["mask"])
+    wide = {
+        "image": dotted(30, 60, [(0, 0), (59, 29)]),
+        "landmarks": np.array([[-0.5, -0.5], [59.5, 29.5]], np.float32),
+    }
+    moved = Resize(size=20)(wide, rng())
+    assert moved["image"].shape == (20, 20, 3)
+    np.testing.assert_allclose(moved["landmarks"], [[-0.5, -0.5], [19.5, 19.5]], atol=1e-5)  # the corners
+
+
+def test_a_box_beyond_the_border_is_black_there_and_its_mask_ignored():
+    """tried: mask filled with class 0; the picture shifted by the padding."""
+    image, mask = np.full((20, 30, 3), 200, np.uint8), np.full((20, 30), 4, np.uint8)
+    example = {"id": b"a", "image": image, "mask": mask, "bbox": np.array([-10.5, -10.5, 9.5, 9.5], np.float32)}
+    moved = CropToBox(size=20)(example, rng())
+    assert not moved["image"][:10].any()
+    assert not moved["image"][:, :10].any()
+    assert (moved["image"][10:, 10:] == 200).all()
+    assert (moved["mask"][:10] == 255).all()
+    assert (moved["mask"][:, :10] == 255).all()
+    assert (moved["mask"][10:, 10:] == 4).all()
+    below = CropToBox(size=20)({**example, "bbox": np.array([19.5, 9.5, 39.5, 29.5], np.float32)}, rng())
+    assert (below["image"][:10, :10] == 200).all()
+    assert not below["image"][10:].any()
+    assert (below["mask"][:, 10:] == 255).all()
+    outside = CropToBox(size=8)({**example, "bbox": np.array([40, 40, 50, 50], np.float32)}, rng())
+    assert not outside["image"].any()
+    assert (outside["mask"] == 255).all()
+
+
+def test_a_margin_enlarges_the_box_on_each_side():
+    example = {"id": b"a", "image": smooth(60, 60), "bbox": np.array([19.5, 9.5, 39.5, 49.5], np.float32)}
+    moved = CropToBox(size=30, margin=0.25)(example, rng())
+    np.testing.assert_allclose(moved["bbox"], [4.5, 4.5, 24.5, 24.5], atol=1e-4)
+    np.testing.assert_allclose(moved["landmarks_scale"], [1, 2])
+    np.testing.assert_allclose(CropToBox(size=10)(example, rng())["bbox"], [-0.5, -0.5, 9.5, 9.5], atol=1e-5)
+
+
+def test_shift_and_zoom_move_the_box_at_random_within_their_bounds():
+    example = {"id": b"a", "image": smooth(60, 60), "bbox": np.array([20, 10, 40, 50], np.float32)}
+    transform, generator = CropToBox(size=10, margin=0.5, shift=0.1, zoom=0.2), rng()
+    moved = [transform(example, generator) for _ in range(400)]
+    scale = np.array([m["landmarks_scale"] for m in moved])  # pixels of the original per pixel, at ten to a side
+    np.testing.assert_allclose(scale[:, 1], 2 * scale[:, 0], rtol=1e-5)
+    zoom = scale[:, 0] / 4 - 1
+    assert (zoom.min(), zoom.max()) == pytest.approx((-0.2, 0.2), abs=0.01)
+    middles = np.array([m["bbox"].reshape(2, 2).mean(0) for m in moved]) - 4.5
+    shift = middles * scale / [40, 80]
+    assert np.abs(shift).max(0) == pytest.approx((0.1, 0.1), abs=0.005)
+    assert np.abs(shift.mean(0)).max() < 0.01
+    assert np.abs(np.corrcoef(np.column_stack([shift, zoom]).T) - np.eye(3)).max() < 0.2
+
+
+@pytest.mark.parametrize("box", [[5, 5, 5, 9], [5, 9, 8, 3], [np.nan] * 4])
+def test_a_box_without_an_area_is_an_error_that_names_the_record(box):
+    example = {"id": b"faces/7.png", "image": smooth(9, 9), "bbox": np.array(box, np.float32)}
+    with pytest.raises(ValueError, match=r"record 'faces/7.png' has no box to crop to: bbox is \["):
+        CropToBox(size=8)(example, rng())
+
+
+def test_a_feature_that_is_not_there_is_an_error_that_lists_those_that_are():
+    with pytest.raises(ValueError, match="CropToBox needs the feature 'bbox'; the records have: id, image"):
+        CropToBox(size=8)({"image": smooth(9, 9), "id": b"a"}, rng())
+    with pytest.raises(ValueError, match="Tokenize needs the feature 'caption'; the records have: id, image"):
+        Tokenize()({"image": smooth(9, 9), "id": b"a"}, rng())
+
+
+def test_random_boxes_have_the_areas_and_ratios_asked_for():
+    """tried: the aspect ratio on both sides alike."""
+    h, w = 400, 600
+    random_crop, generator = RandomResizedCrop(size=8, scale=(0.2, 0.5), ratio=(0.75, 4 / 3)), rng(1)
+    boxes = np.array([random_crop.box(h, w, generator) for _ in range(3000)])
+    assert (boxes >= -0.5).all()
+    assert (boxes[:, 2] <= w - 0.5).all()
+    assert (boxes[:, 3] <= h - 0.5).all()
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    area, log_ratio = width * height / (h * w), np.log(width / height)
+    assert (area.min(), area.max()) == pytest.approx((0.2, 0.5), abs=0.01)
+    assert area.mean() == pytest.approx(0.35, abs=0.01)  # uniform; nothing of this size is ever refused
+    assert np.abs(log_ratio).max() <= math.log(4 / 3) + 0.01
+    assert log_ratio.mean() == pytest.approx(0, abs=0.02)
+    assert log_ratio.std() == pytest.approx(math.log(4 / 3) / 3**0.5, rel=0.05)
+    share = (boxes[:, 0] + 0.5) / (w - width)
+    assert share.mean() == pytest.approx(0.5, abs=0.02)
+    assert share.std() == pytest.approx(1 / 12**0.5, rel=0.05)
+    assert ((boxes + 0.5) % 1 == 0).all()
+
+
+@pytest.mark.parametrize(("h", "w"), [(10, 1000), (1000, 10)])
+def test_where_no_box_fits_the_middle_is_taken_at_the_nearest_ratio(h, w):
+    box = RandomResizedCrop(size=8, scale=(0.9, 1.0)).box(h, w, rng())
+    width, height = box[2] - box[0], box[3] - box[1]
+    assert min(width, height) == 10
+    assert max(width, height) == 13
+    centre = (box[0] + box[2] + 1) / 2, (box[1] + box[3] + 1) / 2
+    assert centre == pytest.approx((w / 2, h / 2), abs=0.5)
+
+
+def test_a_random_crop_is_a_function_of_its_generator():
+    example = {"image": smooth(40, 40), "landmarks": np.array([[20, 20]], np.float32)}
+    transform = RandomResizedCrop(size=16, scale=(0.2, 1.0))
+    one, same, other = (transform(example, rng(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one["image"], same["image"])
+    assert (one["image"] != other["image"]).any()
+    assert one["image"].shape == (16, 16, 3)
+
+
+def tokens(*captions, length=77, seed=0):
+    return Tokenize(length=length)({"caption": captions}, rng(seed))
+
+
+@pytest.mark.parametrize(
+    ("caption", "ids"),
+    [
+        ("a face", [49406, 320, 1710, 49407]),
+        ("a photo of a cat", [49406, 320, 1125, 539, 320, 2368, 49407]),
+        ("a diagram", [49406, 320, 22697, 49407]),
+        ("hello world!", [49406, 3306, 1002, 256, 49407]),
+        ("", [49406, 49407]),
+    ],
+)
+def test_tokens_are_clips(caption, ids):
+    """Ids as openai/CLIP prints them."""
+    example = tokens(caption.encode())
+    assert example["text"].tolist() == ids + [0] * (77 - len(ids))
+    assert example["text"].dtype == np.int32
+    assert not example["truncated"]
+
+
+def test_captions_are_unescaped_twice_and_their_white_space_collapsed():
+    plain = tokens("salt & pepper")["text"]
+    for caption in ("salt &amp; pepper", "salt &amp;amp; pepper", "  Salt &\n\tPEPPER "):
+        np.testing.assert_array_equal(tokens(caption)["text"], plain)
+
+
+def test_a_long_caption_is_cut_with_the_end_of_text_last():
+    """tried: `truncated` one token too early."""
+    fits, cut = tokens("a " * 6, length=8), tokens("a " * 7, length=8)
+    assert fits["text"].tolist() == cut["text"].tolist() == [49406, *[320] * 6, 49407]
+    assert not fits["truncated"]
+    assert cut["truncated"]
+    assert tokens("a face " * 100)["text"].argmax() == 76
+
+
+def test_one_of_several_captions_is_drawn_and_none_is_an_empty_text():
+    drawn = {tuple(tokens("a", "face", seed=seed, length=4)["text"]) for seed in range(20)}
+    assert drawn == {(49406, 320, 49407, 0), (49406, 1710, 49407, 0)}
+    assert tokens(length=4)["text"].tolist() == [49406, 49407, 0, 0]
+
+
+def beit_mask(side, count, min_block, generator):
+    """BEiT's masking_generator.py as farl.md 1.6 tells it, with python's own random numbers."""
+    mask, masked = np.zeros((side, side), int), 0
+    while masked < count:
+        remaining, added = count - masked, 0
+        for _ in range(10):
+            area = generator.uniform(min_block, remaining)
+            aspect = math.exp(generator.uniform(math.log(0.3), math.log(1 / 0.3)))
+            h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if w < side and h < side:
+                top, left = generator.randint(0, side - h), generator.randint(0, side - w)
+                new = h * w - mask[top : top + h, left : left + w].sum()
+                if 0 < new <= remaining:
+                    mask[top : top + h, left : left + w] = 1
+                    added = new
+                    break
+        if added == 0:
+            break
+        masked += added
+    return mask
+
+
+def test_block_masks_are_beits():
+    """tried: aspect drawn uniformly; blocks that may overshoot; one try in place of ten; blocks off the edges."""
+    side, count, draws = 14, 75, 1500
+    generator, ours = rng(0), BlockMask()
+    masks = np.array([ours.draw(generator) for _ in range(draws)])
+    python = random.Random(0)
+    theirs = np.array([beit_mask(side, count, 16, python) for _ in range(draws)])
+    counts, expected = masks.sum((1, 2)), theirs.sum((1, 2))
+    assert counts.max() == expected.max() == count
+    error = expected.std() / draws**0.5
+    assert abs(counts.mean() - expected.mean()) < 5 * error
+    assert abs((counts == count).mean() - (expected == count).mean()) < 0.07
+    places, expected_places = masks.mean(0), theirs.mean(0)
+    assert np.abs(places - expected_places).max() < 5 * (2 * 0.25 / draws) ** 0.5
+
+    def border(masks):  # pairs of neighbours of which one is masked: how blocky it is
+        return np.mean([np.diff(masks.astype(int), axis=axis).astype(bool).sum((1, 2)).mean() for axis in (1, 2)])
+
+    assert border(masks) == pytest.approx(border(theirs), rel=0.03)
+    scattered = np.array([rng(i).permutation(side**2).reshape(side, side) < count for i in range(200)])
+    assert border(masks) < 0.5 * border(scattered)
+
+
+def test_block_masks_are_flat_and_a_function_of_the_generator():
+    transform = BlockMask(grid=6, count=14, min_block=3)
+    one, same, other = (transform({"a": 1}, rng(seed)) for seed in (0, 0, 1))
+    assert one["masked"].shape == (36,)
+    assert one["masked"].dtype == bool
+    assert one["a"] == 1
+    np.testing.assert_array_equal(one["masked"], same["masked"])
+    assert (one["masked"] != other["masked"]).any()
+    counts = [transform({}, rng(seed))["masked"].sum() for seed in range(300)]
+    assert 12 < np.mean(counts) <= max(counts) == 14
+
+
+@pytest.mark.parametrize(("grid", "count"), [(14, 197), (14, 0), (2, 5)])
+def test_a_count_that_the_grid_cannot_hold_is_an_error(grid, count):
+    message = f"BlockMask: count {count} is not within the {grid} x {grid} patches of the grid"
+    with pytest.raises(ValueError, match=message):
+        BlockMask(grid=grid, count=count)
+
+
+def test_text_of_bytes_and_strings():
+    assert transforms.text_of("é".encode()) == transforms.text_of("é") == "é"

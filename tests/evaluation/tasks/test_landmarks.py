@@ -1,0 +1,128 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from facerep_jax.config import build
+from facerep_jax.evaluation.metrics import NME
+from facerep_jax.evaluation.tasks.landmarks import ALPHAS, Landmarks, small
+from facerep_jax.models.vit import ViT
+from facerep_jax.typing import Features
+
+POINTS, SIZE = 5, 32
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return ViT(
+        variant="Nano/8", image_size=SIZE, width=16, depth=2, heads=2, dtype="float32", remat="none", rngs=nnx.Rngs(0)
+    )
+
+
+@pytest.fixture
+def task(encoder):
+    return Landmarks(encoder, taps=(0, 1), points=POINTS, image_size=SIZE, meta={}, rngs=nnx.Rngs(0))
+
+
+def features(count: int, seed: int = 0) -> dict[str, Features]:
+    rng = np.random.default_rng(seed)
+    maps = tuple(jnp.asarray(rng.normal(3, 2, (count, 4, 4, 16)), jnp.float32) for _ in range(2))
+    return {"image": Features(pooled=jnp.zeros((count, 16)), tokens=jnp.zeros((count, 16, 16)), maps=maps)}
+
+
+def labels(count: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0, SIZE, (count, POINTS, 2)).astype(np.float32)
+
+
+def loss_of(task: Landmarks, seen, batch) -> jax.Array:
+    return task.loss(
+        seen, batch, encoder=None, step=jnp.zeros((), jnp.int32), rng=jax.random.split(jax.random.key(0), 4)
+    )[0]
+
+
+def test_before_it_learns_the_head_gives_the_mean_shape_of_the_training_labels(task):
+    truth = labels(6)
+    truth[0, 1] = np.nan
+    task.calibrate(features(6), {"landmarks": jnp.asarray(truth)})
+    predicted = task.predict(features(3, seed=5), {})
+    np.testing.assert_allclose(predicted, np.broadcast_to(np.nanmean(truth, 0), (3, POINTS, 2)), rtol=1e-5)
+
+
+def test_features_are_standardised_per_channel(task):
+    task.calibrate(features(6), {"landmarks": jnp.asarray(labels(6))})
+    x = np.asarray(task.standardise(task.averaged(features(6))))
+    np.testing.assert_allclose(x.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(x.std((0, 1, 2)), 1, atol=1e-4)
+
+
+def test_the_loss_is_the_mean_distance_over_known_points_in_units_of_the_spread(task):
+    truth = labels(4)
+    task.calibrate(features(4), {"landmarks": jnp.asarray(truth)})
+    mean, spread = np.asarray(task.mean_shape[...]), float(task.spread[...])
+    truth[1, 2] = np.nan
+    known = np.isfinite(truth).all(-1)
+    distance = np.linalg.norm((truth - mean) / spread, axis=-1)
+    found = loss_of(task, features(4), {"landmarks": jnp.asarray(truth)})
+    np.testing.assert_allclose(found, distance[known].mean(), rtol=1e-5)
+
+
+def test_points_that_are_not_annotated_give_no_gradient_and_no_nan(task):
+    truth = labels(4)
+    task.calibrate(features(4), {"landmarks": jnp.asarray(truth)})
+    graph, params, rest = nnx.split(task, nnx.Param, ...)
+
+    def gradient(batch):
+        return jax.grad(lambda p: loss_of(nnx.merge(graph, p, rest), features(4), batch))(params)
+
+    truth[:, 2] = np.nan
+    kernel = np.asarray(gradient({"landmarks": jnp.asarray(truth)})["head"]["kernel"][...]).reshape(-1, POINTS, 2)
+    assert np.isfinite(kernel).all()
+    assert (kernel[:, 2] == 0).all()
+    assert (kernel[:, 1] != 0).any()
+
+
+def test_another_number_of_landmarks_is_refused_with_the_setting_that_fits(task):
+    with pytest.raises(ValueError, match=r"has 7 landmarks and the head 5: set --config.task.points=7"):
+        task.calibrate(features(2), {"landmarks": jnp.zeros((2, 7, 2))})
+
+
+def test_the_metric_is_that_of_the_data_set():
+    described = {"landmarks": {"normaliser": {"kind": "inter_ocular", "left": 0, "right": 1}}}
+    assert isinstance(build(Landmarks.metric(described)), NME)
+    assert build(Landmarks.metric(described)).headline == "nme_inter_ocular"
+    assert build(Landmarks.metric({})).headline == "nme_box"
+
+
+def test_baselines_are_the_mean_shape_and_ridge_from_the_definition():
+    rng = np.random.default_rng(0)
+    splits = [
+        {"image": rng.integers(0, 255, (n, SIZE, SIZE, 3), dtype=np.uint8), "landmarks": labels(n, seed=n)}
+        for n in (20, 8, 6)
+    ]
+    found = Landmarks.baselines(*splits, {})
+    truth = splits[0]["landmarks"].astype(np.float64)
+    np.testing.assert_allclose(found["mean_shape"][3], truth.mean(0))
+
+    x = small(splits[0]["image"])
+    y = (truth - truth.mean(0)).reshape(20, -1)
+    centred = x - x.mean(0)
+    errors, predictions = [], []
+    for alpha in ALPHAS:
+        weights = centred.T @ np.linalg.solve(centred @ centred.T + alpha * np.eye(20), y - y.mean(0))
+        held, test = (
+            truth.mean(0) + ((small(s["image"]) - x.mean(0)) @ weights + y.mean(0)).reshape(-1, POINTS, 2)
+            for s in splits[1:]
+        )
+        errors.append(np.linalg.norm(held - splits[1]["landmarks"], axis=-1).mean())
+        predictions.append(test)
+    np.testing.assert_allclose(found["pixel_ridge"], predictions[int(np.argmin(errors))], atol=1e-6)
+
+
+def test_pictures_have_the_points_where_they_are():
+    picture = np.asarray(
+        Landmarks.draw(np.zeros((SIZE, SIZE, 3), np.uint8), np.array([[8.0, 4.0]]), np.array([[20.0, np.nan]]), scale=4)
+    )
+    assert picture.shape == (4 * SIZE, 4 * SIZE, 3)
+    assert picture[18, 34, 1] > 200  # (8 + 0.5) * 4 across, (4 + 0.5) * 4 down
+    assert (picture[..., 0] > 200).sum() == 0  # a prediction that is no number is not drawn

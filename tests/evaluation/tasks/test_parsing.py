@@ -1,0 +1,88 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from facerep_jax.config import build
+from facerep_jax.evaluation.tasks.parsing import Parsing
+from facerep_jax.models.vit import ViT
+from facerep_jax.typing import Features
+
+SIZE, CLASSES = 32, ("background", "skin", "hair")
+META = {"classes": CLASSES}
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return ViT(
+        variant="Nano/8", image_size=SIZE, width=16, depth=2, heads=2, dtype="float32", remat="none", rngs=nnx.Rngs(0)
+    )
+
+
+def task_with(encoder, cells: int) -> Parsing:
+    return Parsing(encoder, taps=(1,), cells=cells, image_size=SIZE, meta=META, rngs=nnx.Rngs(0))
+
+
+def features(count: int) -> dict[str, Features]:
+    maps = (jnp.asarray(np.random.default_rng(0).normal(3, 2, (count, 4, 4, 16)), jnp.float32),)
+    return {"image": Features(pooled=jnp.zeros((count, 16)), tokens=jnp.zeros((count, 16, 16)), maps=maps)}
+
+
+def test_each_part_of_a_patch_has_its_own_logits_in_its_own_place(encoder):
+    """The head gives part (row r, column c) of every patch the logit 10 r + c of class 1."""
+    task = task_with(encoder, cells=8)
+    table = np.zeros((8, 8, 3), np.float32)
+    table[..., 1] = 10 * np.arange(8)[:, None] + np.arange(8)
+    task.head.kernel[...] = jnp.zeros_like(task.head.kernel[...])
+    task.head.bias[...] = jnp.asarray(table.reshape(-1))
+    logits = np.asarray(task.logits(features(2), (SIZE, SIZE)))
+    np.testing.assert_allclose(logits[1, :, :, 1], np.tile(table[..., 1], (4, 4)))
+
+
+def test_the_loss_is_cross_entropy_over_pixels_that_are_annotated(encoder):
+    task = task_with(encoder, cells=4)
+    task.calibrate(features(2), {})
+    mask = np.random.default_rng(1).integers(0, 3, (2, SIZE, SIZE)).astype(np.uint8)
+    mask[0, :9] = 255
+    loss, _ = task.loss(
+        features(2),
+        {"mask": jnp.asarray(mask)},
+        encoder=None,
+        step=jnp.zeros((), jnp.int32),
+        rng=jax.random.split(jax.random.key(0), 2),
+    )
+    logits = np.asarray(task.logits(features(2), (SIZE, SIZE)), np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    known = mask != 255
+    expected = -log_p[known][np.arange(known.sum()), mask[known]].mean()
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_predictions_are_the_likeliest_class_of_every_pixel(encoder):
+    task = task_with(encoder, cells=1)
+    task.calibrate(features(2), {})
+    predicted = np.asarray(task.predict(features(2), {}))
+    assert predicted.dtype == np.uint8
+    np.testing.assert_array_equal(predicted, np.asarray(task.logits(features(2), (SIZE, SIZE))).argmax(-1))
+
+
+def test_the_baseline_is_the_most_frequent_class_of_each_pixel():
+    train = np.zeros((3, 4, 4), np.uint8)
+    train[:2, 0, 0], train[:, 1, 1], train[1:, 2, 2] = 1, 2, 255
+    test = {"mask": np.zeros((5, 4, 4), np.uint8)}
+    found = Parsing.baselines({"mask": train}, {}, test, META)["most_frequent_class"]
+    assert found.shape == (5, 4, 4)
+    assert (found[3, 0, 0], found[3, 1, 1], found[3, 2, 2]) == (1, 2, 0)
+
+
+def test_the_names_of_the_classes_are_needed():
+    assert build(Parsing.metric(META)).classes == CLASSES
+    with pytest.raises(ValueError, match=r"put `classes` into faces.meta.json"):
+        Parsing.metric({})
+
+
+def test_pictures_show_image_truth_and_prediction():
+    picture = Parsing.draw(np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.uint8), np.full((8, 8), 2), scale=2)
+    assert picture.size == (48, 16)
+    assert picture.getpixel((20, 4)) != picture.getpixel((40, 4))

@@ -1,0 +1,164 @@
+"""Reference: FaRL's rule and a slow bootstrap written from the definition; coverage in simulation; errors."""
+
+import json
+import math
+import random
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facerep_jax.evaluation.statistics import label_subset, paired_difference, summary
+
+
+def mean(sums):
+    """The mean over examples of statistics (value, 1)."""
+    return float(sums[0] / sums[1])
+
+
+def statistics(values):
+    return np.stack([values, np.ones_like(values)], axis=-1)
+
+
+def test_label_subset_is_farls_rule():
+    ids = [f"face_{i:03d}" for i in range(50)]
+    order = list(range(50))
+    random.Random(123).shuffle(order)
+    assert label_subset(ids, 0.1, 123) == tuple(ids[i] for i in order[:5])
+
+
+@given(
+    st.lists(st.text(max_size=5), min_size=1, unique=True), st.integers(0, 99), st.floats(0.01, 1), st.floats(0.01, 1)
+)
+def test_label_subsets_are_nested_and_do_not_depend_on_the_order(ids, seed, small, large):
+    small, large = sorted((small, large))
+    few, many = label_subset(ids, small, seed), label_subset(ids[::-1], large, seed)
+    assert few == many[: len(few)]
+    assert len(many) == max(1, int(len(ids) * large))
+
+
+def test_seeds_differ_and_all_is_all():
+    ids = [str(i) for i in range(20)]
+    assert label_subset(ids, 0.5, 0) != label_subset(ids, 0.5, 1)
+    assert set(label_subset(ids, 1, 0)) == set(ids)
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.01, math.nan])
+def test_a_fraction_outside_is_refused(fraction):
+    with pytest.raises(ValueError, match="above 0 and at most 1"):
+        label_subset(["a"], fraction, 0)
+
+
+def test_no_ids_are_refused():
+    with pytest.raises(ValueError, match="no ids"):
+        label_subset([], 0.5, 0)
+
+
+def slow_bootstrap(a, b, value, resamples, seed):
+    """Both encoders, one draw at a time, rows picked by index."""
+    rng = np.random.default_rng(seed)
+    differences = []
+    for _ in range(resamples):
+        rows = rng.integers(a.shape[1], size=a.shape[1])
+        subsets = rng.integers(a.shape[0], size=a.shape[0])
+        one = np.mean([value(b[s][rows].sum(0)) for s in subsets])
+        differences.append(one - np.mean([value(a[s][rows].sum(0)) for s in subsets]))
+    return np.quantile(differences, [0.025, 0.975])
+
+
+def ratio_data(seed=0, subsets=3, n=40):
+    """A ratio of sums (as F1 is), which is not a mean over examples."""
+    rng = np.random.default_rng(seed)
+    weight = rng.uniform(1, 3, (1, n, 1)) * np.ones((subsets, 1, 1))
+    a = np.concatenate([weight * rng.uniform(0.3, 0.7, (subsets, n, 1)), weight], axis=2)
+    b = a * [1.1, 1]
+    return a, b + np.concatenate([rng.normal(0, 0.05, (subsets, n, 1)), np.zeros((subsets, n, 1))], axis=2)
+
+
+@pytest.mark.parametrize("subsets", [1, 3])
+def test_the_interval_is_that_of_the_slow_loop(subsets):
+    """Turned red by: one draw per encoder (unpaired), subsets not resampled (both tried)."""
+    a, b = ratio_data(subsets=subsets)
+    got = paired_difference(a, b, mean, lower_is_better=False, resamples=4000)
+    low, high = slow_bootstrap(a, b, mean, 4000, seed=1)
+    width = high - low
+    assert got.low == pytest.approx(low, abs=0.06 * width)
+    assert got.high == pytest.approx(high, abs=0.06 * width)
+    assert got.a == pytest.approx(np.mean([mean(s.sum(0)) for s in a]))
+    assert got.difference == pytest.approx(got.b - got.a)
+    assert got.relative_gain == pytest.approx((got.b - got.a) / got.a)
+
+
+def test_the_gain_of_an_error_is_its_fall():
+    a, b = ratio_data()
+    up, down = (paired_difference(a, b, mean, lower_is_better=low, resamples=100) for low in (False, True))
+    assert up.relative_gain == -down.relative_gain > 0
+    assert up[3:] == down[3:]
+
+
+@pytest.mark.parametrize("subsets", [1, 5])
+def test_identical_encoders_differ_by_exactly_nothing(subsets):
+    a, _ = ratio_data(subsets=subsets)
+    got = paired_difference(a, a.copy(), mean, lower_is_better=True, resamples=300)
+    assert (got.difference, got.low, got.high, got.relative_gain) == (0, 0, 0, 0)
+
+
+def test_the_same_seed_gives_the_same_interval():
+    a, b = ratio_data()
+    assert paired_difference(a, b, mean, lower_is_better=True) == paired_difference(a, b, mean, lower_is_better=True)
+
+
+def coverage(draw, truth, repeats=200):
+    inside = 0
+    for seed in range(repeats):
+        a, b = draw(np.random.default_rng(seed))
+        got = paired_difference(statistics(a), statistics(b), mean, lower_is_better=True, resamples=400, seed=seed)
+        inside += got.low <= truth <= got.high
+    return inside / repeats
+
+
+def test_coverage_of_the_choice_of_test_examples():
+    """Turned red by an unpaired bootstrap, which is far too wide where examples differ much in difficulty (tried)."""
+
+    def draw(rng):
+        difficulty = rng.normal(0, 5, (1, 60))
+        return difficulty + rng.normal(0, 1, (1, 60)), difficulty - 0.3 + rng.normal(0, 1, (1, 60))
+
+    assert 0.90 <= coverage(draw, -0.3) <= 0.98
+
+
+def test_coverage_of_the_choice_of_subsets_too():
+    def draw(rng):
+        face, subset = rng.normal(0, 1, (1, 50)), rng.normal(0, 0.4, (12, 1))
+        noise = rng.normal(0, 0.3, (12, 50))
+        return np.zeros((12, 50)), 0.2 + face + subset + noise
+
+    assert 0.90 <= coverage(draw, 0.2, repeats=100) <= 1
+
+
+def test_many_examples_are_quick():
+    rng = np.random.default_rng(0)
+    a, b = statistics(rng.normal(1, 1, (3, 5000))), statistics(rng.normal(1, 1, (3, 5000)))
+    begin = time.perf_counter()
+    paired_difference(a, b, mean, lower_is_better=True)
+    assert time.perf_counter() - begin < 30
+
+
+def test_shapes_must_match():
+    a, b = ratio_data()
+    with pytest.raises(ValueError, match=r"\(3, 40, 2\) against \(3, 39, 2\)"):
+        paired_difference(a, b[:, :39], mean, lower_is_better=True)
+    with pytest.raises(ValueError, match="no statistics"):
+        paired_difference(a[:, :0], b[:, :0], mean, lower_is_better=True)
+
+
+def test_summary():
+    assert summary([0.1, 0.3]) == {"mean": 0.2, "std": pytest.approx(math.sqrt(0.02)), "values": [0.1, 0.3]}
+    assert summary([0.1]) == {"mean": 0.1, "std": 0.0, "values": [0.1]}
+    assert summary([math.nan]) == {"mean": None, "std": None, "values": [None]}
+    got = summary(np.array([0.1, np.nan]).tolist())
+    assert json.dumps(got, allow_nan=False) == '{"mean": null, "std": null, "values": [0.1, null]}'
+    with pytest.raises(ValueError, match="no values"):
+        summary([])

@@ -1,0 +1,179 @@
+import importlib
+import json
+
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+
+from facerep_jax import config
+from facerep_jax.config import build, difference, find, nearest, parse_arg, plain, spec
+from facerep_jax.models.vit import ViT
+
+
+def call(open_argument, *, number: int | None = None, name: str | None = None, size: int = 3, nested=None, pair=(1, 2)):
+    return open_argument, number, name, size, nested, pair
+
+
+class Built:
+    def __init__(self, value: float = 0.5):
+        self.value = value
+
+
+class Learnt(nnx.Module):  # a metaclass hides its signature
+    def __init__(self, width: int = 4, *, rngs: nnx.Rngs):
+        self.width = width
+
+
+class Bare:
+    pass
+
+
+def test_a_spec_is_the_call_with_every_default_written_out():
+    described = spec(call, size=5)
+    assert described.to_dict() == {
+        "call": f"{__name__}:call",
+        "number": None,
+        "name": None,
+        "size": 5,
+        "nested": None,
+        "pair": (1, 2),
+    }
+    assert spec(Built).to_dict() == {"call": f"{__name__}:Built", "value": 0.5}
+    assert spec(Learnt).to_dict() == {"call": f"{__name__}:Learnt", "width": 4}  # rngs come at run time
+    assert spec(Bare).to_dict() == {"call": f"{__name__}:Bare"}
+
+
+def test_a_none_can_be_set_later_to_its_own_type():
+    """tried: a plain None, which a command line cannot override; placeholders of type object alone."""
+    described = spec(call)
+    described.lock()
+    described.number = 7
+    described.name = "x"
+    described.nested = {"a": 1}
+    assert (described.number, described.name) == (7, "x")
+    with pytest.raises(TypeError):
+        described.number = "seven"
+    assert described.get_type("number") is int
+    assert spec(ViT).get_type("width") is int
+
+
+def test_an_unknown_keyword_is_an_error_that_names_the_nearest():
+    with pytest.raises(ValueError, match=r"call has no argument 'sise'; did you mean 'size'\?"):
+        spec(call, sise=3)
+    with pytest.raises(ValueError, match="Built has no argument 'zzz'; known: value"):
+        spec(Built, zzz=3)
+    with pytest.raises(ValueError, match="Bare has no argument 'x'"):
+        spec(Bare, x=1)
+
+
+def test_build_calls_what_a_spec_names():
+    assert build(spec(call, size=5), "given") == ("given", None, None, 5, None, (1, 2))
+    assert build(spec(call, number=9), open_argument=1) == (1, 9, None, 3, None, (1, 2))
+    assert build(spec(Built, value=2.0)).value == 2.0
+    learnt = build(spec(Learnt, width=6), rngs=nnx.Rngs(0))
+    assert isinstance(learnt, Learnt)
+    assert learnt.width == 6
+
+
+def test_nested_specs_reach_the_callable_as_plain_data_to_build_itself():
+    described = spec(call, nested=dict(inner=spec(Built, value=3.0)))
+    described.nested.inner.value = 4.0  # as a command line does
+    nested = build(described, 0)[4]
+    assert type(nested) is dict
+    assert build(nested["inner"]).value == 4.0
+
+
+def test_a_spec_that_was_json_is_built_alike():
+    described = spec(call, nested=dict(inner=spec(Built, value=3.0)), pair=4)
+    again = json.loads(json.dumps(plain(described)))
+    assert build(again, 0) == build(described, 0)
+
+
+@pytest.mark.parametrize("call", ["no_such_module:Class", "facerep_jax.models.vit:NoSuchClass", "facerep_jax", ""])
+def test_a_call_that_is_not_there_is_an_error(call):
+    with pytest.raises(ValueError, match=rf"no callable '{call}' \(MODULE:NAME\): "):
+        build({"call": call})
+
+
+def test_arguments_take_the_types_of_their_defaults():
+    defaults = dict(variant="B/16", steps=10, rate=0.5, smoke=False, fast=True)
+    assert parse_arg(None, **defaults).to_dict() == defaults
+    assert parse_arg("", **defaults).to_dict() == defaults
+    args = parse_arg("variant=S/8,steps=20,rate=1e-3,smoke,fast=false", **defaults)
+    assert args.to_dict() == dict(variant="S/8", steps=20, rate=1e-3, smoke=True, fast=False)
+    assert type(args.rate) is float
+    assert parse_arg("rate=1,smoke=1,fast=0", **defaults).to_dict() | defaults == defaults
+    assert parse_arg("variant=a=b", **defaults).variant == "a=b"
+    assert parse_arg("smoke=True", **defaults).smoke is True
+
+
+@pytest.mark.parametrize(
+    ("arg", "message"),
+    [
+        ("vriant=S/8", "config argument 'vriant' is not known; did you mean 'variant'?"),
+        ("qqq", "config argument 'qqq' is not known; known: smoke, steps, variant"),
+        ("steps=many", "config argument steps is of type int, not 'many'"),
+        ("steps=1.5", "config argument steps is of type int, not '1.5'"),
+        ("steps", "config argument steps needs a value: steps=10"),
+        ("smoke=maybe", "config argument smoke is true or false, not 'maybe'"),
+    ],
+)
+def test_a_bad_argument_is_an_error(arg, message):
+    with pytest.raises(ValueError) as error:
+        parse_arg(arg, variant="B/16", steps=10, smoke=False)
+    assert str(error.value) == message
+
+
+def test_a_config_is_found_in_the_working_directory_then_the_checkout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = find("configs/pretrain/farl.py")
+    assert found == str(config.ROOTS[1] / "configs/pretrain/farl.py")
+    own = tmp_path / "configs" / "pretrain" / "farl.py"
+    own.parent.mkdir(parents=True)
+    own.write_text("")
+    assert find("configs/pretrain/farl.py") == "configs/pretrain/farl.py"
+    assert find(str(own)) == str(own)
+    with pytest.raises(FileNotFoundError) as error:
+        find("configs/pretrain/frl.py")
+    assert str(error.value) == "no config 'configs/pretrain/frl.py'; did you mean 'configs/pretrain/farl.py'?"
+    with pytest.raises(FileNotFoundError, match=r"no config 'q'; known: .*configs/pretrain/demo\.py"):
+        find("q")
+
+
+def test_the_nearest_word_or_all():
+    assert nearest("widht", ("width", "depth")) == "did you mean 'width'?"
+    assert nearest("q", ("width", "depth")) == "known: depth, width"
+    assert nearest("q", ()) == "known: none"
+
+
+def test_plain_is_what_json_gives_back():
+    nested = ConfigDict(dict(a=(1, ConfigDict(dict(b=2))), none=config.config_dict.placeholder(int), text="x"))
+    assert plain(nested) == {"a": [1, {"b": 2}], "none": None, "text": "x"}
+    assert json.loads(json.dumps(plain(nested))) == plain(nested)
+    assert plain({"a": [ConfigDict(dict(b=(3,)))]}) == {"a": [{"b": [3]}]}
+    assert plain(3.5) == 3.5
+
+
+def test_difference_names_each_place():
+    old = {"a": {"b": 1, "c": [1, 2]}, "gone": 0, "same": "x"}
+    new = {"a": {"b": 2, "c": [1, 3]}, "same": "x", "new": {"d": 1}}
+    assert difference(old, new) == [
+        "a.b: 1 -> 2",
+        "a.c: [1, 2] -> [1, 3]",
+        "gone: 0 -> None",
+        "new: None -> {'d': 1}",
+    ]
+    assert difference(old, old) == []
+    assert difference(plain(spec(Built)), plain(spec(Built, value=1.0))) == ["value: 0.5 -> 1.0"]
+
+
+PRETRAIN = ("farl:variant=Ti/16", "farl:smoke", "demo", "demo:size=32,steps=5")
+
+
+@pytest.mark.parametrize("name", PRETRAIN)
+def test_a_pretraining_config_holds_the_names_of_all_and_is_plain(name):
+    file, _, arg = name.partition(":")
+    made = importlib.import_module(f"configs.pretrain.{file}").get_config(arg or None)
+    names = "seed steps log_every checkpoint_every checkpoint_minutes dtype remat ema data encoder objective optimizer"
+    assert {*names.split(), "mesh", "sharding", "operational"} == set(made.keys())
+    assert json.loads(json.dumps(plain(made))) == plain(made)

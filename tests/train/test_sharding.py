@@ -1,0 +1,70 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from facerep_jax.train import sharding
+
+TREE = {
+    "params": {"encoder": {"blocks": {"query": {"kernel": jnp.zeros((2, 16, 8)), "bias": jnp.zeros((2, 8))}}}},
+    "opt_state": ({"mu": {"encoder": {"blocks": {"query": {"kernel": jnp.zeros((2, 16, 8))}}}}},),
+}
+
+
+def test_one_size_takes_the_rest_of_the_devices():
+    mesh = sharding.make_mesh({"replica": 2, "fsdp": -1, "model": 1})
+    assert dict(mesh.shape) == {"replica": 2, "fsdp": 4, "model": 1}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"fspd": 8}, "did you mean 'fsdp'"),
+        ({"replica": 3, "fsdp": -1}, "does not hold the 8 devices"),
+        ({"replica": -1, "fsdp": -1}, "one at most is -1"),
+        ({"fsdp": 0}, "sizes are positive"),
+    ],
+)
+def test_a_mesh_that_cannot_be_is_refused(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        sharding.make_mesh(sizes)
+
+
+def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_that_does():
+    mesh = sharding.make_mesh({"fsdp": -1})
+    sharding.check_batch(64, mesh)
+    with pytest.raises(ValueError, match=r"60 is not divisible by the 8 devices .* nearest that is: 64"):
+        sharding.check_batch(60, mesh)
+
+
+def test_rules_go_by_path_and_serve_parameters_and_optimizer_alike():
+    mesh = sharding.make_mesh({"fsdp": -1})
+    found = sharding.shardings(TREE, mesh, sharding.rules_by_name("fsdp"))
+    blocks = found["params"]["encoder"]["blocks"]["query"]
+    assert blocks["kernel"].spec == P(None, "fsdp", None)
+    assert blocks["bias"].spec == P()
+    assert found["opt_state"][0]["mu"]["encoder"]["blocks"]["query"]["kernel"].spec == P(None, "fsdp", None)
+    for leaf in jax.tree.leaves(sharding.shardings(TREE, mesh, sharding.rules_by_name("replicated"))):
+        assert leaf.spec == P()
+
+
+def test_an_axis_that_does_not_divide_is_named():
+    mesh = sharding.make_mesh({"fsdp": -1})
+    tree = {"blocks": {"up": {"kernel": jnp.zeros((2, 12, 8))}}}
+    with pytest.raises(ValueError, match=r"blocks/up/kernel of shape \(2, 12, 8\) cannot be split 8 ways along axis 1"):
+        sharding.shardings(tree, mesh, sharding.rules_by_name("fsdp"))
+
+
+def test_an_unknown_rule_set_is_named():
+    with pytest.raises(ValueError, match="did you mean 'fsdp'"):
+        sharding.rules_by_name("fspd")
+
+
+def test_a_global_batch_keeps_rows_in_order_and_lies_on_all_devices():
+    mesh = sharding.make_mesh({"replica": 2, "fsdp": -1})
+    rows = np.arange(16, dtype=np.uint32)
+    batch = sharding.global_batch({"position": rows}, mesh)["position"]
+    np.testing.assert_array_equal(batch, rows)
+    assert len(batch.sharding.device_set) == 8
+    assert {shard.data.shape for shard in batch.addressable_shards} == {(2,)}

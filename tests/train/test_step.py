@@ -1,0 +1,309 @@
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from facerep_jax.config import build, spec
+from facerep_jax.models.text import TextTransformer
+from facerep_jax.models.tokenizer import KMeansTokenizer
+from facerep_jax.models.vit import ViT
+from facerep_jax.objectives.combined import Combined
+from facerep_jax.objectives.contrastive import Contrastive
+from facerep_jax.objectives.masked_tokens import MaskedTokens
+from facerep_jax.train import optim, sharding
+from facerep_jax.train.state import Model, abstract, flat, initial, split
+from facerep_jax.train.step import deinterleave, encode, interleave, make_step
+from facerep_jax.typing import Carried, View
+
+BATCH = 16
+
+
+def make_encoder():
+    sizes = dict(variant="Nano/4", image_size=8, width=16, depth=2, heads=2, drop_path=0.5)
+    return ViT(**sizes, dtype="float32", remat="dots_with_no_batch_dims_saveable", rngs=nnx.Rngs(params=0))
+
+
+def make_farl():
+    encoder = make_encoder()
+    text = spec(TextTransformer, vocabulary=32, context=6, width=16, depth=1, heads=2)
+    terms = dict(
+        contrastive=spec(Contrastive, text_encoder=text, embedding=8),
+        masked_tokens=spec(MaskedTokens, tokenizer=spec(KMeansTokenizer, patch=4, codes=8, cells=2), count=2, heads=2),
+    )
+    objective = spec(Combined, terms=terms, weights=dict(masked_tokens=0.5))
+    return Model(encoder, build(objective, encoder, rngs=nnx.Rngs(params=1)))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (BATCH, 8, 8, 3), np.uint8),
+        "text": np.concatenate([rng.integers(1, 31, (BATCH, 5)), np.full((BATCH, 1), 31)], 1).astype(np.int32),
+        "masked": np.array([rng.permutation(4) < rng.integers(0, 3) for _ in range(BATCH)]),
+        "position": np.arange(100, 100 + BATCH, dtype=np.uint32),
+    }
+
+
+OPTIMIZER = optim.adamw(learning_rate=1e-2, b1=0.9, steps=10, clip_norm=0.0)
+
+
+@pytest.fixture(scope="module")
+def farl(reference):
+    """The state before the first step, the frozen codebook, and the step; one device, compiled once."""
+    model = reference.randomised(nnx.eval_shape(make_farl))
+    tokenizer = model.objective.terms.masked_tokens.tokenizer
+    tokenizer.centres.set_value(jax.random.normal(jax.random.key(0), tokenizer.centres.shape))
+    tokenizer.frequency.set_value(jnp.full(8, 1 / 8))
+    graph, params, _, frozen = split(model)
+    empty = abstract(make_farl)[2]
+    state = initial(lambda: model, OPTIMIZER.transform.init, ema=True)
+    state = jax.device_get(state._replace(params=params, variables=empty))
+    step = make_step(graph, OPTIMIZER.transform, seed=3, ema=0.9)
+    return SimpleNamespace(state=state, frozen=jax.device_get(frozen), step=step, jitted=jax.jit(step))
+
+
+def gradients(state):
+    """Of the step before: Adam's first moment is a tenth of them."""
+    return flat(state.opt_state[1][0].mu)
+
+
+def assert_states_equal(one, other):
+    """1e-5 in relative norm for each leaf, in gradients, parameters and their average.
+
+    Attention does not depend on the key's bias, whose gradient is rounding, and AdamW makes whole steps of it.
+    """
+    total = float(optax.tree.norm(one.opt_state[1][0].mu))
+    for path, leaf in flat(jax.device_get(one)).items():
+        difference = np.linalg.norm(np.asarray(leaf, np.float64) - np.asarray(flat(other)[path], np.float64))
+        if path.endswith("key/bias"):
+            assert "/mu/" not in path or difference < 1e-5 * total
+            continue
+        assert difference <= 1e-5 * np.linalg.norm(leaf) + 1e-9 * total, path
+
+
+@pytest.mark.parametrize(
+    ("rules", "mesh"), [("replicated", dict(replica=8)), ("fsdp", dict(replica=2, fsdp=4))], ids=["replicated", "fsdp"]
+)
+def test_a_step_on_eight_devices_equals_a_step_on_one(farl, batch, rules, mesh):
+    """tried: positions in another order on the mesh; a contrastive loss of each device's rows alone."""
+    mesh = sharding.make_mesh(mesh)
+    layout = sharding.shardings(farl.state, mesh, sharding.rules_by_name(rules))
+    whole, batches = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+    expected, metrics = farl.jitted(farl.state, farl.frozen, batch)
+    with jax.set_mesh(mesh):
+        step = jax.jit(farl.step, in_shardings=(layout, whole, batches), out_shardings=(layout, whole))
+        split_batch = sharding.global_batch(batch, mesh)
+        assert len(split_batch["image"].sharding.device_set) == 8
+        state, more = step(jax.device_put(farl.state, layout), jax.device_put(farl.frozen, whole), split_batch)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(more[name], value, rtol=1e-5, err_msg=name)
+    assert_states_equal(expected, state)
+    kernel = state.params["encoder"]["blocks"]["up"]["kernel"]
+    assert kernel.sharding.is_fully_replicated == (rules == "replicated")
+
+
+def test_the_order_of_the_batch_does_not_matter(farl, batch):
+    """tried: keys folded from the row."""
+    expected, metrics = farl.jitted(farl.state, farl.frozen, batch)
+    order = np.random.default_rng(1).permutation(BATCH)
+    state, permuted = farl.jitted(farl.state, farl.frozen, {name: rows[order] for name, rows in batch.items()})
+    for name, value in metrics.items():
+        np.testing.assert_allclose(permuted[name], value, rtol=1e-5, err_msg=name)
+    assert_states_equal(expected, state)
+    moved = {**batch, "position": batch["position"] + np.uint32(BATCH)}
+    assert abs(farl.jitted(farl.state, farl.frozen, moved)[1]["loss"] - metrics["loss"]) > 1e-4
+
+
+def test_a_step_moves_everything_that_is_learnt(farl, batch):
+    state, metrics = farl.jitted(farl.state, farl.frozen, batch)
+    assert state.step == 1
+    for path, leaf in flat(state.params).items():
+        assert np.abs(np.asarray(leaf) - flat(farl.state.params)[path]).max() > 0, path
+    g = gradients(state)
+    norm = np.sqrt(sum(np.square(10 * np.asarray(leaf, np.float64)).sum() for leaf in g.values()))
+    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-4)
+    total = metrics["contrastive/loss"] + 0.5 * metrics["masked_tokens/loss"]
+    np.testing.assert_allclose(metrics["loss"], total, rtol=1e-5)
+
+
+class Line(nnx.Module):
+    """The simplest objective: (weight - x)^2; a teacher, a counter and draws, to see what a step does with them."""
+
+    needs, taps, micro_batches = ("x",), (), "exact"
+
+    def __init__(self):
+        self.weight = nnx.Param(jnp.float32(1.0))
+        self.teacher = Carried(jnp.float32(0.0))
+        self.steps = Carried(jnp.int32(0))
+        self.losses = Carried(jnp.float32(0.0))
+
+    def begin(self, encoder, step):
+        self.teacher.set_value(self.weight[...] * 10)
+        self.steps.set_value(step)
+
+    def views(self, batch, rng):
+        return {}
+
+    def loss(self, seen, batch, *, encoder, step, rng):
+        loss = jnp.square(self.weight[...] - batch["x"]).mean() + 0 * self.teacher[...]
+        self.losses.set_value(self.losses[...] + loss)
+        draws = jax.vmap(jax.random.uniform)(rng)
+        return loss, {"draws": draws, "teacher": self.teacher[...], "step": step}
+
+
+@pytest.fixture(scope="module")
+def line():
+    """`run(batches, seed, ema)`: states and metrics of steps of Line under plain gradient descent."""
+    optimizer = optax.sgd(0.25)
+
+    def make():
+        return Model(None, Line())
+
+    def look(encoder, objective, batch, rng):
+        return {}
+
+    def run(batches, seed=0, ema=0.0, start=None):
+        step = jax.jit(make_step(abstract(make)[0], optimizer, seed=seed, ema=ema, see=look))
+        state = start or initial(make, optimizer.init, ema=ema > 0)
+        seen = []
+        for batch in batches:
+            state, metrics = step(state, {}, batch)
+            seen.append((state, metrics))
+        return seen
+
+    return run
+
+
+def of(*values, position=0):
+    return {"x": jnp.asarray(values, jnp.float32), "position": jnp.arange(len(values), dtype=jnp.uint32) + position}
+
+
+def test_the_average_follows_its_definition(line):
+    """tried: the average of the parameters before their update; the decay on the wrong side."""
+    decay, weight, average, teacher = 0.8, 1.0, 1.0, 0.0
+    targets = [(3.0, 5.0), (-1.0, 1.0), (2.0, 2.0)]
+    for (state, _), x in zip(line([of(*x) for x in targets], ema=decay), targets, strict=True):
+        teacher = decay * teacher + (1 - decay) * 10 * weight
+        weight = weight - 0.25 * 2 * (weight - np.mean(x))
+        average = decay * average + (1 - decay) * weight
+        np.testing.assert_allclose(flat(state.params)["objective/weight"], weight, rtol=1e-6)
+        np.testing.assert_allclose(flat(state.ema)["params/objective/weight"], average, rtol=1e-6)
+        np.testing.assert_allclose(state.ema["variables"]["objective/teacher"], teacher, rtol=1e-6)
+    assert "objective/steps" not in state.ema["variables"]
+
+
+def test_no_average_is_kept_unless_asked_for(line):
+    assert line([of(1.0)])[0][0].ema is None
+
+
+def test_begin_and_loss_may_write_what_is_carried_and_begin_sees_the_weights_before_the_step(line):
+    """tried: no `begin`; what `loss` wrote thrown away."""
+    (one, first), (two, second) = line([of(3.0), of(3.0)])
+    assert first["teacher"] == 10
+    assert (one.variables["objective"]["teacher"], one.variables["objective"]["steps"]) == (10, 0)
+    assert (second["teacher"], two.variables["objective"]["steps"]) == (20, 1)  # the weight had become 2
+    assert two.variables["objective"]["losses"] == (1 - 3) ** 2 + (2 - 3) ** 2
+    assert (first["step"], second["step"], two.step) == (0, 1, 2)
+    assert first["gradient_norm"] == 4
+
+
+def test_draws_are_a_function_of_seed_step_and_position(line):
+    """tried: keys folded from the row; the step left out."""
+    (start, first), (_, second) = line([of(0, 0, 0, 0), of(0, 0, 0, 0)])
+    draws = np.asarray(first["draws"])
+    assert len(np.unique(draws)) == 4
+    assert not np.isin(second["draws"], draws).any()
+    np.testing.assert_array_equal(line([of(0, 0, position=2)])[0][1]["draws"], draws[2:])
+    assert not np.isin(line([of(0, 0, 0, 0)], seed=1)[0][1]["draws"], draws).any()
+    np.testing.assert_array_equal(line([of(0, 0, 0, 0)], start=start)[0][1]["draws"], second["draws"])
+    far = {"x": jnp.zeros(2), "position": jnp.asarray([2**32 - 1, 2**31], jnp.uint32)}
+    assert not np.isin(line([far])[0][1]["draws"], draws).any()
+
+
+class Counting:
+    """An encoder that counts its passes."""
+
+    def __init__(self, encoder, **attributes):
+        self.encoder, self.passes = encoder, []
+        self.width, self.dtype, self.remat = encoder.width, encoder.dtype, encoder.remat
+        self.tap_widths, self.tap_strides, self.grid = encoder.tap_widths, encoder.tap_strides, encoder.grid
+        self.__dict__.update(attributes)
+
+    def __call__(self, view, *, taps=(), train=False, rng=None):
+        self.passes.append(view.image.shape[0])
+        return self.encoder(view, taps=taps, train=train, rng=rng)
+
+
+@pytest.fixture(scope="module")
+def vit(reference):
+    return reference.randomised(nnx.eval_shape(make_encoder))
+
+
+def encode_counted(vit, views, rng, **attributes):
+    passes = []
+
+    def run(vit, views, rng):
+        counting = Counting(vit, **attributes)
+        seen = encode(counting, views, taps=(1,), train=rng is not None, rng=rng)
+        passes.extend(counting.passes)
+        return seen
+
+    return jax.jit(run)(vit, views, rng), passes
+
+
+def test_views_of_equal_shape_share_a_pass_and_are_what_they_are_apart(vit, batch):
+    """tried: views one after another taken apart as if interleaved; keys of one view for both."""
+    image = jnp.asarray(batch["image"])
+    rng = jax.random.split(jax.random.key(0), BATCH)
+    fill = jnp.linspace(-2, 2, 16)
+    views = {
+        "masked": View(image, masked=jnp.asarray(batch["masked"]), fill=fill),
+        "clean": View(255 - image),
+        "large": View(jnp.tile(image, (1, 2, 1, 1))),
+    }
+    together, passes = encode_counted(vit, views, rng)
+    apart, more = encode_counted(vit, views, rng, batch_statistics=True)
+    assert sorted(passes) == [BATCH, 2 * BATCH]
+    assert more == [BATCH] * 3
+    assert set(together) == set(apart) == set(views)
+    for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    alone = jax.jit(lambda vit, view: vit(view))(vit, views["masked"])
+    assert np.abs(np.asarray(alone.pooled - together["masked"].pooled)).max() > 1e-2  # drop-path is at work
+
+
+def test_views_that_keep_patches_share_a_pass_where_they_keep_as_many(vit, batch):
+    image = jnp.asarray(batch["image"])
+    rows = np.stack([np.random.default_rng(i).permutation(4) for i in range(BATCH)])
+    keep = {"a": jnp.asarray(rows[:, :2]), "b": jnp.asarray(rows[:, 2:]), "c": jnp.asarray(rows[:, :3])}
+    views = {name: View(image, keep=kept) for name, kept in keep.items()}
+
+    def run(vit, views):
+        counting = Counting(vit)
+        return encode(counting, views), {name: vit(view) for name, view in views.items()}, len(counting.passes)
+
+    together, apart, passes = jax.jit(run)(vit, views)
+    assert passes == 2
+    for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_interleaved_rows_lie_side_by_side_and_come_apart_again():
+    a, b = jnp.arange(6).reshape(3, 2), 10 + jnp.arange(6).reshape(3, 2)
+    joined = interleave([a, b])
+    np.testing.assert_array_equal(joined, [[0, 1], [10, 11], [2, 3], [12, 13], [4, 5], [14, 15]])
+    for part, whole in zip(deinterleave({"x": joined}, 2), (a, b), strict=True):
+        np.testing.assert_array_equal(part["x"], whole)
+    keys = jax.random.split(jax.random.key(0), 3)
+    assert interleave([keys, keys]).shape == (6,)
+
+
+def test_two_mask_tokens_cannot_share_a_pass(vit, batch):
+    view = View(jnp.asarray(batch["image"]), masked=jnp.asarray(batch["masked"]), fill=jnp.zeros(16))
+    with pytest.raises(ValueError, match="views with mask tokens of their own cannot share a pass"):
+        encode(vit, {"a": view, "b": view})

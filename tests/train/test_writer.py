@@ -1,0 +1,38 @@
+import json
+
+from facerep_jax.train.writer import Writer
+
+
+def test_lines_are_json_with_the_step_and_are_appended(tmp_path):
+    for step in (1, 2):
+        writer = Writer(tmp_path)
+        writer.write(step, {"loss": 1.5 / step})
+        writer.close()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 1, "loss": 1.5}, {"step": 2, "loss": 0.75}]
+
+
+def test_what_is_not_finite_is_null_so_that_every_line_is_json(tmp_path):
+    writer = Writer(tmp_path)
+    writer.write(1, {"loss": float("nan"), "norm": float("inf")})
+    writer.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text) == {"step": 1, "loss": None, "norm": None}
+    assert "NaN" not in text
+
+
+def test_tensorboard_gets_the_same_values(tmp_path):
+    from tensorboardX.proto import event_pb2
+    from tensorboardX.record_writer import RecordWriter  # noqa: F401  (the format that is read below)
+
+    writer = Writer(tmp_path)
+    writer.write(7, {"loss": 0.25})
+    writer.close()
+    (path,) = tmp_path.glob("events.*")
+    raw, found = path.read_bytes(), []
+    while raw:  # TFRecord: length (8), its checksum (4), payload, its checksum (4)
+        size = int.from_bytes(raw[:8], "little")
+        event = event_pb2.Event.FromString(raw[12 : 12 + size])
+        found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+        raw = raw[16 + size :]
+    assert found == [(7, "loss", 0.25)]
