@@ -95,6 +95,13 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     return ConfigDict(values)
 
 
+def pick(what: str, name: str, choices: Mapping[str, Any]) -> Any:
+    """The choice of a name; ValueError, which says what is chosen, where there is none."""
+    if name not in choices:
+        raise ValueError(f"{what} is {' or '.join(choices)}, not {name!r}")
+    return choices[name]
+
+
 def find(path: str) -> str:
     """A config's file: in the working directory, then the checkout, then the installed package."""
     for root in ROOTS:

@@ -48,7 +48,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     )
 
     say("2 of 4: pre-train by image-text contrast and masked tokens")
-    recipe = f"--config=configs/pretrain/demo.py:data_dir={data}"
+    recipe = f"--config=configs/pretrain/farl_nano.py:data_dir={data}"
     steps = steps_for(recipe, out, seconds=60 * flag_values.minutes * SHARE)
     call(pretrain, f"{recipe},steps={steps}", f"--workdir={workdir}")
 

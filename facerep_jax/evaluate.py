@@ -1,4 +1,4 @@
-"""Score an encoder on a task.
+r"""Score an encoder on a task.
 
 facerep evaluate --config configs/evaluate/landmarks_manifest.py:dataset=manifest/faces,fraction=0.1 \
     --checkpoint runs/farl --workdir results/farl_landmarks
@@ -25,7 +25,7 @@ from ml_collections import ConfigDict, config_flags
 from PIL import Image
 from tqdm import tqdm
 
-from facerep_jax.config import Spec, build, plain
+from facerep_jax.config import build, locate, plain
 from facerep_jax.data.features import Dataset, local_path, open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.evaluation.protocols import Problem, take
@@ -90,7 +90,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
 
     scores = {name: summarised([problem.metric.compute(x.sum(0)) for x in xs]) for name, xs in statistics.items()}
     results = {
-        "task": task.__name__.lower(),
+        "task": task.__module__.rpartition(".")[2],
         "dataset": dataset.name,
         "dataset_digest": dataset.digest,
         "protocol": protocol.name,
@@ -114,12 +114,6 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
     write(workdir / "overlays.png", lambda path: picture.save(path, "PNG"))
     write(workdir / "results.json", lambda path: path.write_text(json.dumps(results, indent=2, allow_nan=False)))
     return results
-
-
-def locate(described: Spec) -> Any:
-    """The class that a spec names."""
-    module, _, name = described["call"].partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def load_encoder(config: ConfigDict, name: str) -> tuple[Encoder, Any]:

@@ -15,7 +15,7 @@ from facerep_jax import cli
 
 ROOT = Path(__file__).parent.parent
 FARL = "configs/pretrain/farl.py"
-DEMO = "configs/pretrain/demo.py"
+DEMO = "configs/pretrain/farl_nano.py"
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the load_module:DeprecationWarning"
 )  # how ml_collections reads a config

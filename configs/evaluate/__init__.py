@@ -1,1 +1,1 @@
-"""One evaluation per file: a task on a data set."""
+r"""One evaluation per file: a task on a data set."""

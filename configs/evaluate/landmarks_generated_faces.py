@@ -1,4 +1,4 @@
-"""Landmarks on generated faces: a linear head on a frozen encoder, at a fraction of the labels.
+r"""Landmarks on generated faces: a linear head on a frozen encoder, at a fraction of the labels.
 
 facerep evaluate --config configs/evaluate/landmarks_generated_faces.py:dataset=generated_faces/labelled,fraction=0.1 \
     --checkpoint runs/demo --workdir results/landmarks
@@ -29,7 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         size=48,
         steps=240,
     )
-    depth = vit.SIZES[args.variant.split("/")[0]][1]
+    depth = vit.sizes_of(args.variant).depth
     return ConfigDict(
         dict(
             task=spec(landmarks.Landmarks, taps=(depth // 2 - 1, depth - 1), points=68),

@@ -1,15 +1,16 @@
-"""Landmarks on faces of one's own: a linear head on a frozen encoder, at a fraction of the labels.
+r"""Landmarks on faces of one's own: a linear head on a frozen encoder, at a fraction of the labels.
 
 facerep evaluate --config configs/evaluate/landmarks_manifest.py:dataset=manifest/faces,fraction=0.1 \
     --checkpoint runs/farl --workdir results/landmarks
 
-Arguments: dataset, data_dir, fraction of the labels, protocol (linear_probe or finetune), the encoder's variant, size.
-Faces are cropped to their box. Five subsets of the labels; head and step are chosen on validation.
+Arguments: dataset, data_dir, crop (box: the face's box and a margin; whole: the whole image), fraction of the labels,
+protocol (linear_probe or finetune), the encoder's variant and size.
+Five subsets of the labels; head and step are chosen on validation.
 """
 
 from ml_collections import ConfigDict
 
-from facerep_jax.config import parse_arg, spec
+from facerep_jax.config import parse_arg, pick, spec
 from facerep_jax.data import transforms
 from facerep_jax.evaluation import protocols
 from facerep_jax.evaluation.tasks import landmarks
@@ -22,12 +23,17 @@ def get_config(arg: str | None = None) -> ConfigDict:
         arg,
         dataset="manifest/faces",
         data_dir="data",
+        crop="box",
         fraction=1.0,
         protocol="linear_probe",
         variant="B/16",
         size=224,
     )
-    depth = vit.SIZES[args.variant.split("/")[0]][1]
+    depth = vit.sizes_of(args.variant).depth
+    crops = dict(
+        box=spec(transforms.CropToBox, size=args.size, margin=0.25), whole=spec(transforms.Resize, size=args.size)
+    )
+    crop = pick("crop", args.crop, crops)
     return ConfigDict(
         dict(
             task=spec(landmarks.Landmarks, taps=(depth // 2 - 1, depth - 1), points=68),
@@ -40,8 +46,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 train_split="train",
                 validation_split="validation",
                 test_split="test",
-                transforms=(spec(transforms.CropToBox, size=args.size),),
-                augmentations=(spec(transforms.CropToBox, size=args.size),),
+                transforms=(crop,),
+                augmentations=(crop,),
             ),
             encoder=spec(vit.ViT, variant=args.variant, image_size=args.size),
             encoder_seed=0,

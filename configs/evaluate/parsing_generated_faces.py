@@ -1,4 +1,4 @@
-"""Parsing of generated faces: a linear head on a frozen encoder, at a fraction of the labels.
+r"""Parsing of generated faces: a linear head on a frozen encoder, at a fraction of the labels.
 
 facerep evaluate --config configs/evaluate/parsing_generated_faces.py:dataset=generated_faces/labelled,fraction=0.1 \
     --checkpoint runs/demo --workdir results/parsing
@@ -29,7 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         steps=240,
         cells=4,
     )
-    depth = vit.SIZES[args.variant.split("/")[0]][1]
+    depth = vit.sizes_of(args.variant).depth
     return ConfigDict(
         dict(
             task=spec(parsing.Parsing, taps=(depth // 2 - 1, depth - 1), cells=args.cells),

@@ -1,4 +1,4 @@
-"""Parsing of faces of one's own: a linear head on a frozen encoder, at a fraction of the labels.
+r"""Parsing of faces of one's own: a linear head on a frozen encoder, at a fraction of the labels.
 
 facerep evaluate --config configs/evaluate/parsing_manifest.py:dataset=manifest/faces,fraction=0.1 \
     --checkpoint runs/farl --workdir results/parsing
@@ -9,7 +9,7 @@ own.
 
 from ml_collections import ConfigDict
 
-from facerep_jax.config import parse_arg, spec
+from facerep_jax.config import parse_arg, pick, spec
 from facerep_jax.data import transforms
 from facerep_jax.evaluation import protocols
 from facerep_jax.evaluation.tasks import parsing
@@ -22,13 +22,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
         arg,
         dataset="manifest/faces",
         data_dir="data",
+        crop="box",
         fraction=1.0,
         protocol="linear_probe",
         variant="B/16",
         size=224,
         cells=4,
     )
-    depth = vit.SIZES[args.variant.split("/")[0]][1]
+    depth = vit.sizes_of(args.variant).depth
+    crops = dict(
+        box=spec(transforms.CropToBox, size=args.size, margin=0.25), whole=spec(transforms.Resize, size=args.size)
+    )
+    crop = pick("crop", args.crop, crops)
     return ConfigDict(
         dict(
             task=spec(parsing.Parsing, taps=(depth // 2 - 1, depth - 1), cells=args.cells),
@@ -41,8 +46,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 train_split="train",
                 validation_split="validation",
                 test_split="test",
-                transforms=(spec(transforms.CropToBox, size=args.size, margin=0.3),),
-                augmentations=(spec(transforms.CropToBox, size=args.size, margin=0.3),),
+                transforms=(crop,),
+                augmentations=(crop,),
             ),
             encoder=spec(vit.ViT, variant=args.variant, image_size=args.size),
             encoder_seed=0,

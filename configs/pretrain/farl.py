@@ -25,7 +25,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     args = parse_arg(arg, variant="B/16", dataset="generated_faces/default", data_dir="data", smoke=False)
     if args.smoke:
         args.variant, args.dataset = "Nano/8", "generated_faces:size=48,train=64,validation=0,test=0"
-    size, patch = (48 if args.smoke else 224), int(args.variant.split("/")[1])
+    size, patch = (48 if args.smoke else 224), vit.sizes_of(args.variant).patch
     grid = size // patch
     count = round(75 / 196 * grid**2)
     epoch = 20_000_000 // 5120
@@ -63,7 +63,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 masked_tokens.MaskedTokens,
                 tokenizer=spec(tokenizer.KMeansTokenizer, patch=patch, codes=codes),
                 count=count,
-                heads=vit.SIZES[args.variant.split("/")[0]][2],
+                heads=vit.sizes_of(args.variant).heads,
             ),
         ),
         weights=dict(contrastive=1.0, masked_tokens=1.0),

@@ -100,7 +100,7 @@ class LinearProbe:
                 task.calibrate(see_cached(None, task, sample, None), sample)
                 _, params, variables, _ = split(Model(None, task))
                 state = TrainState(jnp.zeros((), jnp.int32), params, variables, optimizer.transform.init(params), None)
-                rows = batches_of(len(chosen), self.batch_size, self.steps, seed)
+                rows = batches_of(len(chosen), self.batch_size, self.steps // self.rounds * self.rounds, seed)
                 for part in np.split(rows, self.rounds):
                     state = advance[rate](state, data, jnp.asarray(part))
                     best.offer(predict_all(predict, state, held), held, state, learning_rate=rate)

@@ -1,6 +1,7 @@
 """Vision transformers in CLIP's flavour, which is FaRL's."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -17,6 +18,23 @@ SIZES = {  # name: width, depth, heads
 }
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Sizes(NamedTuple):
+    """What a variant's name stands for."""
+
+    width: int
+    depth: int
+    heads: int
+    patch: int
+
+
+def sizes_of(variant: str) -> Sizes:
+    """The sizes of a variant such as "B/16"; ValueError where there is none of that name."""
+    size, _, patch = variant.partition("/")
+    if size not in SIZES or not patch.isdigit():
+        raise ValueError(f"encoder variant {variant!r} is not SIZE/PATCH; sizes: {', '.join(SIZES)}")
+    return Sizes(*SIZES[size], int(patch))
 
 
 class ViT(nnx.Module):
@@ -48,11 +66,9 @@ class ViT(nnx.Module):
         remat: str,
         rngs: nnx.Rngs,
     ):
-        size, _, patch = variant.partition("/")
-        if size not in SIZES or not patch.isdigit():
-            raise ValueError(f"encoder variant {variant!r} is not SIZE/PATCH; sizes: {', '.join(SIZES)}")
-        self.patch = int(patch)
-        self.width, self.depth, self.heads = (a or b for a, b in zip((width, depth, heads), SIZES[size], strict=True))
+        size = sizes_of(variant)
+        self.patch = size.patch
+        self.width, self.depth, self.heads = width or size.width, depth or size.depth, heads or size.heads
         self.image_size, self.mean, self.std = image_size, tuple(mean), tuple(std)
         self.dtype, self.remat, self.drop_path = dtype, remat, drop_path
         rows, columns = self.grid((image_size, image_size))

@@ -112,7 +112,7 @@ def test_farl_has_as_many_parameters_as_its_released_weights():
 
 
 def test_farl_overfits_eight_records():
-    """tried: no gradient into the encoder."""
+    """tried: captions that belong to other images each step; codes of other patches each step."""
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 256, (8, 16, 16, 3), np.uint8),

@@ -277,6 +277,13 @@ def test_views_of_equal_shape_share_a_pass_and_are_what_they_are_apart(vit, batc
     assert np.abs(np.asarray(alone.pooled - together["masked"].pooled)).max() > 1e-2  # drop-path is at work
 
 
+def test_views_of_one_image_draw_on_their_own(vit, batch):
+    """tried: the same keys for all views."""
+    image = jnp.asarray(batch["image"])
+    seen, _ = encode_counted(vit, {"a": View(image), "b": View(image)}, jax.random.split(jax.random.key(0), BATCH))
+    assert np.abs(np.asarray(seen["a"].pooled - seen["b"].pooled)).max() > 1e-2
+
+
 def test_views_that_keep_patches_share_a_pass_where_they_keep_as_many(vit, batch):
     image = jnp.asarray(batch["image"])
     rows = np.stack([np.random.default_rng(i).permutation(4) for i in range(BATCH)])

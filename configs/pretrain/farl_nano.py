@@ -1,14 +1,15 @@
-"""FaRL small enough to learn something in minutes on two cores: the pre-training of `facerep demo`.
+"""FaRL small enough to learn something in minutes on two cores; `facerep demo` pre-trains by it.
 
-facerep pretrain --config configs/pretrain/demo.py:dataset=generated_faces/demo --workdir runs/demo
+facerep pretrain --config configs/pretrain/farl_nano.py:dataset=manifest/faces --workdir runs/nano
 
-Arguments: dataset and data_dir, steps, and the size of the images in pixels.
+Arguments: dataset and data_dir, crop (box: the face's box and a margin; whole: the whole image), steps, and the size of
+the images in pixels.
 Changed against configs/pretrain/farl.py: everything is small; the number of steps is what counts at this scale.
 """
 
 from ml_collections import ConfigDict
 
-from facerep_jax.config import parse_arg, spec
+from facerep_jax.config import parse_arg, pick, spec
 from facerep_jax.data import transforms
 from facerep_jax.models import text, tokenizer, vit
 from facerep_jax.objectives import combined, contrastive, masked_tokens
@@ -19,8 +20,12 @@ PATCH = 8
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The recipe; `arg` is what follows the colon."""
-    args = parse_arg(arg, dataset="generated_faces/demo", data_dir="data", steps=1200, size=48)
+    args = parse_arg(arg, dataset="generated_faces/demo", data_dir="data", crop="box", steps=1200, size=48)
     grid = args.size // PATCH
+    crops = dict(
+        box=spec(transforms.CropToBox, size=args.size, margin=0.25, shift=0.08, zoom=0.15),
+        whole=spec(transforms.RandomResizedCrop, size=args.size, scale=(0.7, 1.0)),
+    )
 
     config = ConfigDict()
     config.seed = 0
@@ -37,7 +42,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         split="train",
         batch_size=64,
         transforms=(
-            spec(transforms.CropToBox, size=args.size, margin=0.25, shift=0.08, zoom=0.15),
+            pick("crop", args.crop, crops),
             spec(transforms.Tokenize, length=32),
             spec(transforms.BlockMask, grid=grid, count=round(0.4 * grid**2), min_block=2),
         ),
