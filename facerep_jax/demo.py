@@ -17,8 +17,8 @@ from absl import flags
 from facerep_jax import evaluate, prepare, pretrain, report
 from facerep_jax.config import build, find
 from facerep_jax.data.features import local_path
-from facerep_jax.evaluation.report import read_statistics
 from facerep_jax.evaluation.statistics import paired_difference
+from facerep_jax.evaluation.workdirs import read_statistics
 
 STEPS = (100, 1600)  # the fewest and the most of the pre-training
 TRIAL_STEPS = 30  # that measure the speed

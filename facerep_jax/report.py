@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from facerep_jax.evaluation import report
+from facerep_jax.evaluation import report, workdirs
 
 
 def define_flags(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ def run(flag_values: flags.FlagValues, words: Sequence[str]) -> int:
     """Read everything, then write both files: bad input leaves nothing behind."""
     if not words:
         raise ValueError("which workdirs? facerep report DIR... --out DIR")
-    page = report.page(*report.read([Path(word) for word in words]))
+    page = report.page(*workdirs.read([Path(word) for word in words]))
     out = Path(flag_values.out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; it must be a folder")

@@ -32,7 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     depth = vit.sizes_of(args.variant).depth
     return ConfigDict(
         dict(
-            task=spec(landmarks.Landmarks, taps=(depth // 2 - 1, depth - 1), points=68),
+            task=spec(landmarks.Landmarks, taps=tuple(range(depth // 4 - 1, depth, depth // 4)), points=68),
             protocol=spec(protocols.by_name(args.protocol), steps=args.steps, batch_size=32),
             fraction=args.fraction,
             seeds=(0, 1, 2, 3, 4),

@@ -26,14 +26,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
         protocol="linear_probe",
         variant="Nano/8",
         size=48,
-        steps=240,
-        cells=4,
+        steps=500,
+        cells=8,
     )
     depth = vit.sizes_of(args.variant).depth
+    settings = dict(learning_rates=(0.2,)) if args.protocol == "linear_probe" else {}  # a head alone bears them
     return ConfigDict(
         dict(
-            task=spec(parsing.Parsing, taps=(depth // 2 - 1, depth - 1), cells=args.cells),
-            protocol=spec(protocols.by_name(args.protocol), steps=args.steps, batch_size=32),
+            task=spec(parsing.Parsing, taps=tuple(range(depth // 4 - 1, depth, depth // 4)), cells=args.cells),
+            protocol=spec(protocols.by_name(args.protocol), steps=args.steps, batch_size=32, **settings),
             fraction=args.fraction,
             seeds=(0, 1, 2, 3, 4),
             data=dict(

@@ -34,10 +34,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
         box=spec(transforms.CropToBox, size=args.size, margin=0.25), whole=spec(transforms.Resize, size=args.size)
     )
     crop = pick("crop", args.crop, crops)
+    settings = dict(learning_rates=(0.05, 0.2)) if args.protocol == "linear_probe" else {}  # a head alone bears them
     return ConfigDict(
         dict(
-            task=spec(parsing.Parsing, taps=(depth // 2 - 1, depth - 1), cells=args.cells),
-            protocol=spec(protocols.by_name(args.protocol)),
+            task=spec(parsing.Parsing, taps=tuple(range(depth // 4 - 1, depth, depth // 4)), cells=args.cells),
+            protocol=spec(protocols.by_name(args.protocol), **settings),
             fraction=args.fraction,
             seeds=(0, 1, 2, 3, 4),
             data=dict(

@@ -16,6 +16,7 @@ from facerep_jax.objectives import combined, contrastive, masked_tokens
 from facerep_jax.train import optim
 
 PATCH = 8
+BUCKETS = 2048  # of the vocabulary of captions
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -43,7 +44,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         batch_size=64,
         transforms=(
             pick("crop", args.crop, crops),
-            spec(transforms.Tokenize, length=32),
+            spec(transforms.Tokenize, length=32, buckets=BUCKETS),
             spec(transforms.BlockMask, grid=grid, count=round(0.4 * grid**2), min_block=2),
         ),
     )
@@ -53,7 +54,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         terms=dict(
             contrastive=spec(
                 contrastive.Contrastive,
-                text_encoder=spec(text.TextTransformer, context=32, width=64, depth=2, heads=2),
+                text_encoder=spec(text.TextTransformer, vocabulary=BUCKETS, context=32, width=64, depth=2, heads=2),
                 embedding=64,
             ),
             masked_tokens=spec(

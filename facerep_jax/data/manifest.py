@@ -6,12 +6,9 @@ Broken images are not: large sets have some. `check` decodes every image and ret
 An image that is rotated by its EXIF is turned upright; landmarks, boxes and masks are those of the upright image.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
-import io
-import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,40 +17,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import simplejpeg
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from facerep_jax.config import nearest
-from facerep_jax.data.features import MISSING_CLASS, SPLITS, png
+from facerep_jax.data.features import SPLITS
+from facerep_jax.data.images import check_image, check_mask
+from facerep_jax.data.images import stored_image as stored_image  # `as`: callers find it here, too
+from facerep_jax.data.images import stored_mask as stored_mask
+from facerep_jax.data.meta import (
+    IBUG,
+    IBUG_FLIP,
+    at,
+    check_flip,
+    check_keys,
+    check_normaliser,
+    read_meta,
+    shown,
+    strict_json,
+)
+from facerep_jax.data.meta import checked_meta as checked_meta
 
 RECORDS, META = "faces.jsonl", "faces.meta.json"
 FILES = ("image", "mask", "vertices")  # keys that are paths
-MAX_PIXELS = 50_000_000  # of an image
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-ORIENTATION = 0x0112  # EXIF tag
-
-# faces.meta.json
-_NAMES_IN_ORDER = ("classes", "attributes", "action_units", "expressions")
-_FLIPS = {  # -> the names whose order it permutes
-    "mask_flip": "classes",
-    "attribute_flip": "attributes",
-    "action_unit_flip": "action_units",
-    "vertex_flip": "vertices",
-}
-_NORMALISERS = {"inter_ocular": ("left", "right"), "box": (), "diagonal": ()}
-
-# The 68 points of iBUG 300-W seen in a mirror: jaw, brows, nose bridge, nostrils, eyes, outer lips, inner lips.
-IBUG_FLIP = (
-    *range(16, -1, -1),
-    *range(26, 16, -1),
-    *range(27, 31),
-    *range(35, 30, -1),
-    *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
-    *(*range(54, 47, -1), *range(59, 54, -1)),
-    *(*range(64, 59, -1), *range(67, 64, -1)),
-)
-IBUG = {"flip": list(IBUG_FLIP), "normaliser": {"kind": "inter_ocular", "left": 36, "right": 45}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +112,7 @@ def read(folder: Path) -> Manifest:
         for number, text in enumerate(lines, 1):
             if not text.strip():
                 continue
-            with _at(f"{path} line {number}, "):
+            with at(f"{path} line {number}, "):
                 record = _record(number, text, root, meta)
                 if record.id in seen:
                     raise ValueError(f"id: {record.id!r} is that of line {seen[record.id]} too; ids must be unique")
@@ -138,52 +124,14 @@ def read(folder: Path) -> Manifest:
     return _completed(folder, records, meta, points)
 
 
-@contextlib.contextmanager
-def _at(place: str) -> Iterator[None]:
-    """Puts a place in front of the message of an error."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{place}{error}") from None
-    except ValueError as error:
-        raise ValueError(f"{place}{error}") from None
-
-
-def _json(text: bytes) -> Any:
-    """JSON as its standard says: no NaN, no key twice."""
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in items]
-        if len(set(keys)) < len(keys):
-            raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)!r} stands twice")
-        return dict(items)
-
-    def constant(name: str) -> None:
-        raise ValueError(f"{name} is not JSON; leave the key out or write null where a value is missing")
-
-    try:
-        return json.loads(text.decode(), object_pairs_hook=pairs, parse_constant=constant)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start + 1} is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"invalid JSON at column {error.colno}: {error.msg}") from None
-    except RecursionError:
-        raise ValueError("invalid JSON: nested too deeply") from None
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 # The values of a line: each function takes what JSON gave and returns what is kept, or raises ValueError.
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"must be a string that is not empty, not {_shown(value)}")
+        raise ValueError(f"must be a string that is not empty, not {shown(value)}")
     if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"holds half of a surrogate pair, which is no character: {_shown(value)}")
+        raise ValueError(f"holds half of a surrogate pair, which is no character: {shown(value)}")
     return value
 
 
@@ -193,7 +141,7 @@ def _captions(value: Any) -> tuple[str, ...]:
 
 def _split(value: Any) -> str:
     if value not in SPLITS:
-        raise ValueError(f"must be {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, not {_shown(value)}")
+        raise ValueError(f"must be {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, not {shown(value)}")
     return value
 
 
@@ -208,7 +156,7 @@ def _numbers(value: Any, *shape: int | None, low: float = -FLOAT32_MAX, high: fl
     # A list that is empty where K rows are wanted has too few dimensions.
     fits = len(array.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
     if not fits or array.dtype.kind not in "iuf":
-        raise ValueError(f"must be {wanted}, not {_shown(value)}")
+        raise ValueError(f"must be {wanted}, not {shown(value)}")
     wrong = ~np.isnan(array) & ~((low <= array) & (array <= high))
     if wrong.any():
         found = array[wrong].flat[0]
@@ -228,24 +176,24 @@ def _points(value: Any, dimensions: int) -> np.ndarray:
 def _box(value: Any) -> np.ndarray:
     x0, y0, x1, y1 = box = _numbers(value, 4)
     if not (x1 > x0 and y1 > y0):
-        raise ValueError(f"must be [x0, y0, x1, y1] with x1 > x0 and y1 > y0, not {_shown(value)}")
+        raise ValueError(f"must be [x0, y0, x1, y1] with x1 > x0 and y1 > y0, not {shown(value)}")
     return box
 
 
 def _visible(value: Any) -> np.ndarray:
     if not isinstance(value, list) or not value or any(v not in (0, 1, None) for v in value):
-        raise ValueError(f"must be a list of true, false or null, not {_shown(value)}")
+        raise ValueError(f"must be a list of true, false or null, not {shown(value)}")
     return np.array([-1 if v is None else int(v) for v in value], np.int32)
 
 
 def _named(value: Any, low: float = -FLOAT32_MAX, high: float = FLOAT32_MAX) -> dict[str, float]:
     """An object name -> number; true and false are 1 and 0, null is missing."""
     if not isinstance(value, dict):
-        raise ValueError(f"must be an object name -> number, not {_shown(value)}")
+        raise ValueError(f"must be an object name -> number, not {shown(value)}")
     numbers = {}
     for name, number in value.items():
         if number is not None:
-            with _at(f"{name!r} "):
+            with at(f"{name!r} "):
                 numbers[name] = float(_numbers(int(number) if isinstance(number, bool) else number, low=low, high=high))
     return numbers
 
@@ -272,16 +220,15 @@ KEYS: Mapping[str, Callable[[Any], Any]] = {
 
 
 def _record(line: int, text: bytes, root: Path, meta: Mapping[str, Any]) -> Record:
-    given = _json(text)
+    given = strict_json(text)
     if not isinstance(given, dict):
-        raise ValueError(f"a JSON object is expected, not {_shown(given)}")
+        raise ValueError(f"a JSON object is expected, not {shown(given)}")
     values = {}
     for key, value in given.items():
-        if key not in KEYS:
-            raise ValueError(f"key {key!r} is not known; {nearest(key, KEYS)}")
+        check_keys((key,), KEYS)
         if value is None:
             continue
-        with _at(f"{key}: "):
+        with at(f"{key}: "):
             values[key] = KEYS[key](value)
             if key in FILES:
                 _check_path(root, value)
@@ -323,88 +270,6 @@ def _check_points(record: Record, points: tuple[int, str] | None) -> tuple[int, 
     return points
 
 
-def read_meta(path: Path) -> dict[str, Any]:
-    """What `faces.meta.json` says, checked as far as it can be without the records; empty where there is none."""
-    if not path.is_file():
-        return {}
-    with _at(f"{path}, "):
-        return checked_meta(_json(path.read_bytes()))
-
-
-def checked_meta(meta: Any) -> dict[str, Any]:
-    """`meta` itself; ValueError for an unknown key, a flip that is no mirror, an index out of range."""
-    if not isinstance(meta, dict):
-        raise ValueError(f"a JSON object is expected, not {_shown(meta)}")
-    _check_keys(meta, (*_NAMES_IN_ORDER, *_FLIPS, "landmarks"))
-    for key in _NAMES_IN_ORDER:
-        if key in meta:
-            with _at(f"{key}: "):
-                names = meta[key]
-                if not isinstance(names, list) or not names or not all(isinstance(n, str) and n for n in names):
-                    raise ValueError(f"must be a list of names, not {_shown(names)}")
-                if len(set(names)) < len(names):
-                    raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands twice")
-    if len(meta.get("classes", ())) > MISSING_CLASS:
-        raise ValueError(f"classes: at most {MISSING_CLASS}, not {len(meta['classes'])}; {MISSING_CLASS} is 'missing'")
-    for key, names_key in _FLIPS.items():
-        if key in meta:
-            with _at(f"{key}: "):
-                _check_flip(meta[key], len(meta[names_key]) if names_key in meta else None)
-    if "landmarks" in meta:
-        with _at("landmarks: "):
-            _check_landmarks(meta["landmarks"])
-    return meta
-
-
-def _check_keys(given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for key in given:
-        if key not in known:
-            raise ValueError(f"key {key!r} is not known; {nearest(key, known)}")
-
-
-def _check_flip(flip: Any, count: int | None) -> None:
-    """A mirror image's mirror image is the image, so a flip is a permutation that undoes itself."""
-    if not isinstance(flip, list) or not flip or any(type(i) is not int for i in flip):
-        raise ValueError(f"must be a list of indices, not {_shown(flip)}")
-    if sorted(flip) != list(range(len(flip))):
-        raise ValueError(f"is not a permutation of 0 to {len(flip) - 1}")
-    if wrong := [i for i, j in enumerate(flip) if flip[j] != i]:
-        i = wrong[0]
-        raise ValueError(f"does not undo itself: {i} goes to {flip[i]}, but {flip[i]} goes to {flip[flip[i]]}")
-    if count is not None and len(flip) != count:
-        raise ValueError(f"has {len(flip)} indices for {count} names")
-
-
-def _check_landmarks(landmarks: Any) -> None:
-    if not isinstance(landmarks, dict):
-        raise ValueError(f"must be an object, not {_shown(landmarks)}")
-    _check_keys(landmarks, ("flip", "normaliser"))
-    if "flip" in landmarks:
-        with _at("flip: "):
-            _check_flip(landmarks["flip"], None)
-    if "normaliser" in landmarks:
-        with _at("normaliser: "):
-            normaliser = landmarks["normaliser"]
-            kind = normaliser.get("kind") if isinstance(normaliser, dict) else None
-            if not isinstance(kind, str) or kind not in _NORMALISERS:
-                raise ValueError(f"`kind` must be one of {', '.join(_NORMALISERS)}, not {_shown(kind)}")
-            _check_keys(normaliser, ("kind", *_NORMALISERS[kind]))
-            for side in _NORMALISERS[kind]:
-                if type(normaliser.get(side)) is not int:
-                    raise ValueError(f"{side!r} must be the index of a landmark, not {_shown(normaliser.get(side))}")
-            if "flip" in landmarks:
-                _check_normaliser(normaliser, len(landmarks["flip"]))
-
-
-def _check_normaliser(normaliser: Mapping[str, Any], count: int) -> None:
-    sides = [normaliser[side] for side in _NORMALISERS[normaliser["kind"]]]
-    for side, index in zip(_NORMALISERS[normaliser["kind"]], sides, strict=True):
-        if not 0 <= index < count:
-            raise ValueError(f"{side!r} must be between 0 and {count - 1}, not {index}")
-    if len(set(sides)) < len(sides):
-        raise ValueError(f"left and right must be two landmarks, not {sides[0]} twice")
-
-
 def _completed(
     folder: Path, records: list[Record], given: Mapping[str, Any], points: tuple[int, str] | None
 ) -> Manifest:
@@ -415,16 +280,16 @@ def _completed(
         if points[0] == len(IBUG_FLIP):
             meta.setdefault("landmarks", IBUG)
         if "normaliser" in meta.get("landmarks", {}):
-            with _at(f"{folder / META}, landmarks: normaliser: "):
-                _check_normaliser(meta["landmarks"]["normaliser"], points[0])
+            with at(f"{folder / META}, landmarks: normaliser: "):
+                check_normaliser(meta["landmarks"]["normaliser"], points[0])
     for key, flip in (("attributes", "attribute_flip"), ("action_units", "action_unit_flip")):
         used = {name for record in records for name in record.values.get(key, ())}
         if used:
             names = meta.setdefault(key, sorted(used))
             sizes[key] = len(names)
             if flip in meta:
-                with _at(f"{folder / META}, {flip}: "):
-                    _check_flip(meta[flip], len(names))
+                with at(f"{folder / META}, {flip}: "):
+                    check_flip(meta[flip], len(names))
     for key, names_key in (("identity", "identities"), ("expression", "expressions")):
         used = {record.values[key] for record in records if key in record.values}
         if used:
@@ -485,105 +350,14 @@ def _check_files(manifest: Manifest, record: Record) -> tuple[str, bool, int]:
         direct, size = check_image((folder / values["image"]).read_bytes())
     except Exception as error:  # decoders raise all kinds; each is counted, written down and shown
         reason = " ".join(str(error).split()) or type(error).__name__
-    with _at(f"{folder / RECORDS} line {record.line}, "):
+    with at(f"{folder / RECORDS} line {record.line}, "):
         if "mask" in values:
-            with _at(f"mask: {values['mask']} "):
-                _check_mask((folder / values["mask"]).read_bytes(), size, len(manifest.meta["classes"]))
+            with at(f"mask: {values['mask']} "):
+                check_mask((folder / values["mask"]).read_bytes(), size, len(manifest.meta["classes"]))
         if "vertices" in values:
-            with _at(f"vertices: {values['vertices']} "):
+            with at(f"vertices: {values['vertices']} "):
                 points = len(read_vertices(folder / values["vertices"]))
     return reason, direct, points
-
-
-def _too_large(size: tuple[int, int] | None = None) -> str:
-    return f"{f'{size[0]} x {size[1]} pixels, ' if size else ''}more than {MAX_PIXELS // 1_000_000} megapixels"
-
-
-def _opened(data: bytes) -> Image.Image:
-    """An image whose header is read; ValueError where it is none or too large."""
-    try:
-        image = Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError:
-        raise ValueError(_too_large()) from None
-    except Image.UnidentifiedImageError:
-        raise ValueError("not an image" if data else "the file is empty") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(_too_large(image.size))
-    return image
-
-
-def _is_jpeg(image: Image.Image) -> bool:
-    return image.format in ("JPEG", "MPO")  # MPO: a JPEG with further pictures behind it
-
-
-def _is_direct(image: Image.Image, data: bytes) -> bool:
-    """Whether training reads the file as it is: an upright JPEG or 8-bit PNG, grey or RGB."""
-    if image.mode not in ("RGB", "L"):
-        return False
-    if _is_jpeg(image):
-        return image.getexif().get(ORIENTATION) not in range(2, 9)  # 2 to 8 turn or mirror the image
-    return image.format == "PNG" and data[24] == 8 and not getattr(image, "is_animated", False)  # byte 24: bit depth
-
-
-def check_image(data: bytes) -> tuple[bool, tuple[int, int]]:
-    """Decodes a whole image file: (whether it is stored as it is, (width, height) as stored).
-
-    ValueError, or what else the decoder raises, where it is broken.
-    """
-    with _opened(data) as image:
-        if not _is_direct(image, data):
-            return False, _upright_rgb(image).size
-        if _is_jpeg(image):
-            simplejpeg.decode_jpeg(data, strict=True)  # strict: a truncated file is an error, not grey
-        else:
-            image.load()
-        return True, image.size
-
-
-def stored_image(data: bytes) -> bytes:
-    """What a record holds for an image file that `check_image` accepts: its bytes, or a PNG of its RGB pixels.
-
-    The latter for what is not a grey or RGB, 8-bit, upright JPEG or PNG: transparency is dropped, 16 bits become 8, of
-    several pictures the first is taken.
-    """
-    with _opened(data) as image:
-        return data if _is_direct(image, data) else png(_upright_rgb(image))
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of Pillow's mode {image.mode} have no agreed range")
-    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return ImageOps.exif_transpose(image).convert("RGB")
-
-
-def _class_ids(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data)) as image:
-        if image.format != "PNG" or image.mode not in ("L", "P", "1"):
-            raise ValueError(f"must be a PNG with one 8-bit channel of class ids, not {image.format} {image.mode}")
-        # Indices of a palette are the class ids; converting would give the brightness of their colours.
-        return Image.fromarray(np.asarray(image).astype(np.uint8))
-
-
-def _check_mask(data: bytes, size: tuple[int, int] | None, classes: int) -> None:
-    try:
-        mask = _class_ids(data)
-    except (OSError, SyntaxError) as error:  # what Pillow raises on broken files
-        raise ValueError(f"cannot be decoded: {error}") from None
-    if size and mask.size != size:
-        raise ValueError(f"is {mask.width} x {mask.height} pixels, but the image {size[0]} x {size[1]}")
-    ids = np.unique(np.asarray(mask))
-    if wrong := [int(i) for i in ids if i >= classes and i != MISSING_CLASS]:
-        raise ValueError(f"holds class id {wrong[0]}; must be below {classes}, or {MISSING_CLASS} where it is missing")
-
-
-def stored_mask(data: bytes) -> bytes:
-    """What a record holds for a mask's file: an 8-bit grey PNG of class ids."""
-    with Image.open(io.BytesIO(data)) as image:
-        return data if image.mode == "L" and data[24] == 8 else png(_class_ids(data))
 
 
 def read_vertices(path: Path) -> np.ndarray:

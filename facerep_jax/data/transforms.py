@@ -20,6 +20,7 @@ from PIL import Image
 Example = dict[str, Any]
 Transform = Callable[[Example, np.random.Generator], Example]
 
+START = 49_406  # CLIP's start-of-text token; the end-of-text token is the next and last
 OUTSIDE = 255  # the class of mask pixels outside of the image: ignored
 
 
@@ -113,10 +114,15 @@ class Tokenize:
 
     Too long a caption is cut, with the end-of-text token last, and `truncated` is set. Captions are unescaped twice and
     their white space collapsed, as CLIP does.
+
+    Args:
+        buckets: size of a smaller vocabulary that ids are folded into, 0 for CLIP's own. Words then share ids, which
+            costs little where captions use few, and the embedding table of a small text tower no longer dominates a
+            training step. The start and end tokens keep ids of their own, the two largest.
     """
 
-    def __init__(self, *, length: int = 77):
-        self.length = length
+    def __init__(self, *, length: int = 77, buckets: int = 0):
+        self.length, self.buckets = length, buckets
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         require(example, "caption", "Tokenize")
@@ -124,6 +130,8 @@ class Tokenize:
         caption = text_of(captions[rng.integers(len(captions))]) if len(captions) else ""
         caption = " ".join(html.unescape(html.unescape(caption)).split())
         tokens = clip_tokenizer().tokenize_batch([caption], context_length=self.length)[0].astype(np.int32)
+        if self.buckets:
+            tokens = np.where(tokens >= START, tokens - START + self.buckets - 2, tokens % (self.buckets - 2))
         truncated = len(clip_tokenizer().encode(caption)) > self.length - 2
         return {**example, "text": tokens, "truncated": np.bool_(truncated)}
 

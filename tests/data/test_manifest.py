@@ -1,9 +1,6 @@
-import contextlib
 import io
 import json
 import re
-import struct
-import zlib
 from pathlib import Path
 
 import hypothesis
@@ -22,30 +19,6 @@ def encoded(image=RGB, kind="JPEG", **options):
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
-
-
-def header_of(width, height):
-    """A PNG whose header claims a size, and nothing after it."""
-    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + struct.pack(">I", 13)
-        + head
-        + struct.pack(">I", zlib.crc32(head))
-        + struct.pack(">I", 0)
-        + b"IDAT"
-    )
-
-
-def deep_png():
-    """A 2 x 1 RGB PNG of 16 bits a channel; Pillow cannot write one."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    pixels = struct.pack(">B6H", 0, 0x0100, 0x8000, 0xFFFF, 0x0000, 0x1234, 0x00FF)
-    head = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
 
 
 def mask(ids, mode="L"):
@@ -124,14 +97,7 @@ def test_68_landmarks_without_meta_are_ibugs(tmp_path):
     points = [[i, i] for i in range(68)]
     meta = manifest.read(write(tmp_path, [{"image": "a.jpg", "landmarks": points}])).meta
     assert meta["landmarks"]["normaliser"] == {"kind": "inter_ocular", "left": 36, "right": 45}
-    manifest.checked_meta(dict(meta))  # the flip undoes itself
-    flip = meta["landmarks"]["flip"]
-    # outer and inner eye corners, jaw ends, brow ends, nostrils, mouth corners, nose tip, chin
-    assert [flip[i] for i in (36, 39, 0, 17, 31, 48, 60, 30, 8)] == [45, 42, 16, 26, 35, 54, 64, 30, 8]
-
-
-def test_ibugs_flip_is_that_of_the_real_set(real_faces):
-    assert manifest.read_meta(real_faces / "faces.meta.json")["landmarks"] == manifest.IBUG
+    assert len(meta["landmarks"]["flip"]) == 68
 
 
 def test_meta_of_landmarks_takes_precedence(tmp_path):
@@ -213,13 +179,6 @@ def test_no_value_whatever_is_a_traceback(tmp_path_factory, key, value):
         assert "faces.jsonl line 1, " in str(error) and "\n" not in str(error)  # noqa: PT017, PT018
 
 
-@hypothesis.given(JSON | st.dictionaries(st.sampled_from(["classes", "landmarks", "mask_flip", "vertex_flip"]), JSON))
-@hypothesis.settings(max_examples=300, deadline=None, database=None)
-def test_no_meta_whatever_is_a_traceback(meta):
-    with contextlib.suppress(ValueError):
-        manifest.checked_meta(meta)
-
-
 def test_text_that_is_not_utf8_is_named(tmp_path):
     write(tmp_path, [])
     (tmp_path / "faces.jsonl").write_bytes(b'{"image": "\xff.jpg"}\n')
@@ -240,36 +199,14 @@ def test_an_empty_or_absent_manifest_is_an_error(tmp_path):
         manifest.read(write(tmp_path, ["", " "]))
 
 
-def eyes(left, right=None):
-    return {"kind": "inter_ocular", "left": left} | ({} if right is None else {"right": right})
-
-
 METAS = {
-    "unknown key": ({"class": ["a"]}, r"key 'class' is not known; did you mean 'classes'\?"),
-    "not json": ("{", "invalid JSON at column 2"),
-    "not an object": ([], "a JSON object is expected"),
-    "names": ({"classes": "skin"}, 'classes: must be a list of names, not "skin"'),
-    "name twice": ({"classes": ["a", "a"]}, "classes: 'a' stands twice"),
-    "too many": ({"classes": [f"c{i}" for i in range(256)]}, "classes: at most 255, not 256"),
-    "mask_flip": ({"classes": ["a", "b"], "mask_flip": [0]}, "mask_flip: has 1 indices for 2 names"),
+    "any": ({"class": ["a"]}, r"key 'class' is not known; did you mean 'classes'\?"),
     "attribute_flip": ({"attribute_flip": [1, 0]}, "attribute_flip: has 2 indices for 1 names"),
+    "normaliser": (
+        {"landmarks": {"normaliser": {"kind": "inter_ocular", "left": 0, "right": 3}}},
+        "landmarks: normaliser: 'right' must be between 0 and 2, not 3",
+    ),
 }
-OF_LANDMARKS = {
-    "unknown key": ({"flips": [0]}, "key 'flips' is not known; did you mean 'flip'"),
-    "not an object": ([0], r"must be an object, not \[0\]"),
-    "permutation": ({"flip": [0, 0, 2]}, "flip: is not a permutation of 0 to 2"),
-    "involution": ({"flip": [1, 2, 0]}, "flip: does not undo itself: 0 goes to 1, but 1 goes to 2"),
-    "not indices": ({"flip": [0.0]}, r"flip: must be a list of indices, not \[0.0\]"),
-    "kind": ({"normaliser": {"kind": "eyes"}}, 'normaliser: `kind` must be one of .* diagonal, not "eyes"'),
-    "kind is a list": ({"normaliser": {"kind": []}}, r"normaliser: `kind` must be one of .*, not \[\]"),
-    "one eye": ({"normaliser": eyes(1, 1)}, "normaliser: left and right must be two landmarks, not 1 twice"),
-    "no kind": ({"normaliser": "box"}, "normaliser: `kind` must be one of inter_ocular, box, diagonal, not null"),
-    "no index": ({"normaliser": eyes(0)}, "normaliser: 'right' must be the index of a landmark, not null"),
-    "index": ({"normaliser": eyes(0, 3)}, "normaliser: 'right' must be between 0 and 2, not 3"),
-    "index of flip": ({"flip": [0], "normaliser": eyes(0, 1)}, "normaliser: 'right' must be between 0 and 0, not 1"),
-    "needless": ({"normaliser": {"kind": "box", "left": 0}}, "normaliser: key 'left' is not known; known: kind"),
-}
-METAS |= {f"landmarks: {k}": ({"landmarks": v}, f"landmarks: {m}") for k, (v, m) in OF_LANDMARKS.items()}
 
 
 @pytest.mark.parametrize(("meta", "message"), METAS.values(), ids=METAS)
@@ -299,14 +236,9 @@ def test_names_in_order_come_from_the_meta(tmp_path):
 
 
 BROKEN = {
-    "truncated jpeg": (encoded()[:-30], "Premature end of JPEG"),
-    "truncated progressive jpeg": (encoded(progressive=True)[:-30], "Premature end of JPEG"),
+    "truncated": (encoded()[:-30], "Premature end of JPEG"),
     "truncated png": (encoded(kind="PNG")[:-40], "truncated|Truncated|broken PNG"),
     "text": (b"this is no image", "not an image"),
-    "empty": (b"", "the file is empty"),
-    "60 megapixels": (header_of(10_000, 6_000), "10000 x 6000 pixels, more than 50 megapixels"),
-    "600 megapixels": (header_of(30_000, 20_000), "more than 50 megapixels"),
-    "float": (encoded(Image.fromarray(np.ones((3, 3), np.float32)), "TIFF"), "mode F have no agreed range"),
 }
 
 
@@ -321,74 +253,15 @@ def test_a_broken_image_is_rejected_not_an_error(tmp_path, data, reason):
     assert "\n" not in rejection.reason
 
 
-def rotated(orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif
-
-
-DIRECT = {
-    "jpeg": encoded(),
-    "progressive": encoded(progressive=True),
-    "grey jpeg": encoded(GREY),
-    "png": encoded(kind="PNG"),
-    "grey png": encoded(GREY, "PNG"),
-    "upright": encoded(exif=rotated(1)),
-    "odd orientation": encoded(exif=rotated(9)),
-    "two pictures": encoded(kind="MPO", save_all=True, append_images=[RGB]),
-}
-
-
-@pytest.mark.parametrize("data", DIRECT.values(), ids=DIRECT)
-def test_what_training_reads_passes_untouched(data):
-    assert manifest.check_image(data) == (True, RGB.size)
-    assert manifest.stored_image(data) == data
-
-
-CONVERTED = {
-    "transparent": encoded(RGB.convert("RGBA"), "PNG"),
-    "palette": encoded(RGB.quantize(16), "PNG"),
-    "palette with transparency": encoded(RGB.quantize(16), "PNG", transparency=bytes(range(16))),
-    "one bit": encoded(GREY.convert("1"), "PNG"),
-    "cmyk": encoded(RGB.convert("CMYK")),
-    "webp": encoded(kind="WEBP", lossless=True),
-    "gif": encoded(kind="GIF", save_all=True, append_images=[GREY]),
-    "apng": encoded(kind="PNG", save_all=True, append_images=[RGB.rotate(180)]),
-    "rotated": encoded(RGB.transpose(Image.Transpose.ROTATE_90), exif=rotated(6)),
-}
-
-
-@pytest.mark.parametrize("data", CONVERTED.values(), ids=CONVERTED)
-def test_other_images_are_stored_as_png_of_their_rgb_pixels(tmp_path, data):
-    checked = manifest.check(manifest.read(write(tmp_path, [{"image": "c.jpg"}], c__jpg=data)))
-    assert (checked.converted, checked.rejected) == (1, ())
-    assert manifest.check_image(data) == (False, RGB.size)
-    stored = Image.open(io.BytesIO(manifest.stored_image(data)))
-    assert (stored.format, stored.mode, stored.size) == ("PNG", "RGB", RGB.size)
-    assert manifest.check_image(manifest.stored_image(data))[0]
-
-
-def test_conversion_keeps_the_pixels():
-    def stored(data):
-        return np.asarray(Image.open(io.BytesIO(manifest.stored_image(data))))
-
-    np.testing.assert_array_equal(stored(CONVERTED["transparent"]), np.asarray(RGB))
-    np.testing.assert_array_equal(stored(CONVERTED["webp"]), np.asarray(RGB))
-    np.testing.assert_array_equal(stored(CONVERTED["apng"]), np.asarray(RGB))
-    turned = np.asarray(Image.open(io.BytesIO(CONVERTED["rotated"])))
-    np.testing.assert_array_equal(stored(CONVERTED["rotated"]), np.rot90(turned, -1))
-    np.testing.assert_array_equal(stored(deep_png()), [[[1, 128, 255], [0, 18, 0]]])
-    deep_grey = Image.fromarray(np.array([[0x0100, 0xFFFF, 0x8000]], np.uint16))
-    np.testing.assert_array_equal(stored(encoded(deep_grey, "PNG"))[..., 0], [[1, 255, 128]])
+def test_images_that_will_be_converted_are_counted(tmp_path):
+    data = encoded(kind="WEBP")
+    checked = manifest.check(manifest.read(write(tmp_path, [{"image": "a.jpg"}, {"image": "c.webp"}], c__webp=data)))
+    assert (len(checked.records), checked.converted, checked.rejected) == (2, 1, ())
 
 
 MASKS = {
     "size": (mask(np.zeros((9, 12))), "is 12 x 9 pixels, but the image 12 x 10"),
-    "class": (mask(np.full((10, 12), 2)), "holds class id 2; must be below 2, or 255"),
-    "rgb": (mask(np.zeros((10, 12)), "RGB"), "must be a PNG with one 8-bit channel of class ids, not PNG RGB"),
-    "jpeg": (encoded(GREY), "must be a PNG with one 8-bit channel of class ids, not JPEG L"),
     "truncated": (mask(np.eye(10, 12))[:-30], "cannot be decoded"),
-    "text": (b"no image", "cannot be decoded"),
 }
 
 
@@ -398,18 +271,6 @@ def test_a_bad_mask_is_an_error(tmp_path, data, message):
     folder = write(tmp_path, lines, {"classes": ["background", "skin"]}, m__png=data)
     with pytest.raises(ValueError, match=f"faces.jsonl line 2, mask: m.png {message}"):
         manifest.check(manifest.read(folder))
-
-
-def test_a_mask_is_stored_as_grey_png_of_the_same_ids():
-    ids = np.array([[0, 1, 255], [7, 1, 0]], np.uint8)
-    plain = mask(ids)
-    assert manifest.stored_mask(plain) == plain
-    coloured = Image.fromarray(ids)
-    coloured.putpalette([*range(255, -1, -1)] * 3)
-    assert coloured.mode == "P"
-    stored = Image.open(io.BytesIO(manifest.stored_mask(encoded(coloured, "PNG"))))
-    assert stored.mode == "L"
-    np.testing.assert_array_equal(np.asarray(stored), ids)
 
 
 VERTICES = {

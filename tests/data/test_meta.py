@@ -1,0 +1,86 @@
+"""Every rule of `faces.meta.json` by itself; those that need records are in `test_manifest`."""
+
+import contextlib
+import json
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from facerep_jax.data import meta
+
+
+def eyes(left, right=None):
+    return {"kind": "inter_ocular", "left": left} | ({} if right is None else {"right": right})
+
+
+METAS = {
+    "unknown key": ({"class": ["a"]}, r"key 'class' is not known; did you mean 'classes'\?"),
+    "not json": ("{", "invalid JSON at column 2"),
+    "not an object": ([], "a JSON object is expected"),
+    "names": ({"classes": "skin"}, 'classes: must be a list of names, not "skin"'),
+    "name twice": ({"classes": ["a", "a"]}, "classes: 'a' stands twice"),
+    "too many": ({"classes": [f"c{i}" for i in range(256)]}, "classes: at most 255, not 256"),
+    "mask_flip": ({"classes": ["a", "b"], "mask_flip": [0]}, "mask_flip: has 1 indices for 2 names"),
+}
+OF_LANDMARKS = {
+    "unknown key": ({"flips": [0]}, "key 'flips' is not known; did you mean 'flip'"),
+    "not an object": ([0], r"must be an object, not \[0\]"),
+    "permutation": ({"flip": [0, 0, 2]}, "flip: is not a permutation of 0 to 2"),
+    "involution": ({"flip": [1, 2, 0]}, "flip: does not undo itself: 0 goes to 1, but 1 goes to 2"),
+    "not indices": ({"flip": [0.0]}, r"flip: must be a list of indices, not \[0.0\]"),
+    "kind": ({"normaliser": {"kind": "eyes"}}, 'normaliser: `kind` must be one of .* diagonal, not "eyes"'),
+    "kind is a list": ({"normaliser": {"kind": []}}, r"normaliser: `kind` must be one of .*, not \[\]"),
+    "one eye": ({"flip": [1, 0], "normaliser": eyes(1, 1)}, "normaliser: left and right must be .*, not 1 twice"),
+    "no kind": ({"normaliser": "box"}, "normaliser: `kind` must be one of inter_ocular, box, diagonal, not null"),
+    "no index": ({"normaliser": eyes(0)}, "normaliser: 'right' must be the index of a landmark, not null"),
+    "index of flip": ({"flip": [0], "normaliser": eyes(0, 1)}, "normaliser: 'right' must be between 0 and 0, not 1"),
+    "needless": ({"normaliser": {"kind": "box", "left": 0}}, "normaliser: key 'left' is not known; known: kind"),
+}
+METAS |= {f"landmarks: {k}": ({"landmarks": v}, f"landmarks: {m}") for k, (v, m) in OF_LANDMARKS.items()}
+
+
+@pytest.mark.parametrize(("given", "message"), METAS.values(), ids=METAS)
+def test_a_bad_meta_is_named(tmp_path, given, message):
+    path = tmp_path / "faces.meta.json"
+    path.write_text(given if isinstance(given, str) else json.dumps(given))
+    with pytest.raises(ValueError, match=r"faces\.meta\.json, " + message) as error:
+        meta.read_meta(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_good_meta_is_returned_as_it_is(tmp_path):
+    path = tmp_path / "faces.meta.json"
+    assert meta.read_meta(path) == {}
+    given = {
+        "classes": ["background", "left", "right"],
+        "mask_flip": [0, 2, 1],
+        "vertex_flip": [1, 0],
+        "landmarks": {"flip": [1, 0, 2], "normaliser": eyes(0, 1)},
+    }
+    path.write_text(json.dumps(given))
+    assert meta.read_meta(path) == given
+
+
+def test_ibugs_flip_is_a_mirror():
+    meta.checked_meta({"landmarks": meta.IBUG})  # it undoes itself
+    # outer and inner eye corners, jaw ends, brow ends, nostrils, mouth corners, nose tip, chin
+    assert [meta.IBUG["flip"][i] for i in (36, 39, 0, 17, 31, 48, 60, 30, 8)] == [45, 42, 16, 26, 35, 54, 64, 30, 8]
+
+
+def test_ibugs_flip_is_that_of_the_real_set(real_faces):
+    assert meta.read_meta(real_faces / "faces.meta.json")["landmarks"] == meta.IBUG
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@hypothesis.given(JSON | st.dictionaries(st.sampled_from(["classes", "landmarks", "mask_flip", "vertex_flip"]), JSON))
+@hypothesis.settings(max_examples=300, deadline=None, database=None)
+def test_no_meta_whatever_is_a_traceback(given):
+    with contextlib.suppress(ValueError):
+        meta.checked_meta(given)
