@@ -20,10 +20,13 @@ from facerep_jax.data.features import local_path
 from facerep_jax.evaluation.statistics import paired_difference
 from facerep_jax.evaluation.workdirs import read_statistics
 
+UNLABELLED = "generated_faces:size=80,train=16000,validation=0,test=0"
+LABELLED = "generated_faces:size=80,train=2000,validation=500,test=1000,seed=1"
 STEPS = (100, 1600)  # the fewest and the most of the pre-training
 TRIAL_STEPS = 30  # that measure the speed
 SHARE = 0.5  # of the minutes that pre-training may take
 TASKS = ("landmarks", "parsing")
+EVALUATION: tuple[str, ...] = ()  # further flags of the evaluations
 
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
@@ -39,13 +42,8 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     start, out = time.monotonic(), local_path("--out", flag_values.out)
     data, workdir = out / "data", out / "pretrain"
     say("1 of 4: draw faces with captions, landmarks and masks")
-    call(prepare, "generated_faces:size=80,train=16000,validation=0,test=0", "--name=demo", f"--data_dir={data}")
-    call(
-        prepare,
-        "generated_faces:size=80,train=2000,validation=500,test=1000,seed=1",
-        "--name=labelled",
-        f"--data_dir={data}",
-    )
+    call(prepare, UNLABELLED, "--name=demo", f"--data_dir={data}")
+    call(prepare, LABELLED, "--name=labelled", f"--data_dir={data}")
 
     say("2 of 4: pre-train by image-text contrast and masked tokens")
     recipe = f"--config=configs/pretrain/farl_nano.py:data_dir={data}"
@@ -60,6 +58,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
                 f"--config=configs/evaluate/{task}_generated_faces.py:data_dir={data}",
                 f"--checkpoint={'random' if name == 'random' else workdir}",
                 f"--workdir={out / 'results' / f'{task}_{name}'}",
+                *EVALUATION,
             )
 
     say("4 of 4: the report")
@@ -67,6 +66,11 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     for task in TASKS:
         print(verdict(task, out / "results"))
     print(f"\nOpen {out / 'report.html'}. Took {(time.monotonic() - start) / 60:.1f} minutes.")
+
+
+def say(text: str) -> None:
+    """Print a heading."""
+    print(f"\n{text}", flush=True)
 
 
 def call(command: ModuleType, *arguments: str) -> None:

@@ -8,6 +8,8 @@ that landmarks and labels follow from the same formulas. Everything is symmetric
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import cos, sin
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,9 +24,51 @@ LANDMARK_FLIP = (
     *(64, 63, 62, 61, 60, 67, 66, 65),
 )
 GRID_ROWS, GRID_COLUMNS = 24, 25  # of the vertices that follow the 68 landmarks
-NOSE_BUMPS = 4  # how many of a head's bumps make its nose
+FORWARD = -0.42  # how far the lower face is set forward: z of its middle per y²
 _GRID = np.arange(68, 68 + GRID_ROWS * GRID_COLUMNS).reshape(GRID_ROWS, GRID_COLUMNS)
 VERTEX_FLIP = (*LANDMARK_FLIP, *_GRID[:, ::-1].ravel().tolist())
+
+
+class Relief(NamedTuple):
+    """Gaussian bumps over (|x|, y), evaluated as two matrix products around one exponential."""
+
+    exponents: np.ndarray  # (bumps, 5), coefficients of x², |x|, y², y, 1
+    readout: np.ndarray  # (5, bumps): the sum, and its slopes as (first |x| + second) sign(x) and third y + fourth
+
+    @classmethod
+    def of(cls, bumps: list[tuple[float, ...]]) -> "Relief":
+        """From rows of amplitude, |x|, y, spread in x, spread in y."""
+        exponents, readout = [], []
+        for amplitude, x, y, spread_x, spread_y in bumps:
+            u, v = 1 / spread_x**2, 1 / spread_y**2
+            exponents.append((-u, 2 * u * x, -v, 2 * v * y, -u * x * x - v * y * y))
+            slope = 2 * amplitude
+            readout.append((amplitude, -slope * u, slope * u * x, -slope * v, slope * v * y))
+        return cls(np.array(exponents, np.float32), np.array(readout, np.float32).T)
+
+    def first(self, count: int) -> "Relief":
+        """The first bumps alone."""
+        return Relief(self.exponents[:count], self.readout[:, :count])
+
+    def height(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """The relief at (x, y), each (n,)."""
+        return self.readout[0] @ self._bells(np.abs(x), y)
+
+    def height_and_slopes(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The relief at (x, y), each (n,), and its derivatives in x and y."""
+        across = np.abs(x)
+        height, x_by_across, x_rest, y_by_y, y_rest = self.readout @ self._bells(across, y)
+        return height, np.copysign(1, x) * (x_by_across * across + x_rest), y_by_y * y + y_rest
+
+    def _bells(self, across: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """The bumps at amplitude 1 (bumps, n)."""
+        powers = np.ones((5, len(y)), y.dtype)
+        np.multiply(across, across, out=powers[0])
+        powers[1] = across
+        np.multiply(y, y, out=powers[2])
+        powers[3] = y
+        bells = self.exponents @ powers
+        return np.exp(bells, out=bells)
 
 
 @dataclass(frozen=True)
@@ -59,12 +103,17 @@ class Head:
         """Height of the chin's lower end: the jaw drops as the mouth opens."""
         return self.chin + 0.6 * self.mouth_opening
 
+    @property
+    def eyes_closed(self) -> bool:
+        return self.eye_opening < 0.2
+
     # Feature outlines in the frontal plane.
 
     def lids(self, across: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Heights of the upper and the lower lid at -1 (inner corner) <= across <= 1 (outer corner)."""
         axis = self.eye_y - self.eye_tilt * across
-        almond = (1 - across**2) * (1 + 0.5 * across**2)
+        square = across * across
+        almond = (1 - square) * (1 + 0.5 * square)
         # A closed eye keeps a slit: its lash line is still labelled eye.
         upper = axis + 0.02 - (0.028 + 0.075 * self.eye_opening) * almond
         lower = axis + 0.005 + (0.018 + 0.027 * self.eye_opening) * almond
@@ -83,8 +132,8 @@ class Head:
     def nose_half_width(self, y: np.ndarray) -> np.ndarray:
         """Half the width of the region called nose at height y; negative above and below it."""
         top, bottom = self.eye_y, self.nose_y + 0.035
-        down = np.clip((y - top) / (bottom - top), 0, 1)
-        flank = 0.07 + (self.nose_width - 0.02) * down**2.5
+        down = np.minimum(np.maximum((y - top) / (bottom - top), 0), 1)
+        flank = 0.07 + (self.nose_width - 0.02) * down * down * np.sqrt(down)
         rounding = np.minimum(1, np.maximum(bottom - y, 0) / 0.09)
         return np.where((y > top) & (y < bottom), flank * np.sqrt(rounding * (2 - rounding)), -0.1)
 
@@ -95,146 +144,146 @@ class Head:
 
     def lips(self, across: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Heights of the upper lip's top and bottom and the lower lip's top and bottom at -1 <= across <= 1."""
-        seam = self.mouth_y - 0.1 * self.smile * (across**2 - 0.3)
-        gap = np.maximum(1 - (across / 0.85) ** 2, 0) * self.mouth_opening
-        fullness = np.sqrt(np.maximum(1 - across**2, 0))
-        bow = 1 - 0.3 * np.exp(-((across / 0.13) ** 2))
+        square = across * across
+        seam = self.mouth_y - 0.1 * self.smile * (square - 0.3)
+        gap = np.maximum(1 - square / 0.85**2, 0) * self.mouth_opening
+        fullness = np.sqrt(np.maximum(1 - square, 0))
+        bow = 1 - 0.3 * np.exp(square / -(0.13**2))
         top, bottom = seam - 0.5 * gap, seam + 1.5 * gap
         return top - self.upper_lip * fullness * bow, top, bottom, bottom + self.lower_lip * fullness
 
     # The surface: x²/width² + (z - axis(y))²/depth² + height(y) = 1 + relief(x, y).
 
     @cached_property
-    def bumps(self) -> np.ndarray:
-        """Gaussian relief (bumps, 5): amplitude, |x|, y, spread in x, spread in y. The nose is first."""
+    def relief(self) -> Relief:
+        """All that stands out of the bare skull, the nose first."""
         nose, smile, chin = self.nose_relief, max(self.smile, 0.0), self.chin_y
         mouth_y = self.mouth_y + 0.5 * self.mouth_opening
-        return np.array(
+        return Relief.of(
             [
-                (0.22 * nose, 0, self.nose_y - 0.28, 0.075, 0.19),
-                (0.46 * nose, 0, self.nose_y - 0.1, 0.1, 0.13),
+                (0.22 * nose, 0.0, self.nose_y - 0.28, 0.075, 0.19),
+                (0.46 * nose, 0.0, self.nose_y - 0.1, 0.1, 0.13),
                 (0.25 * nose, self.nose_width - 0.055, self.nose_y - 0.045, 0.055, 0.055),
-                (-0.12 * nose, 0, self.nose_y + 0.07, 0.13, 0.06),
+                (-0.12 * nose, 0.0, self.nose_y + 0.07, 0.13, 0.06),
                 (-0.24, self.eye_x - 0.04, self.eye_y, 0.17, 0.1),
                 (0.1, self.eye_x, self.eye_y, 0.1, 0.055),
                 (0.05, self.eye_x - 0.05, self.brow_y, 0.24, 0.07),
                 (0.09 + 0.1 * smile, self.eye_x + 0.1, self.nose_y - 0.1, 0.18, 0.17),
-                (0.12, 0, mouth_y, 0.2, 0.095),
-                (-0.06, 0, 0.5 * (mouth_y + self.lower_lip + chin) - 0.03, 0.16, 0.06),
-                (0.14, 0, chin - 0.13, 0.17, 0.095),
-            ],
-            dtype=np.float32,
+                (0.12, 0.0, mouth_y, 0.2, 0.095),
+                (-0.06, 0.0, 0.5 * (mouth_y + self.lower_lip + chin) - 0.03, 0.16, 0.06),
+                (0.14, 0.0, chin - 0.13, 0.17, 0.095),
+            ]
         )
 
-    def relief(self, x: np.ndarray, y: np.ndarray, bumps: np.ndarray) -> np.ndarray:
-        """The relief at (x, y), each (n,)."""
-        _, _, bell = _bells(x, y, bumps)
-        return bumps[:, 0] @ bell
+    @cached_property
+    def nose(self) -> Relief:
+        """The nose alone."""
+        return self.relief.first(4)
 
-    def relief_slopes(
-        self, x: np.ndarray, y: np.ndarray, bumps: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The relief at (x, y), each (n,), and its derivatives in x and y."""
-        amplitude, _, _, spread_x, spread_y = bumps.T
-        across, along, bell = _bells(x, y, bumps)
-        across *= bell
-        along *= bell
-        slope_x = (-2 * amplitude / spread_x) @ across
-        return amplitude @ bell, slope_x * np.sign(x), (-2 * amplitude / spread_y) @ along
+    def height(self, y: np.ndarray) -> np.ndarray:
+        """How much of the radius the height takes: 0 at the origin, 1 at crown and chin."""
+        above, below = np.minimum(y, 0), np.maximum(y, 0)
+        quartic, square = self._lower_face
+        below *= below
+        return above * above + below * (quartic * below + square)
 
-    def height(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How much of the radius the height takes, 0 at the origin and 1 at crown and chin; and its derivative."""
-        below = (y > 0).astype(y.dtype)
-        stretch = 1 + (1 / self.chin_y - 1) * below
-        square = (y * stretch) ** 2
-        quartic = self.jaw * below
-        return square * (1 + quartic * (square - 1)), 2 * y * stretch**2 * (1 + quartic * (2 * square - 1))
+    @property
+    def _lower_face(self) -> tuple[float, float]:
+        """What `height` takes of y⁴ and y² below the origin."""
+        return self.jaw / self.chin_y**4, (1 - self.jaw) / self.chin_y**2
 
-    def axis(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """z of the middle of the horizontal section at y, and its derivative: the lower face is set forward."""
+    def axis(self, y: np.ndarray) -> np.ndarray:
+        """z of the middle of the horizontal section at y: the lower face is set forward."""
         below = np.maximum(y, 0)
-        return -0.42 * below**2, -0.84 * below
+        return FORWARD * below * below
 
-    def signed(self, points: np.ndarray, bumps: np.ndarray) -> np.ndarray:
+    def signed(self, points: np.ndarray, relief: Relief) -> np.ndarray:
         """The surface's implicit function (n,) at points (3, n): negative inside."""
         x, y, z = points
-        radius = (x / self.width) ** 2 + ((z - self.axis(y)[0]) / self.depth) ** 2
-        return radius + self.height(y)[0] - 1 - self.relief(x, y, bumps)
+        side, behind = x / self.width, (z - self.axis(y)) / self.depth
+        return side * side + behind * behind + self.height(y) - 1 - relief.height(x, y)
 
-    def surface(self, points: np.ndarray, bumps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same function with its gradient (3, n)."""
+    def surface(self, points: np.ndarray, relief: Relief | None) -> tuple[np.ndarray, np.ndarray]:
+        """The same function with its gradient (3, n); without relief that of the bare skull."""
         x, y, z = points
-        relief, relief_x, relief_y = self.relief_slopes(x, y, bumps) if len(bumps) else (0.0, 0.0, 0.0)
-        height, height_y = self.height(y)
-        axis, axis_y = self.axis(y)
-        behind = z - axis
+        above, below = np.minimum(y, 0), np.maximum(y, 0)
+        quartic, square = self._lower_face
+        below_squared = below * below
+        behind = z - FORWARD * below_squared
         gradient = np.empty_like(points)
-        gradient[0] = 2 / self.width**2 * x - relief_x
-        gradient[2] = 2 / self.depth**2 * behind
-        gradient[1] = height_y - gradient[2] * axis_y - relief_y
-        return (x / self.width) ** 2 + (behind / self.depth) ** 2 + height - 1 - relief, gradient
+        right, down, away = gradient
+        np.multiply(x, 2 / self.width**2, out=right)
+        np.multiply(behind, 2 / self.depth**2, out=away)
+        by_height = quartic * below_squared
+        value = 0.5 * (x * right + behind * away)
+        value += above * above + below_squared * (by_height + square) - 1
+        np.add(2 * above, below * (4 * by_height + 2 * square - 2 * FORWARD * away), out=down)
+        if relief:
+            height, slope_x, slope_y = relief.height_and_slopes(x, y)
+            value -= height
+            right -= slope_x
+            down -= slope_y
+        return value, gradient
 
     def on_front(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Points of the surface's front (3, n) over the frontal plane's (x, y)."""
-        radius = 1 - self.height(y)[0] + self.relief(x, y, self.bumps) - (x / self.width) ** 2
-        return np.stack([x, y, self.axis(y)[0] - self.depth * np.sqrt(np.maximum(radius, 0))])
+        side = x / self.width
+        radius = 1 - self.height(y) + self.relief.height(x, y) - side * side
+        return np.stack([x, y, self.axis(y) - self.depth * np.sqrt(np.maximum(radius, 0))])
 
     def side_x(self, side: np.ndarray, y: np.ndarray) -> np.ndarray:
         """x at heights y and -1 <= side <= 1, the sine of the azimuth on the bare skull."""
-        return side * self.width * np.sqrt(np.maximum(1 - self.height(y)[0], 0))
+        return side * (self.width * np.sqrt(np.maximum(1 - self.height(y), 0)))
 
     # Fixed points of the surface.
 
-    @cached_property
+    @property
     def jaw_line(self) -> tuple[np.ndarray, np.ndarray]:
         """Side and height, (17,) each, of the jaw's landmarks from image left to image right."""
-        away = np.linspace(-1, 1, 17)
-        height = self.chin_y * (0.975 - 0.9 * np.abs(away) ** 1.75)
-        return 0.975 * np.tanh(3.2 * away) / np.tanh(3.2), height
+        return _JAW_SIDE, self.chin_y * _JAW_HEIGHT
 
     @property
     def landmark_places(self) -> tuple[np.ndarray, np.ndarray]:
-        """x and y, (68,) each, of iBUG's points."""
+        """x and y, (68,) each, of iBUG's points: those of the image's right half, mirrored."""
+        side, jaw_y = (values[8:] for values in self.jaw_line)
         inner, outer = self.brow_ends
-        along = np.linspace(0.04, 0.94, 5)
-        brow_x, brow_y = inner + along * (outer - inner), self.brow(along)[0]
-
-        bridge_y = np.linspace(self.eye_y + 0.02, self.nose_y - 0.07, 4)
-        nostril_x = np.array([-0.85, -0.45, 0, 0.45, 0.85]) * self.nose_width
-        nostril_y = self.nose_y + np.array([-0.015, 0, 0.015, 0, -0.015])
-
-        across = np.array([-0.97, -0.36, 0.36, 0.97])  # of the image's right eye, which starts at its inner corner
-        upper, lower = self.lids(across)
-        eye_x = self.eye_x + self.eye_width * across[[0, 1, 2, 3, 2, 1]]
-        eye_y = np.concatenate([[(upper[0] + lower[0]) / 2], upper[1:3], [(upper[3] + lower[3]) / 2], lower[2:0:-1]])
-        left_eye = [3, 2, 1, 0, 5, 4]
-
-        around = np.array([-0.98, -0.6, -0.24, 0, 0.24, 0.6, 0.98])
-        top, seam_top, seam_bottom, bottom = self.lips(around)
-        within = np.array([-0.8, -0.35, 0, 0.35, 0.8])
-        _, inner_top, inner_bottom, _ = self.lips(within)
-        mouth_x = np.concatenate([around, around[5:0:-1], within, within[3:0:-1]]) * self.mouth_half_width
-        corner = (seam_top[[0]] + seam_bottom[[0]]) / 2
-        mouth_y = np.concatenate([corner, top[1:6], corner, bottom[5:0:-1], inner_top, inner_bottom[3:0:-1]])
-
-        side, jaw_y = self.jaw_line
+        upper, lower = self.lids(_EYE_ACROSS)
+        corner = (upper + lower) / 2
+        top, seam_top, seam_bottom, bottom = self.lips(_MOUTH_ACROSS)
         x = np.concatenate(
-            [self.side_x(side, jaw_y), -brow_x[::-1], brow_x, np.zeros(4), nostril_x, -eye_x[left_eye], eye_x, mouth_x]
+            [
+                self.side_x(side, jaw_y),
+                inner + _BROW_ALONG * (outer - inner),
+                _BRIDGE * 0,
+                self.nose_width * _NOSTRIL_ACROSS,
+                self.eye_x + self.eye_width * _EYE_ACROSS[_EYE_ROUND],
+                self.mouth_half_width * _MOUTH_ACROSS[_MOUTH_ROUND],
+            ]
         )
-        y = np.concatenate([jaw_y, brow_y[::-1], brow_y, bridge_y, nostril_y, eye_y[left_eye], eye_y, mouth_y])
-        return x, y
+        y = np.concatenate(
+            [
+                jaw_y,
+                self.brow(_BROW_ALONG)[0],
+                self.eye_y + 0.02 + (self.nose_y - self.eye_y - 0.09) * _BRIDGE,
+                self.nose_y + _NOSTRIL_DROP,
+                *(corner[:1], upper[1:3], corner[3:], lower[2:0:-1]),
+                *(top[:3], seam_top[3:4], bottom[2::-1]),
+                *(seam_top[4:], seam_bottom[5:3:-1]),
+            ]
+        )
+        return _MIRRORED_SIGN * x[_MIRRORED], y[_MIRRORED]
 
     @cached_property
     def vertices(self) -> np.ndarray:
         """The landmarks, then a grid of `GRID_ROWS` x `GRID_COLUMNS` points over front and sides: (3, V)."""
-        y = _GRID_Y * np.where(_GRID_Y > 0, self.chin_y, 1.0)
+        y = np.where(_GRID_Y > 0, self.chin_y, 1) * _GRID_Y
         # Around the mouth the points go with the lips.
         distance = (y - self.mouth_y) / 0.12
-        near = np.exp(-(distance**2) - (_GRID_SIDE / 0.4) ** 2)
-        y = y + near * (np.where(distance > 0, 1.5, -0.5) * self.mouth_opening - 0.3 * self.smile * _GRID_SIDE**2)
+        drop = np.where(distance > 0, 1.5 * self.mouth_opening, -0.5 * self.mouth_opening)
+        y = y + np.exp(-distance * distance) * _GRID_NEAR_MOUTH * (drop - 0.3 * self.smile * _GRID_SIDE**2)
         landmark_x, landmark_y = self.landmark_places
-        x = np.concatenate([landmark_x, self.side_x(_GRID_SIDE, y)])
-        return self.on_front(x.astype(np.float32), np.concatenate([landmark_y, y]).astype(np.float32))
+        x = np.concatenate([landmark_x, self.side_x(_GRID_SIDE, y).ravel()])
+        return self.on_front(x.astype(np.float32), np.concatenate([landmark_y, y.ravel()]).astype(np.float32))
 
     @property
     def landmarks(self) -> np.ndarray:
@@ -242,21 +291,26 @@ class Head:
         return self.vertices[:, :68]
 
 
-_GRID_Y = np.repeat(np.linspace(-0.62, 0.94, GRID_ROWS), GRID_COLUMNS)
-_GRID_SIDE = np.tile(np.linspace(-0.97, 0.97, GRID_COLUMNS), GRID_ROWS)
-
-
-def _bells(x: np.ndarray, y: np.ndarray, bumps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Offsets from the bumps in spreads, in x and y, and the bumps at amplitude 1; each (bumps, n)."""
-    _, x0, y0, spread_x, spread_y = bumps.T
-    across = np.abs(x) / spread_x[:, None]
-    across -= (x0 / spread_x)[:, None]
-    along = y / spread_y[:, None]
-    along -= (y0 / spread_y)[:, None]
-    bell = across * across
-    bell += along * along
-    np.exp(np.negative(bell, out=bell), out=bell)
-    return across, along, bell
+# Where the fixed points lie on their outlines.
+_AWAY = np.linspace(-1, 1, 17)
+_JAW_SIDE = 0.975 * np.tanh(3.2 * _AWAY) / np.tanh(3.2)
+_JAW_HEIGHT = 0.975 - 0.9 * np.abs(_AWAY) ** 1.75
+_BROW_ALONG = np.linspace(0.04, 0.94, 5)
+_BRIDGE = np.linspace(0, 1, 4)
+_NOSTRIL_ACROSS = np.array([0, 0.45, 0.85])
+_NOSTRIL_DROP = np.array([0.015, 0, -0.015])
+_EYE_ACROSS = np.array([-0.97, -0.36, 0.36, 0.97])  # the image's right eye starts at its inner corner
+_EYE_ROUND = [0, 1, 2, 3, 2, 1]
+_MOUTH_ACROSS = np.array([0, 0.24, 0.6, 0.98, 0, 0.35, 0.8])  # along the outer, then the inner outline
+_MOUTH_ROUND = [0, 1, 2, 3, 2, 1, 0, 4, 5, 6, 5, 4]
+_RIGHT_HALF = [*range(8, 17), *range(22, 31), *range(33, 36), *range(42, 48), *range(51, 58), *range(62, 67)]
+_MIRRORED = [
+    _RIGHT_HALF.index(point if point in _RIGHT_HALF else LANDMARK_FLIP[point]) for point in range(len(LANDMARK_FLIP))
+]
+_MIRRORED_SIGN = np.array([1.0 if point in _RIGHT_HALF else -1.0 for point in range(len(LANDMARK_FLIP))])
+_GRID_Y = np.linspace(-0.62, 0.94, GRID_ROWS)[:, None]
+_GRID_SIDE = np.linspace(-0.97, 0.97, GRID_COLUMNS)
+_GRID_NEAR_MOUTH = np.exp(-((_GRID_SIDE / 0.4) ** 2))
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -264,8 +318,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
     Positive yaw turns the face to the image's right, positive pitch down, positive roll clockwise.
     """
-    (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
-    turn = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
-    nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-    tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    turn = np.array([[cos(yaw), 0, -sin(yaw)], [0, 1, 0], [sin(yaw), 0, cos(yaw)]])
+    nod = np.array([[1, 0, 0], [0, cos(pitch), -sin(pitch)], [0, sin(pitch), cos(pitch)]])
+    tilt = np.array([[cos(roll), -sin(roll), 0], [sin(roll), cos(roll), 0], [0, 0, 1]])
     return (tilt @ nod @ turn).astype(np.float32)

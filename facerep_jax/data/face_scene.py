@@ -1,13 +1,19 @@
 """The plain parameters of one generated face: how they are drawn, mirrored, and told in words."""
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import cos, inf, pi, radians, sin, sqrt
+from typing import Any, TypeVar
 
 import numpy as np
 
 from facerep_jax.data.face_geometry import Head
 
 Colour = tuple[float, float, float]  # RGB, 0 to 255
+_Number = int | float
+_T = TypeVar("_T")
 
 IMAGES_PER_IDENTITY = 4
 HAIR_COLOURS: dict[str, Colour] = {
@@ -115,41 +121,70 @@ class Scene:
     captions: tuple[str, ...]
 
 
+class _Dice:
+    """Random numbers one at a time, drawn many at a time: a call to a generator costs more than a hundred numbers."""
+
+    def __init__(self, *seed: int):
+        rng = np.random.default_rng(seed)
+        self._uniforms = _endless(rng.random)
+        self._normals = _endless(rng.standard_normal)
+
+    def between(self, low: _Number, high: _Number) -> float:
+        return low + (high - low) * next(self._uniforms)
+
+    def normal(self, mean: _Number, deviation: _Number, low: _Number = -inf, high: _Number = inf) -> float:
+        return float(min(max(mean + deviation * next(self._normals), low), high))
+
+    def normals(self, deviation: _Number, count: int) -> np.ndarray:
+        return deviation * np.array([next(self._normals) for _ in range(count)])
+
+    def happens(self, probability: float) -> bool:
+        return next(self._uniforms) < probability
+
+    def one_of(self, options: Sequence[_T]) -> _T:
+        return options[int(next(self._uniforms) * len(options))]
+
+    def shuffled(self, values: Iterable[_T]) -> list[_T]:
+        return sorted(values, key=lambda _: next(self._uniforms))
+
+
+def _endless(numbers: Callable[[int], np.ndarray]) -> Iterator[float]:
+    while True:
+        yield from numbers(128).tolist()
+
+
 def draw(seed: int, index: int) -> Scene:
     """The scene of (seed, index); consecutive groups of `IMAGES_PER_IDENTITY` indices share an identity."""
     number = index // IMAGES_PER_IDENTITY
-    person = _Identity(np.random.default_rng([seed, 1, number]))
-    rng = np.random.default_rng([seed, index])
+    person = _identity(seed, number)
+    dice = _Dice(seed, index)
+    between = dice.between
 
-    smile = float(rng.uniform(0.45, 1)) if rng.random() < 0.4 else float(rng.uniform(-0.4, 0.2))
-    mouth_opening = float(rng.uniform(0.045, 0.1)) if rng.random() < 0.3 else 0.0
-    eye_opening = 0.0 if rng.random() < 0.1 else float(rng.uniform(0.4, 1))
     head = Head(
         **person.shape,
-        smile=smile,
-        mouth_opening=mouth_opening,
-        eye_opening=eye_opening,
-        brow_raise=float(rng.normal(0, 0.015)),
+        smile=between(0.45, 1) if dice.happens(0.4) else between(-0.4, 0.2),
+        mouth_opening=between(0.045, 0.1) if dice.happens(0.3) else 0.0,
+        eye_opening=0.0 if dice.happens(0.1) else between(0.4, 1),
+        brow_raise=dice.normal(0, 0.015),
     )
-
-    yaw = float(np.deg2rad(np.clip(rng.normal(0, 28), -60, 60)))
-    scale = float(rng.uniform(0.25, 0.33))
-    light = np.array([rng.normal(0, 0.7), rng.normal(-0.6, 0.4), -1.0])
-    light /= np.linalg.norm(light)
+    yaw = radians(dice.normal(0, 28, -60, 60))
+    scale = between(0.25, 0.33)
+    across, up = dice.normal(0, 0.7), dice.normal(-0.6, 0.4)
+    distance = sqrt(across**2 + up**2 + 1)
     fringe = person.hairline > -0.5
-    hat = rng.random() < 0.15
+    hat = dice.happens(0.15)
     scene = Scene(
         identity=f"{seed}-{number:07d}",
         head=head,
         yaw=yaw,
-        pitch=float(np.deg2rad(np.clip(rng.normal(0, 8), -20, 20))),
-        roll=float(np.deg2rad(np.clip(rng.normal(0, 7), -25, 25))),
+        pitch=radians(dice.normal(0, 8, -20, 20)),
+        roll=radians(dice.normal(0, 7, -25, 25)),
         scale=scale,
-        x=0.5 + float(rng.uniform(-0.06, 0.06)) - 0.05 * float(np.sin(yaw)),
-        y=0.47 + float(rng.uniform(-0.05, 0.05)),
-        light=(float(light[0]), float(light[1]), float(light[2])),
-        light_colour=_colour(rng.uniform(0.9, 1.12) * (1 + rng.normal(0, 0.04, 3))),
-        ambient=float(rng.uniform(0.38, 0.6)),
+        x=0.5 + between(-0.06, 0.06) - 0.05 * sin(yaw),
+        y=0.47 + between(-0.05, 0.05),
+        light=(across / distance, up / distance, -1 / distance),
+        light_colour=_colour(between(0.9, 1.1) * (1 + dice.normals(0.04, 3))),
+        ambient=between(0.38, 0.6),
         skin=person.skin,
         lip=person.lip,
         iris=person.iris,
@@ -158,34 +193,36 @@ def draw(seed: int, index: int) -> Scene:
         hair_volume=min(person.hair_volume, 0.08) if hat else person.hair_volume,
         hair_length=person.hair_length,
         hairline=min(person.hairline, -0.5) if hat else person.hairline,
-        parting=0.0 if not fringe else float(rng.uniform(-0.12, 0.12)),
-        gaze_x=float(np.clip(rng.normal(0, 0.025), -0.05, 0.05)),
-        gaze_y=float(np.clip(rng.normal(0, 0.01), -0.02, 0.02)),
+        parting=between(-0.12, 0.12) if fringe else between(-0.06, 0.06),
+        gaze_x=dice.normal(0, 0.025, -0.05, 0.05),
+        gaze_y=dice.normal(0, 0.01, -0.02, 0.02),
         beard=person.beard,
-        glasses=_colour(rng.uniform(10, 90) * rng.uniform(0.5, 1, 3)) if rng.random() < 0.22 else None,
-        hat=_muted(rng) if hat else None,
-        brim=float(rng.uniform(0.3, 0.45)) if rng.random() < 0.4 else 0.0,
-        shirt=_muted(rng),
-        backdrop=_backdrop(rng),
-        shapes=tuple(_background_shape(rng) for _ in range(rng.integers(1, 4))),
-        occluder=_occluder(rng, scale) if rng.random() < 0.08 else None,
-        noise=float(rng.uniform(0.5, 3)),
-        noise_seed=int(rng.integers(2**31)),
+        glasses=_muted(dice, 10, 90) if dice.happens(0.22) else None,
+        hat=_muted(dice, 25, 190) if hat else None,
+        brim=between(0.3, 0.45) if dice.happens(0.4) else 0.0,
+        shirt=_muted(dice, 25, 190),
+        backdrop=_backdrop(dice),
+        shapes=tuple(_background_shape(dice) for _ in range(dice.one_of((1, 2, 3)))),
+        occluder=_occluder(dice, scale) if dice.happens(0.08) else None,
+        noise=between(0.5, 3),
+        noise_seed=int(between(0, 2**31)),
         captions=(),
     )
     named = attributes(scene)
-    return replace(scene, captions=tuple(_caption(rng, named) for _ in range(rng.integers(1, 3))))
+    return replace(scene, captions=tuple(_caption(dice, named) for _ in range(dice.one_of((1, 2)))))
+
+
+@lru_cache(maxsize=16)
+def _identity(seed: int, number: int) -> "_Identity":
+    return _Identity(_Dice(seed, 1, number))
 
 
 class _Identity:
     """What the images of one person share."""
 
-    def __init__(self, rng: np.random.Generator):
-        def between(low: float, high: float) -> float:
-            return float(rng.uniform(low, high))
-
+    def __init__(self, dice: _Dice):
+        between = dice.between
         eye_y, nose_y = between(-0.04, 0.05), between(0.36, 0.45)
-        brow_thickness = between(0.022, 0.042)
         self.shape = {
             "width": between(0.68, 0.78),
             "depth": between(0.8, 0.9),
@@ -197,7 +234,7 @@ class _Identity:
             "eye_tilt": between(-0.008, 0.022),
             "brow_y": eye_y - between(0.17, 0.21),
             "brow_arch": between(0.01, 0.045),
-            "brow_thickness": brow_thickness,
+            "brow_thickness": between(0.022, 0.042),
             "nose_y": nose_y,
             "nose_width": between(0.14, 0.19),
             "nose_relief": between(0.75, 1.25),
@@ -208,72 +245,73 @@ class _Identity:
         }
         tone = between(0.0, 1.0)  # from dark to light skin
         skin = np.array([70, 42, 28]) * (1 - tone) + np.array([246, 208, 184]) * tone
-        skin = skin * (1 + rng.normal(0, 0.03, 3)) + np.array([14, 6, 0]) * np.sin(np.pi * tone)
+        skin = skin * (1 + dice.normals(0.03, 3)) + np.array([14, 6, 0]) * sin(pi * tone)
         self.skin = _colour(skin)
         self.lip = _colour(skin * 0.62 + np.array([80, 22, 30]) * between(0.6, 1.1))
-        self.iris = _colour(((70, 42, 25), (95, 70, 40), (80, 110, 130), (75, 100, 70))[rng.integers(4)])
-        shade = between(0.8, 1.2)
-        name = tuple(HAIR_COLOURS)[rng.integers(len(HAIR_COLOURS))]
-        self.hair = _colour(np.array(HAIR_COLOURS[name]) * shade)
-        kind = rng.random()
-        bald = kind < 0.08
+        self.iris = _colour(dice.one_of(((70, 42, 25), (95, 70, 40), (80, 110, 130), (75, 100, 70))))
+        name = dice.one_of(tuple(HAIR_COLOURS))
+        self.hair = _colour(np.array(HAIR_COLOURS[name]) * between(0.8, 1.2))
+        kind = between(0, 1)
+        bald, long = kind < 0.08, kind > 0.6
         self.hair_name = "" if bald else name
-        long = kind > 0.6
         self.hair_volume = between(0.08, 0.2) if long else between(0.04, 0.16)
         self.hair_length = between(1.1, 1.8) if long else between(0.0, 0.35)
-        self.hairline = between(-0.4, -0.3) if rng.random() < 0.3 and not bald else between(-0.72, -0.55)
-        self.beard = between(0.45, 0.95) if not long and rng.random() < 0.4 else 0.0
+        self.hairline = between(-0.4, -0.3) if dice.happens(0.3) and not bald else between(-0.72, -0.55)
+        self.beard = between(0.45, 0.95) if not long and dice.happens(0.4) else 0.0
 
 
-def _colour(values) -> Colour:
+def _colour(values: Iterable[Any]) -> Colour:
     red, green, blue = (float(value) for value in values)
     return red, green, blue
 
 
-def _muted(rng: np.random.Generator) -> Colour:
-    """A colour as things have it: grey, more or less tinted."""
-    return _colour(np.clip(rng.uniform(25, 215) + rng.gamma(1.5, 16) * rng.normal(0, 1, 3), 8, 245))
+def _muted(dice: _Dice, darkest: _Number = 25, lightest: _Number = 215) -> Colour:
+    """A colour as things have it: grey, mostly little tinted."""
+    grey, tint = dice.between(darkest, lightest), 42 * dice.between(0, 1) ** 2
+    red, green, blue = (dice.normal(grey, tint, max(8, grey - 60), min(245, grey + 60)) for _ in range(3))
+    return red, green, blue
 
 
-def _backdrop(rng: np.random.Generator) -> tuple[tuple[Colour, ...], ...]:
-    base = np.array(_muted(rng))
-    grid = np.clip(base + rng.normal(0, 30, (4, 4, 1)) + rng.normal(0, 14, (4, 4, 3)), 5, 250)
-    return tuple(tuple(_colour(cell) for cell in row) for row in grid)
+def _backdrop(dice: _Dice) -> tuple[tuple[Colour, ...], ...]:
+    grid = np.array(_muted(dice)) + dice.normals(30, 16).reshape(4, 4, 1) + dice.normals(8, 48).reshape(4, 4, 3)
+    return tuple(tuple(map(tuple, row)) for row in np.minimum(np.maximum(grid, 5), 250).tolist())
 
 
-def _background_shape(rng: np.random.Generator) -> Shape:
-    x, y = rng.uniform(0, 1, 2)
-    width, height = rng.uniform(0.05, 0.35, 2)
-    colour = _muted(rng)
-    turn, soft = float(rng.uniform(-0.6, 0.6)), float(rng.uniform(0.0, 0.06))
-    return Shape(float(x), float(y), float(width), float(height), turn, bool(rng.random() < 0.5), colour, soft)
-
-
-def _occluder(rng: np.random.Generator, scale: float) -> Shape:
-    """A hand-sized patch that reaches into the lower face or the side of it."""
-    angle = rng.uniform(-0.2, np.pi + 0.2)
-    x, y = 0.5 + scale * np.cos(angle), 0.5 + scale * np.sin(angle)
-    width, height = scale * rng.uniform(0.25, 0.6, 2)
-    colour = _muted(rng)
+def _background_shape(dice: _Dice) -> Shape:
+    between = dice.between
     return Shape(
-        float(x),
-        float(y),
-        float(width),
-        float(height),
-        float(rng.uniform(-1, 1)),
-        bool(rng.random() < 0.5),
-        colour,
-        0.0,
+        x=between(0, 1),
+        y=between(0, 1),
+        width=between(0.05, 0.35),
+        height=between(0.05, 0.35),
+        turn=between(-0.6, 0.6),
+        corners=dice.happens(0.5),
+        colour=_muted(dice),
+        softness=between(0.0, 0.06),
+    )
+
+
+def _occluder(dice: _Dice, scale: float) -> Shape:
+    """A hand-sized patch that reaches into the lower face or the side of it."""
+    angle = dice.between(-0.2, pi + 0.2)
+    return Shape(
+        x=0.5 + scale * cos(angle),
+        y=0.5 + scale * sin(angle),
+        width=scale * dice.between(0.25, 0.6),
+        height=scale * dice.between(0.25, 0.6),
+        turn=dice.between(-1, 1),
+        corners=dice.happens(0.5),
+        colour=_muted(dice),
+        softness=0.0,
     )
 
 
 def attributes(scene: Scene) -> dict[str, bool]:
     """What holds of the scene, in the order of `ATTRIBUTES`."""
-    degrees = np.rad2deg(scene.yaw)
     named = {
         "smiling": scene.head.smile > 0.4,
         "mouth_open": scene.head.mouth_opening > 0.03,
-        "eyes_closed": scene.head.eye_opening < 0.2,
+        "eyes_closed": scene.head.eyes_closed,
         "glasses": scene.glasses is not None,
         "beard": scene.beard > 0,
         "hat": scene.hat is not None,
@@ -281,32 +319,27 @@ def attributes(scene: Scene) -> dict[str, bool]:
         "long_hair": scene.hair_name != "" and scene.hair_length > 1,
         "bald": scene.hair_name == "",
         **{f"{name}_hair": scene.hair_name == name for name in HAIR_COLOURS},
-        "facing_left": bool(degrees < -20),
-        "facing_right": bool(degrees > 20),
+        "facing_left": scene.yaw < radians(-20),
+        "facing_right": scene.yaw > radians(20),
     }
     return {name: named[name] for name in ATTRIBUTES}
 
 
-def _caption(rng: np.random.Generator, named: dict[str, bool]) -> str:
+def _caption(dice: _Dice, named: dict[str, bool]) -> str:
     """A caption as found on the web: one in five names only a place, the others some of what is true."""
-
-    def one_of(options: tuple[str, ...]) -> str:
-        return options[rng.integers(len(options))]
-
-    opening, subject, place = one_of(_OPENINGS), one_of(_SUBJECTS), one_of(_PLACES)
-    start = f"{opening} {subject}".strip()
-    true = [name for name in ATTRIBUTES if named[name]]
-    told = [name for name in true if rng.random() < 0.6] or [one_of(tuple(true))]
-    rng.shuffle(told)
-    if rng.random() < 0.2:
+    start = f"{dice.one_of(_OPENINGS)} {dice.one_of(_SUBJECTS)}".strip()
+    place = dice.one_of(_PLACES)
+    if dice.happens(0.2):
         return f"{start} {place}"
-    has = [one_of(_WITH[name]) for name in told if name in _WITH]
-    does = [one_of(_DOING[name]) for name in told if name in _DOING]
+    true = [name for name in ATTRIBUTES if named[name]]
+    told = dice.shuffled([name for name in true if dice.happens(0.6)] or [dice.one_of(true)])
+    has = [dice.one_of(_WITH[name]) for name in told if name in _WITH]
+    does = [dice.one_of(_DOING[name]) for name in told if name in _DOING]
     if len(has) > 1:
         has = [*has[:-2], f"{has[-2]} and {has[-1]}"]
     text = f"{start} with {', '.join(has)}" if has else start
     text = ", ".join([text, *does])
-    return f"{text}, {place}" if rng.random() < 0.25 else text
+    return f"{text}, {place}" if dice.happens(0.25) else text
 
 
 def mirror(scene: Scene) -> Scene:

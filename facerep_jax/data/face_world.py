@@ -7,15 +7,35 @@ and occluders are background.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from math import ceil, floor
+from dataclasses import dataclass
+from functools import cache
+from math import cos, exp, sin
 from typing import Any
 
 import numpy as np
 
-from facerep_jax.data.face_colours import BACKGROUND, CLASSES, HAIR, FaceColours, covered_share, darker, smoothstep
+from facerep_jax.data.face_colours import (
+    BACKGROUND,
+    CLASSES,
+    HAIR,
+    FaceColours,
+    channels,
+    covered_share,
+    limited,
+    scaled,
+    smoothstep,
+)
 from facerep_jax.data.face_geometry import LANDMARK_FLIP, VERTEX_FLIP, rotation
-from facerep_jax.data.face_rays import Ellipsoid, Hit, cast_on_head, hidden_by_itself, visible_jaw
+from facerep_jax.data.face_rays import (
+    Ellipsoid,
+    Hit,
+    View,
+    Window,
+    cast_on_head,
+    hidden_by_itself,
+    ray_points,
+    visible_jaw,
+)
 from facerep_jax.data.face_scene import ATTRIBUTES, Colour, Scene, Shape, attributes, draw, mirror
 
 __all__ = ["ATTRIBUTES", "CLASSES", "META", "camera", "draw", "face", "mirror", "render"]
@@ -59,7 +79,6 @@ def render(scene: Scene, size: int) -> dict[str, Any]:
         attributes: float32 (A,), 0 or 1, of `ATTRIBUTES`.
         identity: str. caption: tuple of one or two str.
     """
-    matrix = camera(scene, size)
     canvas = _Canvas(scene, size)
     canvas.paint_backdrop()
     for shape in scene.shapes:
@@ -68,15 +87,16 @@ def render(scene: Scene, size: int) -> dict[str, Any]:
     if scene.occluder:
         canvas.paint_shape(scene.occluder)
 
+    matrix = camera(scene, size)
     vertices = _project(matrix, scene.head.vertices)
     landmarks = vertices[:68, :2].copy()
-    landmarks[:17] = _project(matrix, visible_jaw(scene.head, canvas.turn))[:, :2]
+    landmarks[:17] = _project(matrix, visible_jaw(scene.head, canvas.view.turn))[:, :2]
     return {
         "image": canvas.noisy_image(),
         "mask": canvas.mask,
         "landmarks": landmarks,
         "landmarks_3d": vertices[:68].copy(),
-        "visible": _visible(canvas, vertices[:68]),
+        "visible": _visible(canvas.view, scene, vertices[:68]),
         "bbox": _box(landmarks),
         "vertices": vertices,
         "camera": matrix,
@@ -96,238 +116,247 @@ def _box(landmarks: np.ndarray) -> np.ndarray:
     return np.array([x0, y0 - 0.2 * (y1 - y0), x1, y1], np.float32)
 
 
-def _visible(canvas: "_Canvas", points: np.ndarray) -> np.ndarray:
-    """Whether landmarks (68, 3), in pixels, are seen."""
-    scene = canvas.scene
-    in_frame = ((points[:, :2] >= -0.5) & (points[:, :2] < canvas.size - 0.5)).all(1)
-    covered = hidden_by_itself(scene.head, canvas.turn, scene.head.landmarks)
-    x, y, depth = canvas.to_head_units(points.T)
+def _visible(view: View, scene: Scene, pixels: np.ndarray) -> np.ndarray:
+    """Whether landmarks, at `pixels` (68, 3), are seen."""
+    in_frame = ((pixels[:, :2] >= -0.5) & (pixels[:, :2] < view.size - 0.5)).all(1)
+    covered = hidden_by_itself(scene.head, view.turn, scene.head.landmarks)
+    x, y, depth = view.turn @ scene.head.landmarks
     for cover in _covers(scene):
-        hit = cover.cast(canvas.turn, x, y)
+        hit, _ = cover.cast(view.turn, x, y)
         covered |= (hit.outside < 0) & (hit.depth < depth)
     if scene.occluder:
-        x, y = (points[:, :2].T + 0.5) / canvas.size
+        x, y = (pixels[:, :2].T + 0.5) / view.size
         covered |= _outside_shape(scene.occluder, x, y) < 0
     return in_frame & ~covered
 
 
 @dataclass(frozen=True)
 class _Cover:
-    """A part of an ellipsoid around the head: where its points lie above `line`."""
+    """Hair or hat: the part of an ellipsoid around the head that lies above an edge, maybe with strands."""
 
     body: Ellipsoid
-    line: Callable[[np.ndarray], np.ndarray]  # points (3, n) in head coordinates -> height (n,)
+    edge: Callable[[np.ndarray], np.ndarray] | None = None  # points (3, ...) in head coordinates -> height (...)
+    strands: float = 0.0  # how strongly they shade
+    fraying: float = 0.0  # how far they reach beyond outline and edge, in head units
 
-    def cast(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> Hit:
-        """Rays against the front, and where that is cut away against the inside of the back."""
-        front, back = (self._cut(self.body.cast(turn, x, y, side)) for side in (-1, 1))
-        nearer = front.outside < np.maximum(back.outside, 0)
-        return Hit(*(np.where(nearer, *pair) for pair in zip(_fields(front), _fields(back), strict=True)))
+    def cast(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[Hit, np.ndarray | float]:
+        """Rays against its front, and the strands there, about -1 to 1."""
+        hit = self.body.cast(turn, x, y)
+        points = ray_points(turn, x, y, hit.depth)
+        outside = np.maximum(hit.outside, points[1] - self.edge(points)) if self.edge else hit.outside
+        strands = _strands(points) if self.strands else 0.0
+        return Hit(hit.depth, hit.normals, outside - self.fraying * strands), strands
 
-    def _cut(self, hit: Hit) -> Hit:
-        return replace(hit, outside=np.maximum(hit.outside, hit.points[1] - self.line(hit.points)))
+    def cast_inside(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> Hit:
+        """Rays against the inside of its back, as far in as the front is frayed."""
+        hit = self.body.cast(turn, x, y, side=1)
+        points = ray_points(turn, x, y, hit.depth)
+        outside = np.maximum(hit.outside, points[1] - self.edge(points)) if self.edge else hit.outside
+        return Hit(hit.depth, hit.normals, outside + self.fraying)
 
 
-def _fields(hit: Hit) -> tuple[np.ndarray, ...]:
-    return hit.depth, hit.points, hit.normals, hit.outside
+def _strands(points: np.ndarray) -> np.ndarray:
+    """Light and dark lines from crown to ends."""
+    x, y, z = points
+    across = np.abs(x)
+    azimuth = z / (across + np.abs(z) + 1e-6)  # nearly: -1 in front, 0 at the side, 1 behind
+    return 0.6 * np.sin(36 * azimuth + 3 * y) + 0.4 * np.sin(64 * azimuth - 5 * y)
 
 
 def _hair(scene: Scene) -> _Cover:
     """The hair that grows around the face, a shell over the skull; what hangs behind it is `_curtain`."""
     head, volume = scene.head, scene.hair_volume
-    fringe = scene.hairline > -0.5
+    temples = 0.0 if scene.hairline > -0.5 else 0.25  # a fringe is straight, a hairline recedes from the temples
 
-    def line(points: np.ndarray) -> np.ndarray:
+    def edge(points: np.ndarray) -> np.ndarray:
         x, _, z = points
-        frontal = -z / np.sqrt(x * x + z * z + 1e-6)  # cosine of the azimuth
-        front = scene.hairline - scene.parting * x + (0.02 * np.cos(16 * x) if fringe else 0.25 * x * x - 0.1)
-        return front + (scene.hair_length - front) * smoothstep((0.62 - frontal) / 0.45)
+        square = x * x
+        frontal = -z / np.sqrt(square + z * z + 1e-6)  # cosine of the azimuth
+        front = scene.hairline - 0.4 * temples - scene.parting * x + temples * square
+        return front + (scene.hair_length - front) * smoothstep((0.62 - frontal) * (1 / 0.45))
 
-    return _Cover(Ellipsoid((0.0, -0.06, 0.06), (head.width + volume, 0.96 + volume, head.depth + 0.6 * volume)), line)
+    body = Ellipsoid((0.0, -0.06, 0.06), (head.width + volume, 0.96 + volume, head.depth + 0.6 * volume))
+    return _Cover(body, edge, strands=0.25, fraying=0.025)
 
 
-def _curtain(scene: Scene) -> Ellipsoid:
+def _curtain(scene: Scene) -> _Cover:
     """Long hair behind the face and beside the neck."""
-    length = scene.hair_length
-    return Ellipsoid(
-        (0.0, 0.5 * length - 0.4, 0.45), (scene.head.width + scene.hair_volume + 0.05, 0.5 * length + 0.5, 0.5)
-    )
+    half = 0.5 * scene.hair_length
+    body = Ellipsoid((0.0, half - 0.4, 0.45), (scene.head.width + scene.hair_volume + 0.05, half + 0.5, 0.5))
+    return _Cover(body, strands=0.25, fraying=0.02)
 
 
 def _cap(scene: Scene) -> _Cover:
     head, volume = scene.head, scene.hair_volume
-
-    def line(points: np.ndarray) -> np.ndarray:
-        return -0.42 + 0.25 * points[2]
-
     body = Ellipsoid((0.0, -0.1, 0.06), (head.width + volume + 0.05, 1.0 + volume, head.depth + 0.6 * volume + 0.05))
-    return _Cover(body, line)
+    return _Cover(body, lambda points: 0.25 * points[2] - 0.42)
 
 
-def _brim(scene: Scene) -> Ellipsoid:
-    return Ellipsoid((0.0, -0.58, -0.05), (scene.head.width + scene.brim, 0.06, scene.head.depth + scene.brim))
+def _brim(scene: Scene) -> _Cover:
+    return _Cover(Ellipsoid((0.0, -0.58, -0.05), (scene.head.width + scene.brim, 0.06, scene.head.depth + scene.brim)))
 
 
-def _covers(scene: Scene) -> list[_Cover | Ellipsoid]:
+def _covers(scene: Scene) -> list[_Cover]:
     """What may stand in front of the face and turns with it."""
-    covers: list[_Cover | Ellipsoid] = []
-    if scene.hair_name:
-        covers.append(_hair(scene))
-        if scene.hair_length > 1:
-            covers.append(_curtain(scene))
-    if scene.hat:
-        covers.append(_cap(scene))
-        if scene.brim:
-            covers.append(_brim(scene))
-    return covers
+    hair = [_hair(scene)] if scene.hair_name else []
+    curtain = [_curtain(scene)] if scene.hair_name and scene.hair_length > 1 else []
+    hat = [_cap(scene)] if scene.hat else []
+    brim = [_brim(scene)] if scene.hat and scene.brim else []
+    return hair + curtain + hat + brim
 
 
 def _outside_shape(shape: Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """About the distance to the shape, negative inside; all in shares of the image."""
-    cos, sin = np.cos(shape.turn), np.sin(shape.turn)
-    across = np.abs((x - shape.x) * cos + (y - shape.y) * sin) / shape.width
-    down = np.abs((y - shape.y) * cos - (x - shape.x) * sin) / shape.height
-    radius = np.maximum(across, down) if shape.corners else np.sqrt(across**2 + down**2)
+    across_x, across_y = cos(shape.turn) / shape.width, sin(shape.turn) / shape.width
+    down_x, down_y = -sin(shape.turn) / shape.height, cos(shape.turn) / shape.height
+    x, y = x - shape.x, y - shape.y
+    across, down = np.abs(x * across_x + y * across_y), np.abs(x * down_x + y * down_y)
+    radius = np.maximum(across, down) if shape.corners else np.sqrt(across * across + down * down)
     return (radius - 1) * min(shape.width, shape.height)
+
+
+@cache
+def _interpolation(size: int, cells: int) -> np.ndarray:
+    """Weights (size, cells) of a coarse grid's cells at each pixel, linear between the cells."""
+    place = (np.arange(size) + 0.5) / size * (cells - 1)
+    return np.maximum(1 - np.abs(place[:, None] - np.arange(cells)), 0).astype(np.float32)
 
 
 class _Canvas:
     """Image, labels and depth of a scene while it is painted."""
 
     def __init__(self, scene: Scene, size: int):
+        turn = rotation(scene.yaw, scene.pitch, scene.roll)
         self.scene, self.size = scene, size
-        self.turn = rotation(scene.yaw, scene.pitch, scene.roll)
-        self.pixel = 1 / (scene.scale * size)  # in head units
-        place = np.arange(size, dtype=np.float32) + 0.5
-        self.x = np.broadcast_to((place - scene.x * size) * self.pixel, (size, size))
-        self.y = np.broadcast_to(((place - scene.y * size) * self.pixel)[:, None], (size, size))
-        self.image = np.empty((size, size, 3), np.float32)
+        self.view = View(turn, 1 / (scene.scale * size), scene.x * size - 0.5, scene.y * size - 0.5, size)
+        self.image = np.empty((3, size, size), np.float32)
         self.mask = np.zeros((size, size), np.uint8)
         self.depth = np.full((size, size), np.inf, np.float32)
 
-    def to_head_units(self, pixels: np.ndarray) -> np.ndarray:
-        """Camera coordinates in head units about the head's middle (3, n), of image pixels (3, n)."""
-        middle = np.array([[self.scene.x * self.size - 0.5], [self.scene.y * self.size - 0.5], [0]])
-        return ((pixels - middle) * self.pixel).astype(np.float32)
-
-    def window(self, middle: np.ndarray, half: np.ndarray) -> tuple[slice, slice]:
-        """Rows and columns of the pixels in a box of the camera's (x, y), in head units."""
-        spans = []
-        for place, centre, reach in zip((self.scene.y, self.scene.x), middle[::-1], half[::-1], strict=True):
-            start = place * self.size - 0.5 + float(centre) / self.pixel
-            reach = float(reach) / self.pixel + 1.5
-            low, high = max(0, ceil(start - reach)), min(self.size, floor(start + reach) + 1)
-            spans.append(slice(min(low, self.size), max(low, high)))
-        return spans[0], spans[1]
-
-    def rays(self, window: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
-        """The camera's (x, y) of the window's pixels, (n,) each, in head units about the head's middle."""
-        return self.x[window].ravel(), self.y[window].ravel()
-
-    def cover(self, window: tuple[slice, slice], hit: Hit, colour: np.ndarray, label: np.ndarray | int) -> None:
-        """Lay a surface of `colour` (n, 3) over the window where it is nearer than what is there."""
-        shape = self.mask[window].shape
-        share = covered_share(-hit.outside / self.pixel).reshape(shape)
-        depth = hit.depth.reshape(shape)
-        share = np.where(depth < self.depth[window], share, 0)
-        image = self.image[window]
-        image += share[..., None] * (colour.reshape(*shape, 3) - image)
+    def lay(self, window: Window, hit: Hit, colour: np.ndarray, label: np.ndarray | int) -> None:
+        """Lay a surface of `colour` (3, h, w) or (3, 1, 1) over the window where it is nearer than what is there."""
+        depth, image = self.depth[window], self.image[:, *window]
+        share = covered_share(hit.outside * (-1 / self.view.pixel))
+        share *= hit.depth < depth
+        image += share * (colour - image)
         solid = share >= 0.5
-        self.depth[window] = np.where(solid, depth, self.depth[window])
-        self.mask[window] = np.where(solid, np.reshape(label, shape) if np.ndim(label) else label, self.mask[window])
+        np.copyto(depth, hit.depth, where=solid)
+        np.copyto(self.mask[window], label, where=solid)
 
-    def shade(self, normals: np.ndarray, frame: np.ndarray) -> np.ndarray:
-        """The light (n, 3) on a surface with `normals` (3, n) in the axes that `frame` turns to the camera's."""
-        facing = (frame.T @ np.array(self.scene.light, np.float32)) @ normals
-        wrapped = np.maximum(facing + 0.25, 0) / 1.25  # skin and cloth scatter light beyond the terminator
-        light = self.scene.ambient + (1.05 - 0.5 * self.scene.ambient) * wrapped
-        return light[:, None] * np.array(self.scene.light_colour, np.float32)
+    def light(self, normals: np.ndarray, frame: np.ndarray) -> np.ndarray:
+        """How bright (...) a surface is with `normals` (3, ...) in the axes that `frame` turns to the camera's."""
+        towards = frame.T @ np.array(self.scene.light, np.float32)
+        facing = (towards @ normals.reshape(3, -1)).reshape(normals.shape[1:])
+        # Skin and cloth scatter light beyond the terminator.
+        strength = (1.05 - 0.5 * self.scene.ambient) / 1.25
+        return self.scene.ambient + strength * np.maximum(facing + 0.25, 0)
 
-    def paint_ellipsoid(self, body: Ellipsoid | _Cover, colour: Colour, label: int, streaks: float = 0.0) -> None:
-        """An ellipsoid or a part of one, in one colour with `streaks` (0 to 1) from top to bottom."""
-        outline = body.body if isinstance(body, _Cover) else body
-        window = self.window(*outline.extent(self.turn))
-        x, y = self.rays(window)
-        if not len(x):
-            return
-        hit = body.cast(self.turn, x, y)
-        light = self.shade(hit.normals, outline.frame(self.turn))
-        if streaks:
-            azimuth = np.arctan2(np.abs(hit.points[0]), -hit.points[2])
-            # Strands finer than pixels would alias.
-            strands = np.exp(-((23 * self.pixel) ** 2) / 3) * np.sin(23 * azimuth + 3 * hit.points[1])
-            strands += np.exp(-((41 * self.pixel) ** 2) / 3) * np.sin(41 * azimuth - 5 * hit.points[1])
-            light = light * (1 + 0.5 * streaks * strands)[:, None]
-        self.cover(window, hit, np.array(colour, np.float32) * light, label)
+    def lit(self, colour: Colour) -> np.ndarray:
+        """The colour (3, 1, 1) of a surface at full light."""
+        return channels(colour) * channels(self.scene.light_colour)
+
+    def paint_ellipsoid(self, body: Ellipsoid, colour: Colour) -> None:
+        window = body.window(self.view)
+        hit = body.cast(self.view.turn, *self.view.rays(window))
+        self.lay(window, hit, self.lit(colour) * self.light(hit.normals, body.frame(self.view.turn)), BACKGROUND)
+
+    def paint_cover(self, cover: _Cover, colour: Colour, label: int) -> None:
+        turn, window = self.view.turn, cover.body.window(self.view)
+        hit, strands = cover.cast(turn, *self.view.rays(window))
+        light = self.light(hit.normals, turn)
+        if cover.strands:
+            fading = exp(-((36 * self.view.pixel) ** 2) / 8)  # strands finer than pixels would alias
+            light *= 1 + cover.strands * fading * strands
+        self.lay(window, hit, self.lit(colour) * light, label)
+
+    def paint_inside(self, cover: _Cover, colour: Colour, label: int) -> None:
+        """The inside of the cover's back, in shadow."""
+        window = cover.body.window(self.view)
+        hit = cover.cast_inside(self.view.turn, *self.view.rays(window))
+        self.lay(window, hit, self.lit(scaled(colour, self.scene.ambient)), label)
 
     def paint_backdrop(self) -> None:
-        grid = np.array(self.scene.backdrop, np.float32)
-        place = (np.arange(self.size) + 0.5) / self.size * (len(grid) - 1)
-        weights = np.maximum(1 - np.abs(place[:, None] - np.arange(len(grid))), 0).astype(np.float32)
-        across = np.einsum("xj,ijc->ixc", weights, grid)
-        self.image[:] = (weights @ across.reshape(len(grid), -1)).reshape(self.image.shape)
+        grid = np.array(self.scene.backdrop, np.float32).transpose(2, 0, 1)
+        weights = _interpolation(self.size, grid.shape[1])
+        np.matmul(weights @ grid, weights.T, out=self.image)
 
     def paint_shape(self, shape: Shape) -> None:
         """A flat shape over all that is there."""
-        cos, sin = abs(np.cos(shape.turn)), abs(np.sin(shape.turn))
-        blur = shape.softness * np.hypot(shape.width, shape.height) / min(shape.width, shape.height) + 1 / self.size
-        reach_x = shape.width * cos + shape.height * sin + blur
-        reach_y = shape.width * sin + shape.height * cos + blur
-        x0, y0 = max(0, int((shape.x - reach_x) * self.size)), max(0, int((shape.y - reach_y) * self.size))
-        x1, y1 = (int(end * self.size) + 1 for end in (shape.x + reach_x, shape.y + reach_y))
-        x1, y1 = min(self.size, x1), min(self.size, y1)
-        if x0 >= x1 or y0 >= y1:
-            return
-        x, y = ((np.arange(a, b, dtype=np.float32) + 0.5) / self.size for a, b in ((x0, x1), (y0, y1)))
+        across, down = abs(cos(shape.turn)), abs(sin(shape.turn))
+        ratio = (shape.width**2 + shape.height**2) ** 0.5 / min(shape.width, shape.height)
+        blur = shape.softness * ratio + 1 / self.size
+        spans = []
+        for centre, reach in (
+            (shape.y, shape.width * down + shape.height * across + blur),
+            (shape.x, shape.width * across + shape.height * down + blur),
+        ):
+            low, high = max(0, int((centre - reach) * self.size)), min(self.size, int((centre + reach) * self.size) + 1)
+            if low >= high:
+                return
+            spans.append(slice(low, high))
+        y, x = ((np.arange(span.start, span.stop, dtype=np.float32) + 0.5) / self.size for span in spans)
         outside = _outside_shape(shape, x[None], y[:, None])
-        share = covered_share(-outside / (2 * shape.softness + 1 / self.size))
-        image = self.image[y0:y1, x0:x1]
-        image += share[..., None] * (np.array(shape.colour, np.float32) - image)
-        mask = self.mask[y0:y1, x0:x1]
-        mask[share >= 0.5] = BACKGROUND
+        share = covered_share(outside * (-1 / (2 * shape.softness + 1 / self.size)))
+        image = self.image[:, *spans]
+        image += share * (channels(shape.colour) - image)
+        self.mask[*spans][share >= 0.5] = BACKGROUND
 
     def noisy_image(self) -> np.ndarray:
         rng = np.random.default_rng(self.scene.noise_seed)
-        noise = rng.standard_normal((self.size, self.size, 1), dtype=np.float32)
-        image = self.image + (self.scene.noise * noise + 0.5)
-        return np.clip(image, 0, 255, out=image).astype(np.uint8)
+        noise = rng.standard_normal((self.size, self.size), dtype=np.float32)
+        image = np.empty((self.size, self.size, 3), np.uint8)
+        image[:] = limited(self.image + (self.scene.noise * noise + 0.5), 0, 255).transpose(1, 2, 0)
+        return image
 
 
 def _paint_person(canvas: _Canvas) -> None:
+    """All that turns with the head or carries it, from behind to the front."""
     scene, head = canvas.scene, canvas.scene.head
-    neck_x, neck_y, neck_z = (float(place) for place in canvas.turn @ np.array([0, 0.75, 0.1], np.float32))
+    neck_x, neck_y, neck_z = (canvas.view.turn @ np.array([0, 0.75, 0.1], np.float32)).tolist()
     shoulders = Ellipsoid((neck_x, neck_y + 1.15, 0.5), (1.55, 0.75, 0.5), turns=False)
     neck = Ellipsoid((neck_x, neck_y + 0.1, neck_z + 0.15), (0.45, 0.85, 0.42), turns=False)
-    canvas.paint_ellipsoid(shoulders, scene.shirt, BACKGROUND)
-    canvas.paint_ellipsoid(neck, darker(scene.skin, 0.72), BACKGROUND)
+    canvas.paint_ellipsoid(shoulders, scene.shirt)
+    canvas.paint_ellipsoid(neck, scaled(scene.skin, 0.72))
     if scene.hair_name and scene.hair_length > 1:
-        canvas.paint_ellipsoid(_curtain(scene), darker(scene.hair, 0.75), HAIR, streaks=0.3)
-    for side in (-1, 1):
-        ear = Ellipsoid((side * (head.width + 0.01), head.eye_y + 0.17, 0.08), (0.07, 0.19, 0.11))
-        canvas.paint_ellipsoid(ear, scene.skin, BACKGROUND)
+        canvas.paint_cover(_curtain(scene), scaled(scene.hair, 0.75), HAIR)
+    else:  # long hair hides the ears
+        for side in (-1, 1):
+            if side * scene.yaw < 0.6:  # else the face hides it
+                ear = Ellipsoid((side * (head.width + 0.01), head.eye_y + 0.17, 0.08), (0.07, 0.19, 0.11))
+                canvas.paint_ellipsoid(ear, scene.skin)
+        if scene.hair_name:
+            canvas.paint_inside(_hair(scene), scene.hair, HAIR)
     _paint_face(canvas)
     if scene.hair_name:
-        canvas.paint_ellipsoid(_hair(scene), scene.hair, HAIR, streaks=0.3)
+        canvas.paint_cover(_hair(scene), scene.hair, HAIR)
     if scene.hat:
-        canvas.paint_ellipsoid(_cap(scene), scene.hat, BACKGROUND, streaks=0.05)
+        canvas.paint_cover(_cap(scene), scene.hat, BACKGROUND)
         if scene.brim:
-            canvas.paint_ellipsoid(_brim(scene), scene.hat, BACKGROUND)
+            canvas.paint_cover(_brim(scene), scene.hat, BACKGROUND)
 
 
 def _paint_face(canvas: _Canvas) -> None:
     """The head with its features."""
-    scene, head = canvas.scene, canvas.scene.head
-    bound = Ellipsoid((0.0, 0.05, -0.15), (head.width, head.chin_y + 0.02, head.depth + 0.25))
-    window = canvas.window(*bound.extent(canvas.turn))
-    x, y = canvas.rays(window)
-    if not len(x):
+    scene, head, view = canvas.scene, canvas.scene.head, canvas.view
+    window = Ellipsoid((0.0, 0.05, -0.15), (head.width, head.chin_y + 0.02, head.depth + 0.25)).window(view)
+    x, y = view.rays(window)
+    shape = height, width = y.shape[0], x.shape[1]
+    if not height * width:
         return
-    hit = cast_on_head(head, canvas.turn, x, y)
-    light = canvas.shade(hit.normals, canvas.turn)
-    albedo = FaceColours(scene, hit.points, canvas.pixel)
+    flat = cast_on_head(head, view.turn, x.repeat(height, 0).ravel(), y.ravel().repeat(width))
+    hit = Hit(flat.depth.reshape(shape), flat.normals.reshape(3, *shape), flat.outside.reshape(shape))
+    albedo = FaceColours(scene, view, window, ray_points(view.turn, x, y, hit.depth))
     albedo.paint()
-    halfway = np.array(scene.light, np.float32) + np.array([0, 0, -1], np.float32)
-    halfway = canvas.turn.T @ (halfway / np.linalg.norm(halfway))
-    gloss = np.maximum(halfway @ hit.normals, 0) ** 24
-    colour = albedo.colour * light + (26 * gloss)[:, None]
-    canvas.cover(window, hit, colour, albedo.label)
+    colour = albedo.colour
+    colour *= canvas.light(hit.normals, view.turn) * channels(scene.light_colour)
+    colour += 26 * _gloss(canvas, hit.normals)
+    canvas.lay(window, hit, colour, albedo.label)
+
+
+def _gloss(canvas: _Canvas, normals: np.ndarray) -> np.ndarray:
+    """How far a surface (normals in head coordinates) mirrors the light to the camera, 0 to 1."""
+    halfway = np.array(canvas.scene.light, np.float32) + np.array([0, 0, -1], np.float32)
+    halfway = canvas.view.turn.T @ (halfway / np.sqrt(halfway @ halfway))
+    gloss = np.maximum(halfway @ normals.reshape(3, -1), 0)
+    eighth = ((gloss**2) ** 2) ** 2
+    return (eighth * eighth * eighth).reshape(normals.shape[1:])

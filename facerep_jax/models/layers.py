@@ -50,7 +50,11 @@ class LayerNorm(nnx.Module):
 
 
 class Linear(nnx.Module):
-    """x @ kernel + bias, with float32 parameters and the product in `dtype`."""
+    """x @ kernel + bias, with float32 parameters and the product in `dtype`.
+
+    Leading axes are flattened for the product: on a CPU the gradient of one with three axes costs transposing copies, a
+    tenth of a training step. Elsewhere XLA makes the same product of both.
+    """
 
     def __init__(
         self,
@@ -67,8 +71,10 @@ class Linear(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        y = x.astype(self.dtype) @ self.kernel[...].astype(self.dtype)
-        return y if self.bias is None else y + self.bias[...].astype(self.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+        y = x.reshape(-1, x.shape[-1]).astype(self.dtype) @ self.kernel[...].astype(self.dtype)
+        if self.bias is not None:
+            y = y + self.bias[...].astype(self.dtype)[None]
+        return y.reshape(*x.shape[:-1], -1)
 
 
 class Block(nnx.Module):

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 
 from facerep_jax.train.state import TrainState, flat
 from facerep_jax.typing import Tree
@@ -77,7 +78,10 @@ def load_part(workdir: Path, step: int, part: tuple[str, ...], like: Tree) -> Tr
     """
     folder = (workdir / "checkpoints" / str(step) / "state").resolve()
     checkpointer = ocp.PyTreeCheckpointer()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # orbax warns of a file that it does not write for a part of a checkpoint
     saved = checkpointer.metadata(folder).item_metadata.tree
+    logging.set_verbosity(verbosity)
     for name in part:
         if name not in saved:
             raise ValueError(f"the checkpoint {workdir}@{step} holds no {'/'.join(part)}; it has: {', '.join(saved)}")

@@ -233,7 +233,7 @@ def test_vertices_are_the_camera_of_points_on_the_head(faces):
         homogeneous = np.concatenate([head.vertices, np.ones((1, head.vertices.shape[1]))])
         np.testing.assert_allclose(record["vertices"], (record["camera"] @ homogeneous).T, atol=1e-3)
         np.testing.assert_array_equal(record["landmarks_3d"], record["vertices"][:68])
-        value, _ = head.surface(head.vertices, head.bumps)
+        value, _ = head.surface(head.vertices, head.relief)
         assert np.abs(value).max() < 1e-4
         linear = record["camera"][:, :3]
         scale = np.cbrt(np.linalg.det(linear))
@@ -255,7 +255,7 @@ def test_rays_end_on_the_surface_that_landmarks_lie_on():
         head, turn = scene.head, face_geometry.rotation(scene.yaw, scene.pitch, scene.roll)
         points = head.vertices
         seen = ~face_rays.hidden_by_itself(head, turn, points)
-        facing = turn[2] @ head.surface(points, head.bumps)[1] < -0.5
+        facing = turn[2] @ head.surface(points, head.relief)[1] < -0.5
         x, y, depth = turn @ points[:, seen & facing]
         hit = face_rays.cast_on_head(head, turn, x, y)
         errors.append(np.abs(hit.depth - depth))
@@ -271,11 +271,11 @@ def test_normals_are_the_gradient_of_the_surface():
     rng = np.random.default_rng(0)
     points = rng.uniform(-0.9, 0.9, (3, 200))
     points[0][np.abs(points[0]) < 0.01] = 0.02  # the nostrils' bumps have a crease in the mid-plane
-    _, gradient = head.surface(points, head.bumps)
+    _, gradient = head.surface(points, head.relief)
     for axis in range(3):
         step = np.zeros((3, 1))
         step[axis] = 1e-5
-        slope = (head.surface(points + step, head.bumps)[0] - head.surface(points - step, head.bumps)[0]) / 2e-5
+        slope = (head.surface(points + step, head.relief)[0] - head.surface(points - step, head.relief)[0]) / 2e-5
         np.testing.assert_allclose(gradient[axis], slope, atol=2e-3)
 
 
