@@ -8,6 +8,7 @@ its number of steps is chosen by the speed of this machine. Stopped half-way, it
 
 import json
 import shlex
+import tempfile
 import time
 from pathlib import Path
 from types import ModuleType
@@ -96,11 +97,11 @@ def steps_for(recipe: str, out: Path, seconds: float) -> int:
     begun = out / "pretrain" / "config.json"
     if begun.exists():
         return json.loads(begun.read_text())["steps"]
-    trial = out / "trial"
-    call(pretrain, f"{recipe},steps={TRIAL_STEPS}", f"--workdir={trial}", "--config.log_every=10")
-    lines = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
-    batch_size = json.loads((trial / "config.json").read_text())["data"]["batch_size"]
-    rate = max(line["images_per_second"] for line in lines) / batch_size
+    with tempfile.TemporaryDirectory() as trial:
+        call(pretrain, f"{recipe},steps={TRIAL_STEPS}", f"--workdir={trial}", "--config.log_every=10")
+        last = json.loads(Path(trial, "metrics.jsonl").read_text().splitlines()[-1])
+        batch_size = json.loads(Path(trial, "config.json").read_text())["data"]["batch_size"]
+    rate = last["images_per_second"] / batch_size
     return int(min(max(rate * seconds, STEPS[0]), STEPS[1]))
 
 

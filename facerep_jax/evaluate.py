@@ -35,6 +35,7 @@ from facerep_jax.train.state import abstract, flat, merge
 from facerep_jax.typing import Encoder, Metric, Task
 
 OVERLAYS = 8  # test faces in the picture
+WIDTH = 1200  # of the picture, at most about
 WEIGHTS = {"params": ("params", "encoder"), "ema": ("ema", "params", "encoder")}  # where a checkpoint holds them
 PACKAGES = ("facerep_jax", "jax", "flax", "numpy", "scikit-learn")
 
@@ -176,10 +177,10 @@ def summarised(values: list[dict[str, float]]) -> dict[str, Any]:
 def overlays(task: Any, problem: Problem, prediction: np.ndarray) -> Image.Image:
     """Some test faces with truth and prediction."""
     images, labels = problem.test["image"], problem.test[task.label]
-    scale = max(1, round(280 / images.shape[1]))
     indices = np.linspace(0, len(images) - 1, min(OVERLAYS, len(images))).astype(int)
+    scale = max(1, WIDTH // 4 // task.draw(images[0], labels[0], prediction[0], 1).width)
     pictures = [task.draw(images[i], labels[i], prediction[i], scale) for i in indices]
-    columns = max(1, 1200 // pictures[0].width)
+    columns = max(1, WIDTH // pictures[0].width)
     lines = -(-len(pictures) // columns)
     w, h = (side + 8 for side in pictures[0].size)
     sheet = Image.new("RGB", (columns * w - 8, lines * h - 8), "white")

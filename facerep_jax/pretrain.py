@@ -24,6 +24,7 @@ from ml_collections import ConfigDict, config_flags
 from facerep_jax.config import build, difference, plain
 from facerep_jax.data.features import local_path, open_dataset
 from facerep_jax.data.pipeline import Stream, build_transforms
+from facerep_jax.models.layers import remat_policy
 from facerep_jax.train import checkpoint, loop, sharding
 from facerep_jax.train.state import Model, abstract, count, flat, initial, split
 from facerep_jax.train.step import make_step
@@ -126,6 +127,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
 def model_maker(config: ConfigDict) -> Callable[[], Model]:
     """A function that builds the config's encoder and objective, the same each time."""
     dtype = compute_dtype(config.dtype)
+    remat_policy(config.remat)  # a wrong name is found here, before anything is written
 
     def make() -> Model:
         rngs = nnx.Rngs(params=config.seed)

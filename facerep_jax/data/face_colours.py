@@ -1,7 +1,7 @@
 """The parts of the face: where on the head they lie, how they are labelled and what colour they have."""
 
 from math import copysign
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,15 @@ def channels(colour: Colour) -> np.ndarray:
     return np.array(colour, np.float32).reshape(3, 1, 1)
 
 
+class Layer(NamedTuple):
+    """A colour that covers what lies inside an outline."""
+
+    inside: np.ndarray  # distance to the outline in head units, positive inside
+    colour: Colour
+    strength: float = 1.0
+    label: int | np.ndarray | None = None
+
+
 class FaceColours:
     """Colours and labels of a window's pixels, found by the place (x, y) in the frontal plane that each one sees."""
 
@@ -66,8 +75,7 @@ class FaceColours:
         self.paint_cheeks_and_beard()
         self.paint_nose()
         self.paint_mouth()
-        self.paint_brows()
-        self.paint_eyes()
+        self.paint_eyes_and_brows()
         if self.scene.glasses:
             self.paint_glasses(self.scene.glasses)
 
@@ -80,17 +88,24 @@ class FaceColours:
         rows = slice(max(rows.start - self.top, 0), min(max(rows.stop - self.top, 0), bottom))
         return rows, slice(max(columns.start - self.left, 0), min(max(columns.stop - self.left, 0), right))
 
-    def tint(self, area: Window, share: Any, colour: Colour) -> None:
+    def tint(self, area: Window, share: np.ndarray, colour: Colour) -> None:
         """Mix `share` (0 to 1) of the colour into the area."""
         old = self.colour[:, *area]
         old += share * (channels(colour) - old)
 
-    def lay(self, area: Window, inside: np.ndarray, colour: Colour, strength: float = 1.0, label: Any = None) -> None:
-        """Lay a colour over the area as far as it lies `inside` an outline, in head units."""
-        share = covered_share(inside * (1 / self.view.pixel))
-        if label is not None:
-            np.copyto(self.label[area], label, "unsafe", share >= 0.5)  # a label of two is int64
-        self.tint(area, share if strength == 1 else share * strength, colour)
+    def lay(self, area: Window, *layers: Layer) -> None:
+        """Lay the layers over the area, the last one uppermost."""
+        shares = covered_share(np.array([layer.inside for layer in reversed(layers)]) * (1 / self.view.pixel))
+        for layer, share in zip(layers, shares[::-1], strict=True):
+            if layer.label is not None:
+                np.copyto(self.label[area], layer.label, "unsafe", share >= 0.5)  # a choice of labels is int64
+        shares *= np.array([layer.strength for layer in reversed(layers)], np.float32)[:, None, None]
+        passing = np.multiply.accumulate(1 - shares)  # what a layer and all above it let through
+        shares[1:] *= passing[:-1]
+        colours = np.array([layer.colour for layer in reversed(layers)], np.float32).T
+        old = self.colour[:, *area]
+        old *= passing[-1]
+        old += (colours @ shares.reshape(len(layers), -1)).reshape(old.shape)
 
     def paint_cheeks_and_beard(self) -> None:
         head, scene = self.head, self.scene
@@ -111,7 +126,7 @@ class FaceColours:
         np.copyto(self.label[area], NOSE, where=x < head.nose_half_width(y))
         right, down = (x - 0.45 * head.nose_width) * (1 / 0.045), (y - head.nose_y - 0.005) * (1 / 0.022)
         nostril = 1 - np.sqrt(right * right + down * down)
-        self.lay(area, 0.03 * nostril, scaled(self.scene.skin, 0.35), 0.8)
+        self.tint(area, 0.8 * covered_share(nostril * (0.03 / self.view.pixel)), scaled(self.scene.skin, 0.35))
 
     def paint_mouth(self) -> None:
         head, lip = self.head, self.scene.lip
@@ -121,53 +136,56 @@ class FaceColours:
         ends = (1 - across) * half
         outer_top, inner_top, inner_bottom, outer_bottom = head.lips(np.minimum(across, 1))
         upper, lower = np.minimum(y - outer_top, inner_top - y), np.minimum(y - inner_bottom, outer_bottom - y)
-        self.lay(area, np.minimum(upper, ends), scaled(lip, 0.88), label=UPPER_LIP)
-        self.lay(area, np.minimum(lower, ends), lip, label=LOWER_LIP)
         # The seam belongs to the lips, so that no skin shows between them when they are closed.
         seam = np.minimum(0.012 - np.abs(y - inner_top), ends)
-        self.lay(area, seam, scaled(lip, 0.45), 0.8, np.where(y < inner_top, UPPER_LIP, LOWER_LIP))
+        layers = [
+            Layer(np.minimum(upper, ends), scaled(lip, 0.88), label=UPPER_LIP),
+            Layer(np.minimum(lower, ends), lip, label=LOWER_LIP),
+            Layer(seam, scaled(lip, 0.45), 0.8, np.where(y < inner_top, UPPER_LIP, LOWER_LIP)),
+        ]
         if head.mouth_opening:
-            gap = np.minimum(y - inner_top, inner_bottom - y)
-            self.lay(area, np.minimum(gap, ends), MOUTH, label=INNER_MOUTH)
+            gap = np.minimum(np.minimum(y - inner_top, inner_bottom - y), ends)
             teeth = np.minimum(gap, inner_top + 0.75 * head.mouth_opening - y)
-            self.lay(area, np.minimum(teeth, ends), TEETH, 0.95)
+            layers += [Layer(gap, MOUTH, label=INNER_MOUTH), Layer(teeth, TEETH, 0.95)]
+        self.lay(area, *layers)
 
-    def paint_brows(self) -> None:
+    def paint_eyes_and_brows(self) -> None:
         head = self.head
-        inner, outer = head.brow_ends
-        area = self.area(outer, head.brow_y - 0.3, head.brow_y + 0.1, -0.4 * head.depth)
-        x, y = self.across[area], self.y[area]
-        middle, thickness = head.brow(limited((x - inner) / (outer - inner), 0, 1))
-        inside = np.minimum(thickness - np.abs(y - middle), np.minimum(x - inner, outer - x))
-        self.lay(area, inside, scaled(self.scene.hair, 0.55), 0.85, np.where(self.x[area] < 0, BROW, BROW + 1))
+        area = self.area(head.brow_ends[1], head.brow_y - 0.2, head.eye_y + 0.12, -0.4 * head.depth)
+        x, across, y = self.x[area], self.across[area], self.y[area]
+        right = x >= 0
+        self.lay(area, self.brows(across, y, right + BROW), *self.eyes(x, across - head.eye_x, y, right + EYE))
 
-    def paint_eyes(self) -> None:
-        head, scene = self.head, self.scene
-        reach = head.eye_width
-        area = self.area(head.eye_x + reach, head.eye_y - 0.18, head.eye_y + 0.12, -0.5 * head.depth)
-        x, y = self.x[area], self.y[area]
-        outward = self.across[area] - head.eye_x
+    def brows(self, across: np.ndarray, y: np.ndarray, label: np.ndarray) -> Layer:
+        inner, outer = self.head.brow_ends
+        middle, thickness = self.head.brow(limited((across - inner) / (outer - inner), 0, 1))
+        inside = np.minimum(thickness - np.abs(y - middle), np.minimum(across - inner, outer - across))
+        return Layer(inside, scaled(self.scene.hair, 0.55), 0.85, label)
+
+    def eyes(self, x: np.ndarray, outward: np.ndarray, y: np.ndarray, label: np.ndarray) -> list[Layer]:
+        """Of points (x, y), `outward` from the middle of the eye on their side."""
+        head, scene, reach = self.head, self.scene, self.head.eye_width
         across = np.abs(outward) / reach
         upper, lower = head.lids(limited(outward / reach, -1, 1))
         ends = (1 - across) * reach
         inside = np.minimum(np.minimum(y - upper, lower - y), ends)
         dark = scaled(scene.skin, 0.4)
-        crease = 0.012 - np.abs(y - upper + 0.045)
-        self.lay(area, np.minimum(crease, ends - 0.05 * reach), dark, 0.5)
-        label = np.where(x < 0, EYE, EYE + 1)
+        crease = Layer(np.minimum(0.012 - np.abs(y - upper + 0.045), ends - 0.05 * reach), dark, 0.5)
         if head.eyes_closed:
-            self.lay(area, inside, dark, 0.25, label)
-            self.lay(area, np.minimum(0.016 - np.abs(y - lower + 0.012), inside + 0.02), LASHES, 0.9)
-            return
-        self.lay(area, inside, EYE_WHITE, 0.92, label)
+            lashes = np.minimum(0.016 - np.abs(y - lower + 0.012), inside + 0.02)
+            return [crease, Layer(inside, dark, 0.25, label), Layer(lashes, LASHES, 0.9)]
         right, down = x - np.copysign(np.float32(head.eye_x), x) - scene.gaze_x, y - (head.eye_y + scene.gaze_y - 0.012)
         from_pupil = np.sqrt(right * right + down * down)
-        self.lay(area, np.minimum(0.066 - from_pupil, inside), scene.iris)
-        self.lay(area, np.minimum(0.03 - from_pupil, inside), PUPIL)
         right, down = right - copysign(0.02, scene.light[0]), down + 0.022
-        glint = 0.014 - np.sqrt(right * right + down * down)
-        self.lay(area, np.minimum(glint, inside), GLINT, 0.9)
-        self.lay(area, np.minimum(0.014 - np.abs(y - upper), ends + 0.01), LASHES, 0.85)
+        from_glint = np.sqrt(right * right + down * down)
+        return [
+            crease,
+            Layer(inside, EYE_WHITE, 0.92, label),
+            Layer(np.minimum(0.066 - from_pupil, inside), scene.iris),
+            Layer(np.minimum(0.03 - from_pupil, inside), PUPIL),
+            Layer(np.minimum(0.014 - from_glint, inside), GLINT, 0.9),
+            Layer(np.minimum(0.014 - np.abs(y - upper), ends + 0.01), LASHES, 0.85),
+        ]
 
     def paint_glasses(self, colour: Colour) -> None:
         head = self.head
@@ -179,8 +197,7 @@ class FaceColours:
         right, down = (x - head.eye_x) * (1 / wide), y * (1 / high)
         right, down = right * right, down * down
         radius = np.sqrt(np.sqrt(right * right + down * down))
-        self.lay(area, (1 - radius) * high, LENS, 0.12)
         bridge = np.minimum(rim - np.abs(y + 0.05), 0.08 - x)
         temple = np.minimum(rim - np.abs(y + 0.03), np.minimum(x - (head.eye_x + wide), BEHIND - 1 - x))
         frame = np.maximum(rim - np.abs(radius - 1) * high, np.maximum(bridge, temple))
-        self.lay(area, frame, colour, 0.95)
+        self.lay(area, Layer((1 - radius) * high, LENS, 0.12), Layer(frame, colour, 0.95))

@@ -225,6 +225,11 @@ class Head:
             down -= slope_y
         return value, gradient
 
+    def normals(self, points: np.ndarray) -> np.ndarray:
+        """The surface's outward unit normals (3, n) at its points (3, n)."""
+        _, gradient = self.surface(points, self.relief)
+        return gradient / np.sqrt(np.einsum("in,in->n", gradient, gradient))
+
     def on_front(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Points of the surface's front (3, n) over the frontal plane's (x, y)."""
         side = x / self.width
@@ -289,6 +294,11 @@ class Head:
     def landmarks(self) -> np.ndarray:
         """The 68 points of iBUG (3, 68) in head coordinates."""
         return self.vertices[:, :68]
+
+    @cached_property
+    def landmark_normals(self) -> np.ndarray:
+        """The surface's outward unit normals (3, 68) there."""
+        return self.normals(self.landmarks)
 
 
 # Where the fixed points lie on their outlines.

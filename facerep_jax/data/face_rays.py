@@ -5,7 +5,7 @@ camera axes; they run along the camera's z. The rays of an image come as a row x
 as two (n,): results have the shape to which x and y broadcast, written (...) here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, floor, sqrt
@@ -24,6 +24,17 @@ def dot(a: Sequence[float], b: Sequence[float]) -> float:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
+def reach(axis: Sequence[float], half: Sequence[float]) -> float:
+    """How far a box of half sizes `half` reaches along an axis."""
+    return abs(axis[0] * half[0]) + abs(axis[1] * half[1]) + abs(axis[2] * half[2])
+
+
+def span(middle: float, half: float, size: int) -> slice:
+    """The pixels of a row of `size` whose centres lie within `half` of the middle."""
+    low = min(max(ceil(middle - half), 0), size)
+    return slice(low, max(min(floor(middle + half) + 1, size), low))
+
+
 @dataclass(frozen=True)
 class View:
     """The pixels of a square image as parallel rays around a turned head."""
@@ -36,19 +47,13 @@ class View:
 
     def window(self, centre: Sequence[float], reach: Sequence[float]) -> Window:
         """The pixels in a box of the camera's (x, y), with a margin of a pixel."""
-        spans = []
-        for origin, middle, half in ((self.y, centre[1], reach[1]), (self.x, centre[0], reach[0])):
-            middle, half = origin + middle / self.pixel, half / self.pixel + 1.5
-            low, high = max(0, ceil(middle - half)), min(self.size, floor(middle + half) + 1)
-            spans.append(slice(min(low, self.size), max(low, high)))
-        return spans[0], spans[1]
+        rows = span(self.y + centre[1] / self.pixel, reach[1] / self.pixel + 1.5, self.size)
+        return rows, span(self.x + centre[0] / self.pixel, reach[0] / self.pixel + 1.5, self.size)
 
     def window_of_box(self, middle: Sequence[float], half: Sequence[float]) -> Window:
         """The pixels that see a box of head coordinates."""
-        centre = [dot(axis, middle) for axis in self.axes[:2]]
-        return self.window(
-            centre, [abs(x * half[0]) + abs(y * half[1]) + abs(z * half[2]) for x, y, z in self.axes[:2]]
-        )
+        right, down, _ = self.axes
+        return self.window((dot(right, middle), dot(down, middle)), (reach(right, half), reach(down, half)))
 
     @cached_property
     def axes(self) -> list[list[float]]:
@@ -57,10 +62,13 @@ class View:
 
     def rays(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """The camera's x (1, w) and y (h, 1) of the window's pixels."""
-        rows, columns = window
-        x = np.arange(columns.start, columns.stop, dtype=np.float32)
-        y = np.arange(rows.start, rows.stop, dtype=np.float32)
-        return ((x - self.x) * self.pixel)[None], ((y - self.y) * self.pixel)[:, None]
+        x, y = self._all_rays
+        return x[:, window[1]], y[window[0]]
+
+    @cached_property
+    def _all_rays(self) -> tuple[np.ndarray, np.ndarray]:
+        place = np.arange(self.size, dtype=np.float32)
+        return ((place - self.x) * self.pixel)[None], ((place - self.y) * self.pixel)[:, None]
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ class Hit:
     depth: np.ndarray  # (...) along the ray, in head units
     normals: np.ndarray  # (3, ...) unit, outward, in the surface's own axes
     outside: np.ndarray  # (...) about the distance from the ray to the surface in head units; negative: hit
+    thickness: np.ndarray | float = 0.0  # (...) of a closed surface along the ray
 
 
 def ray_points(turn: np.ndarray, x: np.ndarray, y: np.ndarray, depth: np.ndarray | None = None) -> np.ndarray:
@@ -92,15 +101,16 @@ def cast_on_head(head: Head, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> 
 
     near_nose, nose_depth = _nose_in_front(head, turn, x, y, np.where(outside < 0, depth, np.inf))
     depth[near_nose] = nose_depth
-    points[:, near_nose] = ray_points(turn, x[near_nose], y[near_nose], nose_depth)
+    _put(points, near_nose, ray_points(turn, x[near_nose], y[near_nose], nose_depth))
     outside[near_nose] = -1
 
     # Crown and nape have no relief.
     face = np.flatnonzero((outside < 0.1) & (points[1] > head.brow_y - 0.2) & (points[2] < 0))
-    trial, trial_depth = points[:, face], depth[face]
+    trial, trial_depth = points.take(face, axis=1), depth[face]
     for _ in range(2):
         trial, slopes, trial_depth, missed = _approach(head, turn, trial, trial_depth, head.relief)
-    depth[face], gradient[:, face] = trial_depth, slopes
+    depth[face] = trial_depth
+    _put(gradient, face, slopes)
     outside[face] = np.minimum(outside[face], missed)  # the relief may reach beyond the bare skull's contour
     gradient /= _length(gradient)
     return Hit(depth, gradient, outside)
@@ -130,14 +140,16 @@ def _nose_in_front(
     head: Head, turn: np.ndarray, x: np.ndarray, y: np.ndarray, depth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which rays meet the nose before `depth`, and at what depth."""
-    half = np.array([head.nose_width + 0.1, (head.nose_y - head.eye_y) / 2 + 0.075, 0.33 * head.depth])
-    middle = np.array([0.0, (head.nose_y + head.eye_y) / 2 + 0.025, -1.07 * head.depth])
-    (left, top), reach = turn[:2] @ middle, np.abs(turn[:2]) @ half
-    near = np.flatnonzero((np.abs(x - left) < reach[0]) & (np.abs(y - top) < reach[1]))
+    half = (head.nose_width + 0.1, (head.nose_y - head.eye_y) / 2 + 0.075, 0.33 * head.depth)
+    middle = (0.0, (head.nose_y + head.eye_y) / 2 + 0.025, -1.07 * head.depth)
+    right, down, away = turn.tolist()
+    near_x = np.abs(x - dot(right, middle)) < reach(right, half)
+    near = np.flatnonzero(near_x & (np.abs(y - dot(down, middle)) < reach(down, half)))
     origins = ray_points(turn, x[near], y[near])
-    along = np.where(np.abs(turn[2]) > 1e-6, turn[2], np.float32(1e-6))[:, None]
-    to_middle = (middle.astype(np.float32)[:, None] - origins) / along
-    to_face = np.abs(half.astype(np.float32)[:, None] / along)
+    box = np.array([middle, half, [step if abs(step) > 1e-6 else 1e-6 for step in away]], np.float32)
+    box_middle, box_half, along = box[:, :, None]
+    to_middle = (box_middle - origins) / along
+    to_face = np.abs(box_half / along)
     start = (to_middle - to_face).max(0)
     length = np.maximum(np.minimum((to_middle + to_face).min(0), depth[near]) - start, 0)
 
@@ -172,42 +184,85 @@ class Ellipsoid:
         reach = [sqrt((a * x) ** 2 + (b * y) ** 2 + (c * z) ** 2) for x, y, z in view.axes[:2]]
         return view.window([dot(axis, self.centre) for axis in view.axes[:2]], reach)
 
-    def cast(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray, side: int = -1) -> Hit:
-        """Rays against its front (side -1) or, from within, its back (side 1)."""
-        # The camera's right and down, the centre, and the camera's depth, where the ellipsoid is a unit sphere.
-        axes = np.array(self.axes, np.float32)
-        basis = np.empty((4, 3), np.float32)
-        basis[[0, 1, 3]] = self.frame(turn)
-        basis[2] = self.centre
-        basis /= axes
-        away = basis[3]
-        shares = basis @ away
-        square = float(shares[3])
-        shares /= square
-        right, down, centre = (basis[:3] - np.multiply.outer(shares[:3], away)).reshape(3, 3, *(1,) * x.ndim)
-        depth_x, depth_y, depth, _ = shares.tolist()
+    def cast(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> Hit:
+        """Rays against its front."""
+        # The camera's axes and the centre where the ellipsoid is a unit sphere. Plain numbers: NumPy is slow on three.
+        a, b, c = self.axes
+        vectors = [(u / a, v / b, w / c) for u, v, w in (*self.frame(turn).tolist(), self.centre)]
+        away = vectors[2]
+        square = dot(away, away)
+        shares = [dot(vector, away) / square for vector in vectors]
+        across = [
+            [u - share * v for u, v in zip(vector, away, strict=True)]
+            for vector, share in zip(vectors, shares, strict=True)
+        ]
+        across[2], shape = list(away), (3, *(1,) * x.ndim)
+        right, down, away, centre = np.array(across, np.float32).reshape(4, *shape)
 
         points = right * x + (down * y - centre)  # of the rays where they are nearest to the centre
         miss = np.einsum("i...,i...->...", points, points)
         step = np.sqrt(np.maximum(1 - miss, 0) * (1 / square))
-        step *= side
-        points += np.multiply.outer(away, step)
-        points /= axes.reshape(3, *(1,) * x.ndim)  # now normals
+        points -= away * step
+        points /= np.array(self.axes, np.float32).reshape(shape)  # now normals
         points /= _length(points)
-        radius = (self.axes[0] * self.axes[1] * self.axes[2]) ** (1 / 3)
-        return Hit(step + ((depth - depth_x * x) - depth_y * y), points, (np.sqrt(miss) - 1) * radius)
+        depth = (shares[3] - shares[0] * x) - shares[1] * y
+        return Hit(depth - step, points, (np.sqrt(miss) - 1) * (a * b * c) ** (1 / 3), 2 * step)
 
 
-def hidden_by_itself(head: Head, turn: np.ndarray, points: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True)
+class Cover:
+    """Hair or hat: the part of an ellipsoid around the head that lies above an edge, maybe with strands."""
+
+    body: Ellipsoid
+    edge: Callable[[np.ndarray], np.ndarray] | None = None  # points (3, ...) in head coordinates -> height (...)
+    strands: float = 0.0  # how strongly they shade
+    fraying: float = 0.0  # how far they reach beyond outline and edge, in head units
+
+    def cast(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[Hit, np.ndarray | float, np.ndarray | bool]:
+        """Rays against its front, or where that is cut away against the inside of its back.
+
+        Returns:
+            The hit, the strands there (-1 to 1), and which rays end inside.
+        """
+        body, front, strands, points = self._front(turn, x, y)
+        if not self.edge:
+            return front, strands, False
+        points += np.multiply.outer(turn[2], body.thickness)
+        back = np.maximum(body.outside, points[1] - self.edge(points)) + self.fraying
+        inside = front.outside > np.maximum(back, 0)
+        depth = np.where(inside, body.depth + body.thickness, body.depth)
+        return Hit(depth, body.normals, np.where(inside, back, front.outside)), strands, inside
+
+    def cast_front(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> Hit:
+        """Rays against its front alone."""
+        return self._front(turn, x, y)[1]
+
+    def _front(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[Hit, Hit, np.ndarray | float, np.ndarray]:
+        """The hit of the whole body and of its part, the strands and points (3, ...) there."""
+        body = self.body.cast(turn, x, y)
+        points = ray_points(turn, x, y, body.depth)
+        strands = _strands(points) if self.strands else 0.0
+        outside = np.maximum(body.outside, points[1] - self.edge(points)) if self.edge else body.outside
+        return body, Hit(body.depth, body.normals, outside - self.fraying * strands), strands, points
+
+
+def _strands(points: np.ndarray) -> np.ndarray:
+    """Light and dark lines from crown to ends."""
+    x, y, z = points
+    across = np.abs(x)
+    azimuth = z / (across + np.abs(z) + 1e-6)  # nearly: -1 in front, 0 at the side, 1 behind
+    return 0.6 * np.sin(36 * azimuth + 3 * y) + 0.4 * np.sin(64 * azimuth - 5 * y)
+
+
+def hidden_by_itself(head: Head, turn: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Whether the head covers points (3, n) of its own surface: they face away, or a part stands in front.
 
     Points seen at less than six degrees count as facing away.
     """
-    gradient = head.surface(points, head.relief)[1]
-    away = turn[2] @ gradient > -0.1 * _length(gradient)
+    facing_away = turn[2] @ normals > -0.1
     before = points[:, None] - np.multiply.outer(turn[2], _STEPS_BEFORE)[:, :, None]
     value = head.signed(before.reshape(3, -1), head.relief).reshape(len(_STEPS_BEFORE), -1)
-    return away | (value.min(0) < -0.01)
+    return facing_away | (value.min(0) < -0.01)
 
 
 _STEPS_BEFORE = np.linspace(0.06, 0.66, 11, dtype=np.float32)
@@ -221,7 +276,7 @@ def visible_jaw(head: Head, turn: np.ndarray) -> np.ndarray:
     what annotators of photographs do (iBUG) where they cannot see the jaw.
     """
     jaw = head.landmarks[:, :17].copy()
-    hidden = np.flatnonzero(turn[2] @ head.surface(jaw, head.relief)[1] > 0)
+    hidden = np.flatnonzero(turn[2] @ head.landmark_normals[:, :17] > 0)
     if not len(hidden):
         return jaw
     side, y = (values[hidden].astype(np.float32) for values in head.jaw_line)
@@ -234,6 +289,12 @@ def visible_jaw(head: Head, turn: np.ndarray) -> np.ndarray:
     path = path.reshape(3, len(_SLIDE), -1)
     jaw[:, hidden] = path[:, seen - 1, column] * (1 - weight) + path[:, seen, column] * weight
     return jaw
+
+
+def _put(vectors: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
+    """`vectors[:, columns] = values`, faster."""
+    for row, new in zip(vectors, values, strict=True):
+        row[columns] = new
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import cos, inf, pi, radians, sin, sqrt
 from typing import Any, TypeVar
 
 import numpy as np
 
-from facerep_jax.data.face_geometry import Head
+from facerep_jax.data.face_geometry import Head, rotation
 
 Colour = tuple[float, float, float]  # RGB, 0 to 255
 _Number = int | float
@@ -23,21 +23,8 @@ HAIR_COLOURS: dict[str, Colour] = {
     "grey": (168, 168, 172),
 }
 ATTRIBUTES = (
-    "smiling",
-    "mouth_open",
-    "eyes_closed",
-    "glasses",
-    "beard",
-    "hat",
-    "fringe",
-    "long_hair",
-    "bald",
-    "black_hair",
-    "brown_hair",
-    "blond_hair",
-    "grey_hair",
-    "facing_left",
-    "facing_right",
+    *("smiling", "mouth_open", "eyes_closed", "glasses", "beard", "hat", "fringe", "long_hair", "bald"),
+    *("black_hair", "brown_hair", "blond_hair", "grey_hair", "facing_left", "facing_right"),
 )
 
 _PLACES = (
@@ -113,12 +100,17 @@ class Scene:
     hat: Colour | None
     brim: float  # of the hat in head units, 0 none
     shirt: Colour
-    backdrop: tuple[tuple[Colour, ...], ...]  # a coarse grid of colours, interpolated
+    backdrop: np.ndarray  # (3, rows, columns), a coarse grid of colours, interpolated
     shapes: tuple[Shape, ...]  # behind the person
     occluder: Shape | None  # in front of it
     noise: float  # standard deviation of the pixels' noise, 0 to 255
     noise_seed: int
     captions: tuple[str, ...]
+
+    @cached_property
+    def turn(self) -> np.ndarray:
+        """The rotation (3, 3) from head to camera axes."""
+        return rotation(self.yaw, self.pitch, self.roll)
 
 
 class _Dice:
@@ -272,9 +264,10 @@ def _muted(dice: _Dice, darkest: _Number = 25, lightest: _Number = 215) -> Colou
     return red, green, blue
 
 
-def _backdrop(dice: _Dice) -> tuple[tuple[Colour, ...], ...]:
-    grid = np.array(_muted(dice)) + dice.normals(30, 16).reshape(4, 4, 1) + dice.normals(8, 48).reshape(4, 4, 3)
-    return tuple(tuple(map(tuple, row)) for row in np.minimum(np.maximum(grid, 5), 250).tolist())
+def _backdrop(dice: _Dice) -> np.ndarray:
+    base = np.array(_muted(dice)).reshape(3, 1, 1)
+    grid = base + dice.normals(30, 16).reshape(4, 4) + dice.normals(8, 48).reshape(3, 4, 4)
+    return np.minimum(np.maximum(grid, 5), 250).astype(np.float32)
 
 
 def _background_shape(dice: _Dice) -> Shape:
@@ -357,7 +350,7 @@ def mirror(scene: Scene) -> Scene:
         light=(-across, up, towards),
         parting=-scene.parting,
         gaze_x=-scene.gaze_x,
-        backdrop=tuple(row[::-1] for row in scene.backdrop),
+        backdrop=scene.backdrop[:, :, ::-1],
         shapes=tuple(reflected(shape) for shape in scene.shapes),
         occluder=scene.occluder and reflected(scene.occluder),
         captions=tuple(_sides_changed(caption) for caption in scene.captions),

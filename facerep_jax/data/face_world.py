@@ -6,8 +6,6 @@ where on the head the ray ends. Labels follow LaPa: beard and glasses do not cha
 and occluders are background.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from math import cos, exp, sin
 from typing import Any
@@ -21,12 +19,12 @@ from facerep_jax.data.face_colours import (
     FaceColours,
     channels,
     covered_share,
-    limited,
     scaled,
     smoothstep,
 )
-from facerep_jax.data.face_geometry import LANDMARK_FLIP, VERTEX_FLIP, rotation
+from facerep_jax.data.face_geometry import LANDMARK_FLIP, VERTEX_FLIP
 from facerep_jax.data.face_rays import (
+    Cover,
     Ellipsoid,
     Hit,
     View,
@@ -34,6 +32,7 @@ from facerep_jax.data.face_rays import (
     cast_on_head,
     hidden_by_itself,
     ray_points,
+    span,
     visible_jaw,
 )
 from facerep_jax.data.face_scene import ATTRIBUTES, Colour, Scene, Shape, attributes, draw, mirror
@@ -59,9 +58,10 @@ def face(seed: int, index: int, size: int) -> dict[str, Any]:
 
 def camera(scene: Scene, size: int) -> np.ndarray:
     """The affine map (3, 4) from head coordinates to image pixels; z on the scale of x, smaller is nearer."""
-    turn = rotation(scene.yaw, scene.pitch, scene.roll)
-    middle = [scene.x * size - 0.5, scene.y * size - 0.5, 0.0]
-    return np.column_stack([scene.scale * size * turn, middle]).astype(np.float32)
+    matrix = np.empty((3, 4), np.float32)
+    matrix[:, :3] = scene.scale * size * scene.turn
+    matrix[:, 3] = scene.x * size - 0.5, scene.y * size - 0.5, 0
+    return matrix
 
 
 def render(scene: Scene, size: int) -> dict[str, Any]:
@@ -112,17 +112,17 @@ def _project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _box(landmarks: np.ndarray) -> np.ndarray:
-    (x0, y0), (x1, y1) = landmarks.min(0), landmarks.max(0)
+    (x0, y0), (x1, y1) = landmarks.min(0).tolist(), landmarks.max(0).tolist()
     return np.array([x0, y0 - 0.2 * (y1 - y0), x1, y1], np.float32)
 
 
 def _visible(view: View, scene: Scene, pixels: np.ndarray) -> np.ndarray:
     """Whether landmarks, at `pixels` (68, 3), are seen."""
     in_frame = ((pixels[:, :2] >= -0.5) & (pixels[:, :2] < view.size - 0.5)).all(1)
-    covered = hidden_by_itself(scene.head, view.turn, scene.head.landmarks)
+    covered = hidden_by_itself(scene.head, view.turn, scene.head.landmarks, scene.head.landmark_normals)
     x, y, depth = view.turn @ scene.head.landmarks
     for cover in _covers(scene):
-        hit, _ = cover.cast(view.turn, x, y)
+        hit = cover.cast_front(view.turn, x, y)
         covered |= (hit.outside < 0) & (hit.depth < depth)
     if scene.occluder:
         x, y = (pixels[:, :2].T + 0.5) / view.size
@@ -130,40 +130,7 @@ def _visible(view: View, scene: Scene, pixels: np.ndarray) -> np.ndarray:
     return in_frame & ~covered
 
 
-@dataclass(frozen=True)
-class _Cover:
-    """Hair or hat: the part of an ellipsoid around the head that lies above an edge, maybe with strands."""
-
-    body: Ellipsoid
-    edge: Callable[[np.ndarray], np.ndarray] | None = None  # points (3, ...) in head coordinates -> height (...)
-    strands: float = 0.0  # how strongly they shade
-    fraying: float = 0.0  # how far they reach beyond outline and edge, in head units
-
-    def cast(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[Hit, np.ndarray | float]:
-        """Rays against its front, and the strands there, about -1 to 1."""
-        hit = self.body.cast(turn, x, y)
-        points = ray_points(turn, x, y, hit.depth)
-        outside = np.maximum(hit.outside, points[1] - self.edge(points)) if self.edge else hit.outside
-        strands = _strands(points) if self.strands else 0.0
-        return Hit(hit.depth, hit.normals, outside - self.fraying * strands), strands
-
-    def cast_inside(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> Hit:
-        """Rays against the inside of its back, as far in as the front is frayed."""
-        hit = self.body.cast(turn, x, y, side=1)
-        points = ray_points(turn, x, y, hit.depth)
-        outside = np.maximum(hit.outside, points[1] - self.edge(points)) if self.edge else hit.outside
-        return Hit(hit.depth, hit.normals, outside + self.fraying)
-
-
-def _strands(points: np.ndarray) -> np.ndarray:
-    """Light and dark lines from crown to ends."""
-    x, y, z = points
-    across = np.abs(x)
-    azimuth = z / (across + np.abs(z) + 1e-6)  # nearly: -1 in front, 0 at the side, 1 behind
-    return 0.6 * np.sin(36 * azimuth + 3 * y) + 0.4 * np.sin(64 * azimuth - 5 * y)
-
-
-def _hair(scene: Scene) -> _Cover:
+def _hair(scene: Scene) -> Cover:
     """The hair that grows around the face, a shell over the skull; what hangs behind it is `_curtain`."""
     head, volume = scene.head, scene.hair_volume
     temples = 0.0 if scene.hairline > -0.5 else 0.25  # a fringe is straight, a hairline recedes from the temples
@@ -176,27 +143,27 @@ def _hair(scene: Scene) -> _Cover:
         return front + (scene.hair_length - front) * smoothstep((0.62 - frontal) * (1 / 0.45))
 
     body = Ellipsoid((0.0, -0.06, 0.06), (head.width + volume, 0.96 + volume, head.depth + 0.6 * volume))
-    return _Cover(body, edge, strands=0.25, fraying=0.025)
+    return Cover(body, edge, strands=0.25, fraying=0.025)
 
 
-def _curtain(scene: Scene) -> _Cover:
+def _curtain(scene: Scene) -> Cover:
     """Long hair behind the face and beside the neck."""
     half = 0.5 * scene.hair_length
     body = Ellipsoid((0.0, half - 0.4, 0.45), (scene.head.width + scene.hair_volume + 0.05, half + 0.5, 0.5))
-    return _Cover(body, strands=0.25, fraying=0.02)
+    return Cover(body, strands=0.25, fraying=0.02)
 
 
-def _cap(scene: Scene) -> _Cover:
+def _cap(scene: Scene) -> Cover:
     head, volume = scene.head, scene.hair_volume
     body = Ellipsoid((0.0, -0.1, 0.06), (head.width + volume + 0.05, 1.0 + volume, head.depth + 0.6 * volume + 0.05))
-    return _Cover(body, lambda points: 0.25 * points[2] - 0.42)
+    return Cover(body, lambda points: 0.25 * points[2] - 0.42)
 
 
-def _brim(scene: Scene) -> _Cover:
-    return _Cover(Ellipsoid((0.0, -0.58, -0.05), (scene.head.width + scene.brim, 0.06, scene.head.depth + scene.brim)))
+def _brim(scene: Scene) -> Cover:
+    return Cover(Ellipsoid((0.0, -0.58, -0.05), (scene.head.width + scene.brim, 0.06, scene.head.depth + scene.brim)))
 
 
-def _covers(scene: Scene) -> list[_Cover]:
+def _covers(scene: Scene) -> list[Cover]:
     """What may stand in front of the face and turns with it."""
     hair = [_hair(scene)] if scene.hair_name else []
     curtain = [_curtain(scene)] if scene.hair_name and scene.hair_length > 1 else []
@@ -216,22 +183,30 @@ def _outside_shape(shape: Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 @cache
+def _places(size: int) -> np.ndarray:
+    """Where a row's pixels lie, as shares of the image."""
+    return (np.arange(size, dtype=np.float32) + 0.5) / size
+
+
+@cache
 def _interpolation(size: int, cells: int) -> np.ndarray:
     """Weights (size, cells) of a coarse grid's cells at each pixel, linear between the cells."""
-    place = (np.arange(size) + 0.5) / size * (cells - 1)
-    return np.maximum(1 - np.abs(place[:, None] - np.arange(cells)), 0).astype(np.float32)
+    place = _places(size)[:, None] * (cells - 1)
+    return np.maximum(1 - np.abs(place - np.arange(cells, dtype=np.float32)), 0)
 
 
 class _Canvas:
     """Image, labels and depth of a scene while it is painted."""
 
     def __init__(self, scene: Scene, size: int):
-        turn = rotation(scene.yaw, scene.pitch, scene.roll)
         self.scene, self.size = scene, size
-        self.view = View(turn, 1 / (scene.scale * size), scene.x * size - 0.5, scene.y * size - 0.5, size)
+        self.view = View(scene.turn, 1 / (scene.scale * size), scene.x * size - 0.5, scene.y * size - 0.5, size)
         self.image = np.empty((3, size, size), np.float32)
         self.mask = np.zeros((size, size), np.uint8)
         self.depth = np.full((size, size), np.inf, np.float32)
+        self.light_colour = channels(scene.light_colour)
+        self.towards_light = np.array(scene.light, np.float32)
+        self.towards_light_of_head = self.towards_light @ scene.turn  # in head coordinates
 
     def lay(self, window: Window, hit: Hit, colour: np.ndarray, label: np.ndarray | int) -> None:
         """Lay a surface of `colour` (3, h, w) or (3, 1, 1) over the window where it is nearer than what is there."""
@@ -243,9 +218,9 @@ class _Canvas:
         np.copyto(depth, hit.depth, where=solid)
         np.copyto(self.mask[window], label, where=solid)
 
-    def light(self, normals: np.ndarray, frame: np.ndarray) -> np.ndarray:
-        """How bright (...) a surface is with `normals` (3, ...) in the axes that `frame` turns to the camera's."""
-        towards = frame.T @ np.array(self.scene.light, np.float32)
+    def light(self, normals: np.ndarray, turns: bool = True) -> np.ndarray:
+        """How bright (...) a surface is with `normals` (3, ...) in head coordinates, or else the camera's."""
+        towards = self.towards_light_of_head if turns else self.towards_light
         facing = (towards @ normals.reshape(3, -1)).reshape(normals.shape[1:])
         # Skin and cloth scatter light beyond the terminator.
         strength = (1.05 - 0.5 * self.scene.ambient) / 1.25
@@ -253,30 +228,25 @@ class _Canvas:
 
     def lit(self, colour: Colour) -> np.ndarray:
         """The colour (3, 1, 1) of a surface at full light."""
-        return channels(colour) * channels(self.scene.light_colour)
+        return channels(colour) * self.light_colour
 
     def paint_ellipsoid(self, body: Ellipsoid, colour: Colour) -> None:
         window = body.window(self.view)
         hit = body.cast(self.view.turn, *self.view.rays(window))
-        self.lay(window, hit, self.lit(colour) * self.light(hit.normals, body.frame(self.view.turn)), BACKGROUND)
+        self.lay(window, hit, self.lit(colour) * self.light(hit.normals, body.turns), BACKGROUND)
 
-    def paint_cover(self, cover: _Cover, colour: Colour, label: int) -> None:
+    def paint_cover(self, cover: Cover, colour: Colour, label: int) -> None:
         turn, window = self.view.turn, cover.body.window(self.view)
-        hit, strands = cover.cast(turn, *self.view.rays(window))
-        light = self.light(hit.normals, turn)
+        hit, strands, inside = cover.cast(turn, *self.view.rays(window))
+        light = self.light(hit.normals)
         if cover.strands:
             fading = exp(-((36 * self.view.pixel) ** 2) / 8)  # strands finer than pixels would alias
             light *= 1 + cover.strands * fading * strands
+        np.copyto(light, self.scene.ambient, where=inside)  # no light falls in
         self.lay(window, hit, self.lit(colour) * light, label)
 
-    def paint_inside(self, cover: _Cover, colour: Colour, label: int) -> None:
-        """The inside of the cover's back, in shadow."""
-        window = cover.body.window(self.view)
-        hit = cover.cast_inside(self.view.turn, *self.view.rays(window))
-        self.lay(window, hit, self.lit(scaled(colour, self.scene.ambient)), label)
-
     def paint_backdrop(self) -> None:
-        grid = np.array(self.scene.backdrop, np.float32).transpose(2, 0, 1)
+        grid = self.scene.backdrop
         weights = _interpolation(self.size, grid.shape[1])
         np.matmul(weights @ grid, weights.T, out=self.image)
 
@@ -285,27 +255,24 @@ class _Canvas:
         across, down = abs(cos(shape.turn)), abs(sin(shape.turn))
         ratio = (shape.width**2 + shape.height**2) ** 0.5 / min(shape.width, shape.height)
         blur = shape.softness * ratio + 1 / self.size
-        spans = []
-        for centre, reach in (
-            (shape.y, shape.width * down + shape.height * across + blur),
-            (shape.x, shape.width * across + shape.height * down + blur),
-        ):
-            low, high = max(0, int((centre - reach) * self.size)), min(self.size, int((centre + reach) * self.size) + 1)
-            if low >= high:
-                return
-            spans.append(slice(low, high))
-        y, x = ((np.arange(span.start, span.stop, dtype=np.float32) + 0.5) / self.size for span in spans)
-        outside = _outside_shape(shape, x[None], y[:, None])
+        reach_x = shape.width * across + shape.height * down + blur
+        reach_y = shape.width * down + shape.height * across + blur
+        rows = span(shape.y * self.size - 0.5, reach_y * self.size, self.size)
+        columns = span(shape.x * self.size - 0.5, reach_x * self.size, self.size)
+        x, y = _places(self.size)[columns], _places(self.size)[rows, None]
+        outside = _outside_shape(shape, x, y)
         share = covered_share(outside * (-1 / (2 * shape.softness + 1 / self.size)))
-        image = self.image[:, *spans]
+        image = self.image[:, rows, columns]
         image += share * (channels(shape.colour) - image)
-        self.mask[*spans][share >= 0.5] = BACKGROUND
+        self.mask[rows, columns][share >= 0.5] = BACKGROUND
 
     def noisy_image(self) -> np.ndarray:
         rng = np.random.default_rng(self.scene.noise_seed)
         noise = rng.standard_normal((self.size, self.size), dtype=np.float32)
+        noisy = self.image + (self.scene.noise * noise + 0.5)
         image = np.empty((self.size, self.size, 3), np.uint8)
-        image[:] = limited(self.image + (self.scene.noise * noise + 0.5), 0, 255).transpose(1, 2, 0)
+        for channel, values in enumerate(np.clip(noisy, 0, 255, out=noisy)):
+            image[..., channel] = values
         return image
 
 
@@ -324,8 +291,6 @@ def _paint_person(canvas: _Canvas) -> None:
             if side * scene.yaw < 0.6:  # else the face hides it
                 ear = Ellipsoid((side * (head.width + 0.01), head.eye_y + 0.17, 0.08), (0.07, 0.19, 0.11))
                 canvas.paint_ellipsoid(ear, scene.skin)
-        if scene.hair_name:
-            canvas.paint_inside(_hair(scene), scene.hair, HAIR)
     _paint_face(canvas)
     if scene.hair_name:
         canvas.paint_cover(_hair(scene), scene.hair, HAIR)
@@ -348,14 +313,14 @@ def _paint_face(canvas: _Canvas) -> None:
     albedo = FaceColours(scene, view, window, ray_points(view.turn, x, y, hit.depth))
     albedo.paint()
     colour = albedo.colour
-    colour *= canvas.light(hit.normals, view.turn) * channels(scene.light_colour)
+    colour *= canvas.light(hit.normals) * canvas.light_colour
     colour += 26 * _gloss(canvas, hit.normals)
     canvas.lay(window, hit, colour, albedo.label)
 
 
 def _gloss(canvas: _Canvas, normals: np.ndarray) -> np.ndarray:
     """How far a surface (normals in head coordinates) mirrors the light to the camera, 0 to 1."""
-    halfway = np.array(canvas.scene.light, np.float32) + np.array([0, 0, -1], np.float32)
+    halfway = canvas.towards_light + np.array([0, 0, -1], np.float32)
     halfway = canvas.view.turn.T @ (halfway / np.sqrt(halfway @ halfway))
     gloss = np.maximum(halfway @ normals.reshape(3, -1), 0)
     eighth = ((gloss**2) ** 2) ** 2

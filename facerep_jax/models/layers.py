@@ -177,13 +177,15 @@ def scan(
         y = nnx.merge(graph, params)(x, kept=kept)
         return y, y if collect else None
 
-    if remat != "none":
-        body = jax.checkpoint(body, policy=remat_policy(remat), prevent_cse=False)
+    if (policy := remat_policy(remat)) is not None:
+        body = jax.checkpoint(body, policy=policy, prevent_cse=False)
     return jax.lax.scan(body, x, (params, jnp.arange(depth), jnp.asarray(rates)))
 
 
-def remat_policy(name: str) -> Callable[..., bool]:
-    """A policy of `jax.checkpoint_policies` by its name; ValueError where there is none."""
+def remat_policy(name: str) -> Callable[..., bool] | None:
+    """A policy of `jax.checkpoint_policies` by its name, None for "none"; ValueError where no policy has it."""
+    if name == "none":
+        return None
     policy = getattr(jax.checkpoint_policies, name, None)
     if policy is None:
         known = [n for n in dir(jax.checkpoint_policies) if n.endswith("saveable")]

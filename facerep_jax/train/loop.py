@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from facerep_jax.data.pipeline import HOST_ONLY, Stream
+from facerep_jax.data.pipeline import HOST_ONLY
 from facerep_jax.train.checkpoint import Checkpoints
 from facerep_jax.train.sharding import global_batch
 from facerep_jax.train.state import TrainState
@@ -50,7 +50,7 @@ def run(
     step: Step,
     state: TrainState,
     frozen: Tree,
-    stream: Stream,
+    stream: Iterable[dict[str, np.ndarray]],
     *,
     steps: int,
     batch_size: int,

@@ -42,7 +42,13 @@ PRETRAIN_NAMES = {
     *("data", "encoder", "objective", "optimizer", "mesh", "sharding", "operational"),
 }
 RUNTIME = {"encoder", "rngs", "dtype", "remat", "steps", "image_size", "meta"}  # what `build` is given beside a spec
-OTHER = {"variant": "S/16", "protocol": "finetune", "dataset": "manifest/other", "data_dir": "elsewhere"}
+OTHER = {
+    "variant": "S/16",
+    "protocol": "finetune",
+    "crop": "whole",
+    "dataset": "manifest/other",
+    "data_dir": "elsewhere",
+}
 META = {"classes": ("background", "skin")}  # of a data set, as much as tasks ask for
 
 
@@ -169,7 +175,8 @@ def test_its_specs_name_callables_and_their_keywords(path):
 def test_its_docstring_holds_a_command_that_is_right(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     command = path.split("/")[1]
-    (line,) = re.findall(rf"^facerep {command} .*$", load(path).__doc__, re.MULTILINE)
+    text = re.sub(r"\\\n\s*", "", load(path).__doc__)  # lines that a backslash continues
+    (line,) = re.findall(rf"^facerep {command} .*$", text, re.MULTILINE)
     assert f"--config {path}" in line
     module, argv = importlib.import_module(f"facerep_jax.{command}"), shlex.split(line)
     own = flags.FlagValues()

@@ -254,7 +254,7 @@ def test_rays_end_on_the_surface_that_landmarks_lie_on():
         scene = draw(6, index)
         head, turn = scene.head, face_geometry.rotation(scene.yaw, scene.pitch, scene.roll)
         points = head.vertices
-        seen = ~face_rays.hidden_by_itself(head, turn, points)
+        seen = ~face_rays.hidden_by_itself(head, turn, points, head.normals(points))
         facing = turn[2] @ head.surface(points, head.relief)[1] < -0.5
         x, y, depth = turn @ points[:, seen & facing]
         hit = face_rays.cast_on_head(head, turn, x, y)
