@@ -172,10 +172,6 @@ class Ellipsoid:
     axes: tuple[float, float, float]
     turns: bool = True
 
-    def frame(self, turn: np.ndarray) -> np.ndarray:
-        """Its rotation to camera axes, given the head's."""
-        return turn if self.turns else UPRIGHT
-
     def window(self, view: View) -> Window:
         """The pixels of its box."""
         if not self.turns:
@@ -188,24 +184,25 @@ class Ellipsoid:
         """Rays against its front."""
         # The camera's axes and the centre where the ellipsoid is a unit sphere. Plain numbers: NumPy is slow on three.
         a, b, c = self.axes
-        vectors = [(u / a, v / b, w / c) for u, v, w in (*self.frame(turn).tolist(), self.centre)]
-        away = vectors[2]
-        square = dot(away, away)
-        shares = [dot(vector, away) / square for vector in vectors]
-        across = [
-            [u - share * v for u, v in zip(vector, away, strict=True)]
-            for vector, share in zip(vectors, shares, strict=True)
+        frame = turn if self.turns else UPRIGHT
+        right, down, along, centre = ((u / a, v / b, w / c) for u, v, w in (*frame.tolist(), self.centre))
+        square = dot(along, along)
+        depth_x, depth_y, depth_0 = (dot(vector, along) / square for vector in (right, down, centre))
+        # The same without what lies along the rays: x and y lead to where a ray is nearest to the centre.
+        vectors = [
+            [u - share * v for u, v in zip(vector, along, strict=True)]
+            for vector, share in ((right, depth_x), (down, depth_y), (centre, depth_0))
         ]
-        across[2], shape = list(away), (3, *(1,) * x.ndim)
-        right, down, away, centre = np.array(across, np.float32).reshape(4, *shape)
+        shape = (3, *(1,) * x.ndim)
+        to_right, to_down, to_centre, away = np.array([*vectors, along], np.float32).reshape(4, *shape)
 
-        points = right * x + (down * y - centre)  # of the rays where they are nearest to the centre
+        points = to_right * x + (to_down * y - to_centre)
         miss = np.einsum("i...,i...->...", points, points)
         step = np.sqrt(np.maximum(1 - miss, 0) * (1 / square))
         points -= away * step
         points /= np.array(self.axes, np.float32).reshape(shape)  # now normals
         points /= _length(points)
-        depth = (shares[3] - shares[0] * x) - shares[1] * y
+        depth = (depth_0 - depth_x * x) - depth_y * y
         return Hit(depth - step, points, (np.sqrt(miss) - 1) * (a * b * c) ** (1 / 3), 2 * step)
 
 

@@ -272,31 +272,17 @@ def _backdrop(dice: _Dice) -> np.ndarray:
 
 def _background_shape(dice: _Dice) -> Shape:
     between = dice.between
-    return Shape(
-        x=between(0, 1),
-        y=between(0, 1),
-        width=between(0.05, 0.35),
-        height=between(0.05, 0.35),
-        turn=between(-0.6, 0.6),
-        corners=dice.happens(0.5),
-        colour=_muted(dice),
-        softness=between(0.0, 0.06),
-    )
+    x, y, width, height = between(0, 1), between(0, 1), between(0.05, 0.35), between(0.05, 0.35)
+    turn, softness = between(-0.6, 0.6), between(0.0, 0.06)
+    return Shape(x, y, width, height, turn, dice.happens(0.5), _muted(dice), softness)
 
 
 def _occluder(dice: _Dice, scale: float) -> Shape:
     """A hand-sized patch that reaches into the lower face or the side of it."""
     angle = dice.between(-0.2, pi + 0.2)
-    return Shape(
-        x=0.5 + scale * cos(angle),
-        y=0.5 + scale * sin(angle),
-        width=scale * dice.between(0.25, 0.6),
-        height=scale * dice.between(0.25, 0.6),
-        turn=dice.between(-1, 1),
-        corners=dice.happens(0.5),
-        colour=_muted(dice),
-        softness=0.0,
-    )
+    x, y = 0.5 + scale * cos(angle), 0.5 + scale * sin(angle)
+    width, height = scale * dice.between(0.25, 0.6), scale * dice.between(0.25, 0.6)
+    return Shape(x, y, width, height, dice.between(-1, 1), dice.happens(0.5), _muted(dice), softness=0.0)
 
 
 def attributes(scene: Scene) -> dict[str, bool]:

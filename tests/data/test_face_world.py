@@ -2,7 +2,8 @@
 
 Planted once and seen red: the eyes' corners not exchanged in `LANDMARK_FLIP` (mirror), hidden jaw points left where
 they are (contour), the pixel centre's half forgotten in `camera` (two sizes, mirror), the light not mirrored (mirror),
-a beard told of everyone (captions) or given to everyone (attributes vary).
+a beard told of everyone (captions) or given to everyone (attributes vary), the nose not searched for (profile), layers
+composed in reverse (layers).
 """
 
 import re
@@ -11,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from facerep_jax.data import face_geometry, face_rays, face_scene, face_world
+from facerep_jax.data import face_colours, face_geometry, face_rays, face_scene, face_world
 from facerep_jax.data.face_world import ATTRIBUTES, CLASSES, META, draw, face, mirror, render
 
 SIZE = 112
@@ -261,9 +262,63 @@ def test_rays_end_on_the_surface_that_landmarks_lie_on():
         errors.append(np.abs(hit.depth - depth))
         misses.append(hit.outside >= 0)
         np.testing.assert_allclose(np.linalg.norm(hit.normals, axis=0), 1, atol=1e-4)
-    assert np.concatenate(misses).mean() < 0.002
-    assert np.median(np.concatenate(errors)) < 1e-5
-    assert np.quantile(np.concatenate(errors), 0.99) < 0.01
+    assert np.concatenate(misses).mean() < 0.0005
+    assert np.median(np.concatenate(errors)) < 1e-6
+    assert np.quantile(np.concatenate(errors), 0.99) < 0.002
+
+
+@pytest.mark.parametrize("degrees", [0, 30, -60])
+def test_rays_find_the_profile_that_small_steps_find(degrees):
+    """Beyond the bare skull's far contour only nose, lips and chin are met; and nothing is met where nothing is."""
+    missed, invented, wrong = [], [], []
+    for index in range(4):
+        scene = replace(draw(6, 4 * index), yaw=np.deg2rad(degrees))
+        head, turn = scene.head, scene.turn
+        x, y = (place.ravel() for place in np.meshgrid(*2 * [np.linspace(-1.1, 1.2, 70, dtype=np.float32)]))
+        far = np.flatnonzero(x * np.sign(degrees) >= 0.3 * (degrees != 0))
+        x, y = x[far], y[far]
+        steps = np.linspace(-1.6, 0.4, 400, dtype=np.float32)
+        rays = (np.broadcast_to(values, (len(x), 400)).ravel() for values in (x[:, None], y[:, None], steps))
+        solid = head.signed(face_rays.ray_points(turn, *rays), head.relief).reshape(len(x), 400) < 0
+        hit = face_rays.cast_on_head(head, turn, x, y)
+        both = solid.any(1) & (hit.outside < 0)
+        missed.append(solid.any(1) & (hit.outside > 0.005))
+        invented.append(~solid.any(1) & (hit.outside < -0.005))
+        wrong.append(np.abs(hit.depth - steps[solid.argmax(1)])[both] > 0.02)
+    assert np.concatenate(missed).mean() < 0.001
+    assert np.concatenate(invented).mean() < 0.005
+    assert np.concatenate(wrong).mean() < 0.01
+
+
+def test_relief_is_a_sum_of_bumps():
+    rng = np.random.default_rng(0)
+    bumps = [tuple(rng.uniform([-0.3, 0, -0.5, 0.06, 0.06], [0.3, 0.3, 0.5, 0.3, 0.3]).tolist()) for _ in range(5)]
+    x, y = rng.uniform(-1, 1, (2, 50))
+    expected = sum(a * np.exp(-(((abs(x) - x0) / u) ** 2) - ((y - y0) / v) ** 2) for a, x0, y0, u, v in bumps)
+    relief = face_geometry.Relief.of(bumps)
+    np.testing.assert_allclose(relief.height(x, y), expected, atol=1e-5)
+    np.testing.assert_allclose(relief.height_and_slopes(x, y)[0], expected, atol=1e-5)
+
+
+def test_layers_laid_at_once_are_layers_laid_one_by_one():
+    scene = draw(0, 0)
+    view = face_rays.View(scene.turn, 0.03, 8.0, 8.0, 16)
+    window = (slice(0, 16), slice(0, 16))
+    points = np.zeros((3, 16, 16), np.float32)
+    at_once, one_by_one = (face_colours.FaceColours(scene, view, window, points) for _ in range(2))
+    rng = np.random.default_rng(0)
+    layers = [
+        face_colours.Layer(
+            rng.uniform(-0.03, 0.03, (16, 16)).astype(np.float32), tuple(rng.uniform(0, 255, 3).tolist()), 0.7, label
+        )
+        for label in (4, 7, None, 9)
+    ]
+    at_once.lay(window, *layers)
+    for layer in layers:
+        one_by_one.lay(window, layer)
+    np.testing.assert_allclose(at_once.colour, one_by_one.colour, atol=1e-3)
+    np.testing.assert_array_equal(at_once.label, one_by_one.label)
+    assert {4, 7, 9} <= set(np.unique(at_once.label))
 
 
 def test_normals_are_the_gradient_of_the_surface():
