@@ -22,8 +22,6 @@ from tqdm import tqdm
 from facerep_jax.config import nearest
 from facerep_jax.data.features import SPLITS
 from facerep_jax.data.images import check_image, check_mask
-from facerep_jax.data.images import stored_image as stored_image  # `as`: callers find it here, too
-from facerep_jax.data.images import stored_mask as stored_mask
 from facerep_jax.data.meta import (
     IBUG,
     IBUG_FLIP,
@@ -35,7 +33,6 @@ from facerep_jax.data.meta import (
     shown,
     strict_json,
 )
-from facerep_jax.data.meta import checked_meta as checked_meta
 
 RECORDS, META = "faces.jsonl", "faces.meta.json"
 FILES = ("image", "mask", "vertices")  # keys that are paths

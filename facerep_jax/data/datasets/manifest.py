@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from facerep_jax.data import features, manifest
+from facerep_jax.data import features, images, manifest
 
 NAME = "faces"
 RAW = f"the folder with {manifest.RECORDS}"
@@ -70,9 +70,9 @@ def example(
 ) -> tuple[str, features.Example]:
     """A record's key and what is written for it: its numbers, and the contents of its files."""
     values = dict(record.values, id=record.id)
-    values["image"] = manifest.stored_image((folder / values["image"]).read_bytes())
+    values["image"] = images.stored_image((folder / values["image"]).read_bytes())
     if "mask" in values:
-        values["mask"] = manifest.stored_mask((folder / values["mask"]).read_bytes())
+        values["mask"] = images.stored_mask((folder / values["mask"]).read_bytes())
     if "vertices" in values:
         values["vertices"] = manifest.read_vertices(folder / values["vertices"])
     return record.id, features.complete(values, names, sizes)

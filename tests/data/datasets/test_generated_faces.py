@@ -8,8 +8,9 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from facerep_jax.data import face_world, features, manifest
+from facerep_jax.data import face_world, features
 from facerep_jax.data.datasets import generated_faces
+from facerep_jax.data.meta import checked_meta
 
 SMALL = "size=32,train=9,validation=3,test=2,seed=5"
 
@@ -72,7 +73,7 @@ def test_meta_is_valid_as_that_of_a_manifest():
     assert len(meta["attributes"]) == plan.sizes["attributes"]
     assert len(meta["landmarks"]["flip"]) == plan.sizes["landmarks"]
     assert len(meta["vertex_flip"]) == plan.sizes["vertices"]
-    manifest.checked_meta(meta)
+    checked_meta(meta)
 
 
 def test_processes_give_what_one_process_gives(monkeypatch):
