@@ -11,8 +11,7 @@ Writes results.json, subsets.json (the labelled examples), examples.parquet (eac
 import hashlib
 import importlib.metadata
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from facerep_jax.config import build, locate, plain
-from facerep_jax.data.features import Dataset, local_path, open_dataset
+from facerep_jax.data.features import Dataset, open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.evaluation.protocols import Problem, take
 from facerep_jax.evaluation.statistics import label_subset, summary
+from facerep_jax.files import local_path, write
 from facerep_jax.train import checkpoint
 from facerep_jax.train.state import abstract, flat, merge
 from facerep_jax.typing import Encoder, Metric, Task
@@ -110,10 +110,10 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
     workdir.mkdir(parents=True, exist_ok=True)
-    write(workdir / "subsets.json", lambda path: path.write_text(json.dumps(subsets, indent=1)))
+    write(workdir / "subsets.json", json.dumps(subsets, indent=1))
     write(workdir / "examples.parquet", lambda path: write_table(path, statistics, problem.test["id"]))
     write(workdir / "overlays.png", lambda path: picture.save(path, "PNG"))
-    write(workdir / "results.json", lambda path: path.write_text(json.dumps(results, indent=2, allow_nan=False)))
+    write(workdir / "results.json", json.dumps(results, indent=2, allow_nan=False))
     return results
 
 
@@ -199,13 +199,6 @@ def write_table(path: Path, statistics: Mapping[str, Sequence[np.ndarray]], ids:
     ]
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
-
-
-def write(path: Path, writer: Callable[[Path], Any]) -> None:
-    """Write a file under another name, then give it its own, so that it is never there in part."""
-    temporary = path.with_name(path.name + ".tmp")
-    writer(temporary)
-    os.replace(temporary, path)
 
 
 def headline_of(results: Mapping[str, Any]) -> str:

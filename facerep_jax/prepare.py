@@ -30,6 +30,7 @@ import tensorflow_datasets as tfds
 from absl import flags, logging
 
 from facerep_jax.data import datasets, features
+from facerep_jax.files import local_path
 
 STAGING = ".preparing-"  # prefix of the folders of unfinished runs, in the data folder
 REJECTED = "rejected.jsonl"
@@ -57,8 +58,8 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     family, colon, arg = words[0].partition(":")
     module = datasets.load(family)
     name = f"{family}/{_checked_name(flag_values.name or module.NAME)}"
-    data_dir = features.local_path("--data_dir", flag_values.data_dir)
-    manual_dir = features.local_path("--manual_dir", flag_values.manual_dir) if flag_values.manual_dir else None
+    data_dir = local_path("--data_dir", flag_values.data_dir)
+    manual_dir = local_path("--manual_dir", flag_values.manual_dir) if flag_values.manual_dir else None
     beam_options = _beam_options(flag_values.beam_options)
 
     raw = module.read(arg if colon else None, manual_dir)

@@ -8,7 +8,6 @@ are done, 75 when a signal stopped the run after a save (start it again), 2 on b
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +21,9 @@ from flax import nnx
 from ml_collections import ConfigDict, config_flags
 
 from facerep_jax.config import build, difference, plain
-from facerep_jax.data.features import local_path, open_dataset
+from facerep_jax.data.features import open_dataset
 from facerep_jax.data.pipeline import Stream, build_transforms
+from facerep_jax.files import local_path, write
 from facerep_jax.models.layers import remat_policy
 from facerep_jax.train import checkpoint, loop, sharding
 from facerep_jax.train.state import Model, abstract, count, flat, initial, split
@@ -178,9 +178,7 @@ def frozen_networks(
             if hasattr(module, "fit"):
                 module.fit(images)
         arrays = {name: np.ascontiguousarray(array) for name, array in flat(split(model)[3]).items()}
-        temporary = path.with_suffix(".tmp")
-        safetensors.numpy.save_file(arrays, temporary)
-        os.replace(temporary, path)
+        write(path, lambda unfinished: safetensors.numpy.save_file(arrays, unfinished))
     arrays = safetensors.numpy.load_file(path)
     leaves = [arrays[name] for name in flat(shapes)]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -203,6 +201,4 @@ def write_config(config: ConfigDict, changes: list[str], workdir: Path, step: in
     if changes:
         with (workdir / "config_changes.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, "changes": changes}) + "\n")
-    temporary = workdir / "config.json.tmp"
-    temporary.write_text(json.dumps(plain(config), indent=2) + "\n")
-    os.replace(temporary, workdir / "config.json")
+    write(workdir / "config.json", json.dumps(plain(config), indent=2) + "\n")

@@ -6,13 +6,13 @@ Each DIR is a workdir of `facerep evaluate` (results.json) or `facerep pretrain`
 workdirs anywhere below it. Writes report.html (complete in itself: nothing is loaded from elsewhere) and report.md.
 """
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from facerep_jax.evaluation import report, workdirs
+from facerep_jax.files import write
 
 
 def define_flags(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
@@ -29,20 +29,9 @@ def run(flag_values: flags.FlagValues, words: Sequence[str]) -> int:
     out = Path(flag_values.out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; it must be a folder")
-    write(out, {"report.html": report.html(page), "report.md": report.markdown(page)})
+    texts = {"report.html": report.html(page), "report.md": report.markdown(page)}
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write(out / name, text)
     print(f"{out / 'report.html'} and report.md: {page.summary}")
     return 0
-
-
-def write(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write all files, or none of them half: each under a temporary name first, then renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = {folder / name: folder / f".{name}.{os.getpid()}.tmp" for name in texts}
-    try:
-        for name, text in texts.items():
-            temporary[folder / name].write_text(text, encoding="utf-8")
-        for path, unfinished in temporary.items():
-            os.replace(unfinished, path)
-    finally:
-        for unfinished in temporary.values():
-            unfinished.unlink(missing_ok=True)

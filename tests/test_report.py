@@ -62,16 +62,6 @@ def test_bad_input_writes_nothing(workdirs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_write_that_fails_leaves_the_old_files(workdirs, tmp_path):
-    """Turned red by writing straight to the final name (tried)."""
-    out = tmp_path / "out"
-    call(workdirs, "--out", out)
-    before = {name: (out / name).read_bytes() for name in os.listdir(out)}
-    with pytest.raises(UnicodeEncodeError):
-        report.write(out, {"report.html": "new", "report.md": "\ud800"})  # a lone surrogate cannot be encoded
-    assert {name: (out / name).read_bytes() for name in os.listdir(out)} == before
-
-
 def test_usage_errors(workdirs, tmp_path):
     with pytest.raises(ValueError, match=r"which workdirs\? facerep report DIR"):
         call("--out", tmp_path / "out")

@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from facerep_jax.data import datasets
+from facerep_jax.files import local_path
 
 MISSING_CLASS = 255  # in masks
 SPLITS = ("train", "validation", "test")
@@ -241,10 +242,3 @@ def _how_to_prepare(name: str, data_dir: Path) -> str:
         message += f"; facerep prepare knows {', '.join(datasets.names())}"
     close = difflib.get_close_matches(name, prepared(data_dir), n=1)
     return f"{message}; or did you mean {close[0]!r}?" if close else message
-
-
-def local_path(flag: str, path: str | Path) -> Path:
-    """A path as given; ValueError for a bucket's address."""
-    if scheme := re.match(r"[a-z][a-z0-9+.-]*:/", str(path)):
-        raise ValueError(f"{flag} {path}: {scheme[0]}/ is not supported, only paths of this machine's file system")
-    return Path(path)

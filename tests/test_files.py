@@ -1,0 +1,35 @@
+"""Paths and whole files."""
+
+import pytest
+
+from facerep_jax.files import local_path, write
+
+
+def test_a_bucket_is_refused_and_a_path_is_not():
+    assert str(local_path("workdir", "runs/a:b")) == "runs/a:b"
+    with pytest.raises(ValueError, match="workdir gs://bucket/x: gs:/ is not supported"):
+        local_path("workdir", "gs://bucket/x")
+
+
+@pytest.mark.parametrize("content", ["näw", lambda path: path.write_text("näw", encoding="utf-8")])
+def test_a_file_is_replaced(tmp_path, content):
+    path = tmp_path / "results.json"
+    path.write_text("old")
+    write(path, content)
+    assert path.read_text(encoding="utf-8") == "näw"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def half(path):
+    path.write_text("ha")
+    raise OSError("the disk is full")
+
+
+@pytest.mark.parametrize(("content", "error"), [(half, OSError), ("\ud800", UnicodeEncodeError)])
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path, content, error):
+    path = tmp_path / "results.json"
+    path.write_text("old")
+    with pytest.raises(error):
+        write(path, content)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
