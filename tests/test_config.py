@@ -6,7 +6,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from facerep_jax import config
-from facerep_jax.config import build, difference, find, nearest, parse_arg, plain, spec
+from facerep_jax.config import build, difference, find, nearest, parse_arg, pick, plain, spec
 from facerep_jax.models.vit import ViT
 
 
@@ -144,6 +144,12 @@ def test_the_nearest_word_or_all():
     assert nearest("widht", ("width", "depth")) == "did you mean 'width'?"
     assert nearest("q", ("width", "depth")) == "known: depth, width"
     assert nearest("q", ()) == "known: none"
+
+
+def test_pick_gives_a_choice_or_says_what_there_is():
+    assert pick("mode", "a", {"a": 1, "b": 2}) == 1
+    with pytest.raises(ValueError, match="mode is a or b, not 'c'"):
+        pick("mode", "c", {"a": 1, "b": 2})
 
 
 def test_plain_is_what_json_gives_back():

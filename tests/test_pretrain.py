@@ -176,3 +176,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, flags, messa
     assert message in error
     assert "\n" not in error
     assert not workdir.exists()
+
+
+def test_checkpoints_without_their_config_are_refused(tmp_path, capsys):
+    from facerep_jax import cli
+
+    (tmp_path / "checkpoints" / "2" / "state").mkdir(parents=True)
+    assert cli.main(["facerep", "pretrain", f"--config={SMOKE}", f"--workdir={tmp_path}"]) == 2
+    assert "holds checkpoints (2, ...) but no config.json" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]

@@ -158,6 +158,8 @@ class BlockMask:
     def __init__(self, *, grid: int = 14, count: int = 75, min_block: int = 16, min_aspect: float = 0.3):
         if not 0 < count <= grid * grid:
             raise ValueError(f"BlockMask: count {count} is not within the {grid} x {grid} patches of the grid")
+        if not 0 < min_block <= count or min_block > (grid - 1) ** 2:
+            raise ValueError(f"BlockMask: no block of at least {min_block} of the {grid} x {grid} patches fits in {count}")
         self.grid, self.count, self.min_block = grid, count, min_block
         self.log_aspect = (math.log(min_aspect), math.log(1 / min_aspect))
 

@@ -354,5 +354,12 @@ def test_a_count_that_the_grid_cannot_hold_is_an_error(grid, count):
         BlockMask(grid=grid, count=count)
 
 
+@pytest.mark.parametrize(("grid", "count", "min_block"), [(14, 10, 16), (14, 75, 0), (4, 16, 10)])
+def test_a_block_that_never_fits_is_an_error(grid, count, min_block):
+    message = f"no block of at least {min_block} of the {grid} x {grid} patches fits in {count}"
+    with pytest.raises(ValueError, match=message):
+        BlockMask(grid=grid, count=count, min_block=min_block)
+
+
 def test_text_of_bytes_and_strings():
     assert transforms.text_of("é".encode()) == transforms.text_of("é") == "é"
