@@ -190,7 +190,7 @@ def changes_since_start(config: ConfigDict, workdir: Path) -> list[str]:
     path = workdir / "config.json"
     if not path.exists():
         if steps := checkpoint.steps_in(workdir):
-            raise ValueError(f"{workdir} holds checkpoints ({steps[-1]}, ...) but no config.json that says of which run")
+            raise ValueError(f"{workdir} holds checkpoints ({steps[-1]}, ...) but no config.json to say of what")
         return []
     changes = difference(json.loads(path.read_text()), plain(config))
     if refused := [line for line in changes if not line.startswith(MAY_CHANGE)]:

@@ -159,7 +159,9 @@ class BlockMask:
         if not 0 < count <= grid * grid:
             raise ValueError(f"BlockMask: count {count} is not within the {grid} x {grid} patches of the grid")
         if not 0 < min_block <= count or min_block > (grid - 1) ** 2:
-            raise ValueError(f"BlockMask: no block of at least {min_block} of the {grid} x {grid} patches fits in {count}")
+            raise ValueError(
+                f"BlockMask: no block of at least {min_block} of the {grid} x {grid} patches fits in {count}"
+            )
         self.grid, self.count, self.min_block = grid, count, min_block
         self.log_aspect = (math.log(min_aspect), math.log(1 / min_aspect))
 
