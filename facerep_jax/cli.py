@@ -16,6 +16,7 @@ COMMANDS = {
     "pretrain": "Pre-train an encoder.",
     "evaluate": "Score a checkpoint on a task.",
     "report": "Tables, curves and pictures of runs and results.",
+    "study": "A comparison of many runs, cell by cell, to one table.",
 }
 HELP = {"-h", "--help", "-help"}
 PATH_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)

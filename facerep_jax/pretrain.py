@@ -22,10 +22,11 @@ from ml_collections import ConfigDict, config_flags
 
 from facerep_jax.config import build, difference, plain
 from facerep_jax.data.features import open_dataset
-from facerep_jax.data.pipeline import Stream, build_transforms
+from facerep_jax.data.pipeline import HOST_ONLY, Stream, build_transforms
 from facerep_jax.files import local_path, write
 from facerep_jax.models.layers import remat_policy
 from facerep_jax.train import checkpoint, loop, sharding
+from facerep_jax.train.flops import flops
 from facerep_jax.train.state import Model, abstract, count, flat, initial, split
 from facerep_jax.train.step import make_step
 from facerep_jax.train.writer import Writer
@@ -92,7 +93,9 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             stream.state = meta["data"]
             logging.info("resuming at step %d", latest)
         write_config(config, changes, workdir, step=int(state.step))
-        logging.info("%s parameters, %s devices", f"{count(shapes.params):,}", mesh.size)
+        size = {"parameters": count(shapes.params), "flops_per_image": flops_per_image(config, stream)}
+        write(workdir / "model.json", json.dumps(size) + "\n")
+        logging.info("%s on %s devices", size, mesh.size)
         whole, batches = sharding.replicated(mesh), sharding.batch_sharding(mesh)
         step = jax.jit(
             make_step(graph, optimizer.transform, seed=config.seed, ema=config.ema),
@@ -135,6 +138,18 @@ def model_maker(config: ConfigDict) -> Callable[[], Model]:
         return Model(encoder, build(config.objective, encoder, rngs=rngs))
 
     return make
+
+
+def flops_per_image(config: ConfigDict, stream: Stream) -> int:
+    """Operations of a training step for each image of the batch; what `remat` computes again does not count."""
+    make = model_maker(ConfigDict({**config, "remat": "none"}))
+    graph, _, _, frozen = abstract(make)
+    optimizer = build(config.optimizer, steps=config.steps).transform
+    state = jax.eval_shape(lambda: initial(make, optimizer.init, ema=False))
+    batch = {name: x for name, x in stream.peek(1)[0].items() if name not in HOST_ONLY}
+    shapes = {name: jax.ShapeDtypeStruct((config.data.batch_size, *x.shape), x.dtype) for name, x in batch.items()}
+    step = make_step(graph, optimizer, seed=config.seed)
+    return flops(step, state, frozen, shapes) // config.data.batch_size
 
 
 def compute_dtype(name: str) -> str:

@@ -33,7 +33,7 @@ def facerep(workdir: Path, *flags: str, devices: int = 8) -> subprocess.Popen[st
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=900)
     return process.returncode, out + err
 
 
@@ -81,7 +81,12 @@ def test_the_smoke_variant_takes_two_steps_and_leaves_what_the_readme_promises(t
         "events",
         "frozen",
         "metrics",
+        "model",
     }
+    model = json.loads((tmp_path / "model.json").read_text())
+    assert model["parameters"] == sum(x.size for path, x in saved(tmp_path, 2).items() if path.startswith("params/"))
+    # Four blocks of width 96 see 2 x 37 tokens of each image, forwards and, at twice the cost, backwards.
+    assert model["flops_per_image"] > 3 * 2 * 37 * 4 * 2 * 12 * 96**2
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["optimizer"]["b1"] == 0.9  # a default that the recipe does not name
 

@@ -106,3 +106,39 @@ def summary(values: Sequence[float | None]) -> dict[str, Any]:
         return None if math.isnan(v) else float(v)
 
     return {"mean": plain(numbers.mean()), "std": plain(std), "values": [plain(v) for v in numbers]}
+
+
+def seeds_difference(
+    a: Float[np.ndarray, "_ subsets n s"],
+    b: Float[np.ndarray, "_ subsets n s"],
+    value: Callable[[Float[np.ndarray, "s"]], float],
+    *,
+    lower_is_better: bool,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Difference:
+    """As `paired_difference`, of two kinds of encoder of which several were trained; axis 0 counts their seeds.
+
+    Every draw resamples, beside test examples and label subsets, the seeds of either kind on their own, since the
+    encoders of one seed have nothing in common. With one seed the interval leaves out what another would have changed.
+    """
+    if a.shape[1:] != b.shape[1:]:
+        raise ValueError(f"the encoders must share subsets, examples and statistics: {a.shape} against {b.shape}")
+    if not a.size or not b.size:
+        raise ValueError(f"there are no statistics to compare: {a.shape} against {b.shape}")
+    rng = np.random.default_rng(seed)
+    _, subsets, n, _ = a.shape
+    value_a, value_b = (float(np.mean([value(x) for x in kind.sum(2).reshape(-1, kind.shape[3])])) for kind in (a, b))
+    differences = []
+    for _ in range(0, resamples, CHUNK):
+        examples, chosen = _counts(rng, n, CHUNK), _counts(rng, subsets, CHUNK) / subsets
+        means = []
+        for kind in (a, b):
+            values = np.stack([_values(examples, encoder, value) for encoder in kind], axis=1)  # draw, seed, subset
+            seeds = _counts(rng, len(kind), CHUNK) / len(kind)
+            means.append(np.einsum("res,re,rs->r", values, seeds, chosen))
+        differences.append(means[1] - means[0])
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(np.concatenate(differences)[:resamples], [tail, 1 - tail])
+    gain = (value_a - value_b if lower_is_better else value_b - value_a) / value_a if value_a else math.nan
+    return Difference(value_a, value_b, gain, value_b - value_a, float(low), float(high))

@@ -147,7 +147,9 @@ def test_a_data_set_without_records_is_an_error():
 
 
 def test_transforms_are_built_in_order():
-    built = build_transforms((spec(transforms.Resize, size=16), spec(transforms.BlockMask, grid=4, count=5)))
+    built = build_transforms(
+        (spec(transforms.Resize, size=16), spec(transforms.BlockMask, grid=4, count=5, min_block=2))
+    )
     assert [type(transform) for transform in built] == [transforms.Resize, transforms.BlockMask]
     assert built[0].size == 16
 

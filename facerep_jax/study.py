@@ -1,0 +1,197 @@
+"""Run a whole comparison, cell by cell: prepare, pre-train, evaluate, then one table.
+
+facerep study farl --config configs/study/farl.py [--out studies] [--minutes 60]
+
+Each cell is one command of `facerep`, printed before it is run in a process of its own. What is done is not done again,
+so a study that was stopped goes on where it was; with --minutes it stops by itself, with exit status 75, before it
+begins a cell after that time. Writes study.json and study.md into OUT/NAME once all cells are done.
+"""
+
+import itertools
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from facerep_jax.config import build
+from facerep_jax.evaluation.statistics import seeds_difference
+from facerep_jax.evaluation.workdirs import read_statistics
+from facerep_jax.files import local_path, write
+
+STOPPED = 75  # exit status: the time is over, start again to go on
+TAIL = 15  # lines of a failed cell's log that are shown
+
+
+class Cell(NamedTuple):
+    """One command, done once its folder says so."""
+
+    folder: Path
+    arguments: tuple[str, ...]  # of `facerep`
+
+
+class Score(NamedTuple):
+    """One kind of encoder on one evaluation at one label fraction."""
+
+    evaluation: str
+    fraction: float
+    encoder: str
+    labels: int
+    metric: str
+    values: tuple[float, ...]  # one per seed: the mean over label subsets
+    std_subsets: float  # over label subsets, mean over seeds
+    against: Mapping[str, tuple[float, ...]]  # other kind -> gain over it, difference, low, high
+
+
+def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
+    """Declare what the command line takes."""
+    config_flags.DEFINE_config_file(
+        "config", None, "study, FILE[:args]; --config.a.b=x overrides", flag_values, lock_config=True, sys_argv=argv
+    )
+    flags.DEFINE_string("out", "studies", "folder of studies", flag_values=flag_values)
+    flags.DEFINE_float("minutes", 0.0, "begin no cell after so many; 0: no limit", 0.0, flag_values=flag_values)
+    flags.mark_flags_as_required(["config"], flag_values)
+
+
+def run(flag_values: flags.FlagValues, words: list[str]) -> int:
+    """The entry point; gives the exit status."""
+    if len(words) != 1 or "/" in words[0]:
+        raise ValueError("which study? facerep study NAME --config FILE")
+    folder = local_path("--out", flag_values.out) / words[0]
+    config, start = flag_values.config, time.monotonic()
+    todo = list(cells(config, folder))
+    for number, cell in enumerate(todo, 1):
+        if done(cell):
+            continue
+        if flag_values.minutes and time.monotonic() - start > 60 * flag_values.minutes:
+            print(f"{number - 1} of {len(todo)} cells are done; start me again to go on")
+            return STOPPED
+        print(f"[{number}/{len(todo)}] facerep {shlex.join(cell.arguments)}", flush=True)
+        if status := call(cell):
+            log = (cell.folder / "log.txt").read_text(errors="replace").splitlines()
+            print("\n".join(log[-TAIL:]), file=sys.stderr)
+            return status
+    scores = [score for name in config.evaluate for score in scores_of(config, folder, name)]
+    write(folder / "study.json", json.dumps([score._asdict() for score in scores], indent=1))
+    write(folder / "study.md", markdown(scores))
+    print(markdown(scores))
+    return 0
+
+
+def cells(config: ConfigDict, folder: Path) -> Iterator[Cell]:
+    """All commands of a study, in order."""
+    data = folder / "data"
+    for name, dataset in config.prepare.items():
+        source = (f"--manual_dir={config.manual_dirs[name]}",) if name in config.manual_dirs else ()
+        yield Cell(folder / "prepare" / name, ("prepare", dataset, f"--name={name}", f"--data_dir={data}", *source))
+    for name, recipe in config.pretrain.items():
+        for seed in range(recipe.seeds):
+            workdir = folder / "pretrain" / f"{name}_{seed}"
+            which = (f"--config={recipe.config},data_dir={data}", f"--config.seed={seed}")
+            yield Cell(workdir, ("pretrain", *which, f"--workdir={workdir}"))
+    for name, evaluation in config.evaluate.items():
+        for fraction, (encoder, seed, checkpoint) in itertools.product(evaluation.fractions, encoders(config, folder)):
+            workdir = folder / "evaluate" / name / f"{fraction:g}" / f"{encoder}_{seed}"
+            recipe = f"--config={evaluation.config},fraction={fraction},data_dir={data}"
+            start = (f"--config.encoder_seed={seed}",) if checkpoint in config.untrained else ()
+            yield Cell(workdir, ("evaluate", recipe, *start, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))
+
+
+def encoders(config: ConfigDict, folder: Path) -> Iterator[tuple[str, int, str]]:
+    """Kind, seed and checkpoint of all encoders that are judged."""
+    for name, seeds in config.untrained.items():
+        yield from ((name, seed, name) for seed in range(seeds))
+    for name, recipe in config.pretrain.items():
+        for seed in range(recipe.seeds):
+            yield name, seed, str(folder / "pretrain" / f"{name}_{seed}")
+
+
+def done(cell: Cell) -> bool:
+    """Whether a cell was run to its end; ValueError where that was by another command."""
+    record = cell.folder / "cell.json"
+    if not record.exists():
+        return False
+    if (before := json.loads(record.read_text())["arguments"]) != list(cell.arguments):
+        raise ValueError(f"{cell.folder} was made by another command ({shlex.join(before)}); remove it or the change")
+    return True
+
+
+def call(cell: Cell) -> int:
+    """Run a cell; gives its exit status and, where that is 0, leaves its record."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with (cell.folder / "log.txt").open("a") as log:
+        command = [sys.executable, "-m", "facerep_jax.cli", *cell.arguments]
+        status = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
+    if status == 0:
+        record = {"arguments": list(cell.arguments), "seconds": round(time.monotonic() - start, 1)}
+        write(cell.folder / "cell.json", json.dumps(record, indent=1))
+    return status
+
+
+def scores_of(config: ConfigDict, folder: Path, name: str) -> Iterator[Score]:
+    """What came of one evaluation: a score of each kind of encoder at each fraction of the labels."""
+    for fraction in config.evaluate[name].fractions:
+        where = folder / "evaluate" / name / f"{fraction:g}"
+        kinds: dict[str, list[Path]] = {}
+        for encoder, seed, _ in encoders(config, folder):
+            kinds.setdefault(encoder, []).append(where / f"{encoder}_{seed}")
+        statistics = {kind: stacked(folders) for kind, folders in kinds.items()}
+        for kind, folders in kinds.items():
+            results = [json.loads((folder / "results.json").read_text()) for folder in folders]
+            first, headline = results[0], results[0]["headline"]
+            metric = build(first["metric"])
+
+            def value(sums: np.ndarray, metric: Any = metric, headline: str = headline) -> float:
+                return metric.compute(sums)[headline]
+
+            against = {
+                rival: tuple(
+                    seeds_difference(
+                        statistics[rival], statistics[kind], value, lower_is_better=first["lower_is_better"]
+                    )[2:]
+                )
+                for rival in config.against
+                if rival != kind
+            }
+            means = tuple(r["metrics"][headline]["mean"] for r in results)
+            spread = float(np.mean([r["metrics"][headline]["std"] for r in results]))
+            yield Score(name, fraction, kind, first["labels"], headline, means, spread, against)
+
+
+def stacked(folders: list[Path]) -> np.ndarray:
+    """Statistics (seeds, subsets, examples, s) of the encoders in some evaluations."""
+    found = {folder: read_statistics(folder) for folder in folders}
+    if missing := [str(folder) for folder, each in found.items() if each is None]:
+        raise FileNotFoundError(f"{missing[0]} has no examples.parquet; remove the folder and start again")
+    return np.stack([each[2] for each in found.values() if each is not None])
+
+
+def markdown(scores: list[Score]) -> str:
+    """A table for each evaluation: one line per kind of encoder and fraction."""
+    lines: list[str] = []
+    for name, group in itertools.groupby(scores, lambda score: score.evaluation):
+        rows = list(group)
+        rivals = sorted({rival for score in rows for rival in score.against})
+        heads = [f"gain over {rival} [95 % of the difference]" for rival in rivals]
+        lines += [f"\n{name}: {rows[0].metric} in %\n", "| labels | encoder | mean | seeds | ± subsets | "]
+        lines[-1] += " | ".join(heads) + " |"
+        lines += ["|" + "---|" * (5 + len(heads))]
+        for row in rows:
+            seeds = ", ".join(f"{100 * value:.2f}" for value in row.values)
+            cells = [f"{row.labels} ({row.fraction:.0%})", row.encoder, f"{100 * np.mean(row.values):.2f}", seeds]
+            cells.append(f"{100 * row.std_subsets:.2f}")
+            for rival in rivals:
+                gain, _, low, high = row.against.get(rival, (0.0,) * 4)
+                cells.append(
+                    f"{100 * gain:+.1f} % [{100 * low:+.2f}, {100 * high:+.2f}]" if rival in row.against else ""
+                )
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines).lstrip() + "\n"

@@ -1,0 +1,97 @@
+"""Studies: what they run, that they go on where they were, and what their table says."""
+
+import json
+
+import numpy as np
+import pytest
+
+from facerep_jax import cli, study
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+SET = "generated_faces:size=48,train=30,validation=8,test=12"
+PRETRAIN = "configs/pretrain/farl_nano.py:dataset=generated_faces/tiny,steps=2"
+EVALUATE = "configs/evaluate/landmarks_generated_faces.py:dataset=generated_faces/tiny,steps=6"
+
+def get_config(arg=None):
+    return ConfigDict(dict(
+        prepare=dict(tiny=SET), manual_dirs={},
+        pretrain=dict(farl=dict(config=PRETRAIN, seeds=2)),
+        untrained=dict(random=1), against=("random",),
+        evaluate=dict(landmarks=dict(config=EVALUATE, fractions=(0.5, 1.0))),
+    ))
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "tiny.py").write_text(CONFIG)
+    status = cli.main(["facerep", "study", "tiny", f"--config={folder / 'tiny.py'}", f"--out={folder}"])
+    assert status == 0
+    return folder
+
+
+def test_every_cell_is_run_once(finished, capsys):
+    cells = sorted(path.parent.relative_to(finished / "tiny").as_posix() for path in finished.rglob("cell.json"))
+    kinds = ("farl_0", "farl_1", "random_0")
+    assert cells == [
+        *(f"evaluate/landmarks/{fraction}/{kind}" for fraction in ("0.5", "1") for kind in kinds),
+        *("prepare/tiny", "pretrain/farl_0", "pretrain/farl_1"),
+    ]
+    times = {path: path.stat().st_mtime_ns for path in finished.rglob("results.json")}
+    assert cli.main(["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={finished}"]) == 0
+    assert "[" not in capsys.readouterr().out.split("landmarks:")[0]  # no cell was announced
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("results.json")} == times
+
+
+def test_the_table_holds_what_the_cells_found(finished):
+    scores = json.loads((finished / "tiny" / "study.json").read_text())
+    assert [(s["fraction"], s["encoder"], s["labels"]) for s in scores] == [
+        *((0.5, "random", 15), (0.5, "farl", 15), (1.0, "random", 30), (1.0, "farl", 30))
+    ]
+    for score in scores:
+        for seed, value in enumerate(score["values"]):
+            folder = (
+                finished / "tiny" / "evaluate" / "landmarks" / f"{score['fraction']:g}" / f"{score['encoder']}_{seed}"
+            )
+            results = json.loads((folder / "results.json").read_text())
+            assert value == results["metrics"]["nme_box"]["mean"]
+    gain, difference, low, high = scores[1]["against"]["random"]
+    assert low <= difference <= high
+    assert difference == pytest.approx(np.mean(scores[1]["values"]) - scores[0]["values"][0])
+    assert gain == pytest.approx(-difference / scores[0]["values"][0])
+    assert scores[0]["against"] == {}
+    table = (finished / "tiny" / "study.md").read_text()
+    assert "landmarks: nme_box in %" in table
+    assert f"| 15 (50%) | farl | {100 * np.mean(scores[1]['values']):.2f} |" in table
+
+
+def test_the_seeds_are_seeds(finished):
+    configs = [json.loads((finished / "tiny" / "pretrain" / f"farl_{i}" / "config.json").read_text()) for i in (0, 1)]
+    assert [config["seed"] for config in configs] == [0, 1]
+
+
+def test_a_changed_command_is_refused_and_a_failed_cell_is_not_done(finished, tmp_path, capsys):
+    command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={finished}"]
+    assert cli.main([*command, "--config.prepare.tiny=generated_faces:size=64,train=30,validation=8,test=12"]) == 2
+    assert "was made by another command" in capsys.readouterr().err
+
+    other = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={tmp_path}"]
+    assert cli.main([*other, "--config.prepare.tiny=generated_faces:size=1,train=30"]) == 2
+    assert "size must be between 32 and 256" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("cell.json"))
+
+
+def test_the_time_stops_it_between_cells(finished, tmp_path, monkeypatch):
+    clock = iter([0.0, 30.0, 61.0])
+    monkeypatch.setattr(study.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(study, "call", lambda cell: 0)
+    command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={tmp_path}", "--minutes=1"]
+    assert cli.main(command) == 75
+
+
+def test_a_study_needs_one_name(finished, capsys):
+    assert cli.main(["facerep", "study", f"--config={finished / 'tiny.py'}"]) == 2
+    assert "which study? facerep study NAME" in capsys.readouterr().err

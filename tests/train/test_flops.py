@@ -1,0 +1,58 @@
+"""Operations counted on a trace, against the formulas."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from facerep_jax.models.vit import ViT
+from facerep_jax.train.flops import flops
+from facerep_jax.train.state import merge, split
+from facerep_jax.typing import View
+
+
+def test_a_transformer_is_counted_as_the_formula_says():
+    graph, *trees = split(nnx.eval_shape(lambda: ViT(variant="B/16", dtype="float32", remat="none", rngs=nnx.Rngs(0))))
+
+    def forward(params, image):
+        return merge(graph, params, *trees[1:])(View(image)).pooled.sum()
+
+    image = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.uint8)
+    n, d, depth = 197, 768, 12
+    patches = 2 * (n - 1) * 768 * d
+    once = 2 * (patches + depth * (2 * n * 12 * d * d + 4 * n * n * d))
+    assert flops(forward, trees[0], image) == once
+    # Backwards each product gives two, but for the patches, whose pixels need no gradient.
+    assert flops(jax.grad(forward), trees[0], image) == 3 * once - 2 * patches
+
+
+def test_what_is_computed_again_counts_again():
+    x = jnp.ones((4, 4))
+
+    def body(x):
+        return jnp.sin(x @ x) @ x
+
+    def total(x):
+        return body(x).sum()
+
+    def again(x):
+        return jax.checkpoint(body)(x).sum()
+
+    assert flops(total, x) == flops(again, x) == 2 * 2 * 4**3
+    assert flops(jax.grad(again), x) == flops(jax.grad(total), x) + 2 * 4**3
+
+
+def test_convolutions_loops_and_branches():
+    image, kernel = jnp.ones((2, 8, 8, 6)), jnp.ones((3, 3, 3, 10))
+
+    def convolved(image, kernel):
+        return jax.lax.conv_general_dilated(
+            image, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=2
+        )
+
+    assert flops(convolved, image, kernel) == 2 * (2 * 4 * 4 * 10) * (3 * 3 * 3)
+
+    x = jnp.ones((4, 4))
+    one = 2 * 4**3
+    assert flops(lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=7)[0], x) == 7 * one
+    assert flops(lambda x: jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x, x), x) == 2 * one
+    assert flops(jax.vmap(lambda x: x @ x), jnp.ones((5, 4, 4))) == 5 * one
