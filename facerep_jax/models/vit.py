@@ -256,7 +256,7 @@ def random_patches(rng: Key[Array, "b"], count: int, dropped: float) -> Int[Arra
     kept = max(1, int(count * (1 - dropped)))
 
     def draw(key: Array) -> Array:
-        return jnp.sort(jax.random.permutation(jax.random.fold_in(key, STREAM), count)[:kept])
+        return jnp.sort(jnp.argsort(jax.random.uniform(jax.random.fold_in(key, STREAM), (count,)))[:kept])
 
     return jax.vmap(draw)(rng)
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from published import CASES, FROZEN, assert_close, drawn, make, ours, text
 
+from facerep_jax.train.state import abstract, count
+
 
 @cache
 def model(flavour, name):
@@ -40,6 +42,11 @@ def test_padding_of_captions_may_be_cut(frozen):
     assert 0 < short.sum() < len(tokens)
     ours = model("clip", "small").objective.embed_text(jnp.asarray(tokens[short, :32]))
     assert_close({"texts": np.asarray(ours)}, {"texts": of(frozen, "clip", "small", 32)["texts"][short]})
+
+
+def test_clip_has_as_many_parameters_as_published():
+    """FaRL's, with the branch of masked tokens: tests/objectives/test_combined.py."""
+    assert count(abstract(partial(make, "clip", "B/16"))[1]) == 149_620_737
 
 
 def test_frozen_outputs_are_small_and_say_what_gave_them(frozen):
