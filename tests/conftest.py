@@ -49,8 +49,12 @@ class Reference:
         return jax.tree.map(lambda x: np.asarray(x, np.float64), nnx.to_pure_dict(nnx.state(module, nnx.Param)))
 
     @staticmethod
-    def norm(p, x):
-        deviation = np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    def quick_gelu(x):
+        return x / (1 + np.exp(-1.702 * x))
+
+    @staticmethod
+    def norm(p, x, eps=1e-5):
+        deviation = np.sqrt(x.var(-1, keepdims=True) + eps)
         return (x - x.mean(-1, keepdims=True)) / deviation * p["scale"] + p["bias"]
 
     @staticmethod
@@ -58,12 +62,12 @@ class Reference:
         return x @ p["kernel"] + p["bias"]
 
     @classmethod
-    def blocks(cls, stacked, x, heads, causal=False):
+    def blocks(cls, stacked, x, heads, causal=False, activation=quick_gelu, eps=1e-5):
         """What each of the stacked blocks leaves behind."""
         layers = []
         for index in range(len(stacked["out"]["bias"])):
             p = jax.tree.map(lambda leaf, index=index: leaf[index], stacked)
-            q, k, v = (cls.linear(p[name], cls.norm(p["attention_norm"], x)) for name in ("query", "key", "value"))
+            q, k, v = (cls.linear(p[name], cls.norm(p["attention_norm"], x, eps)) for name in ("query", "key", "value"))
             attended = np.zeros_like(x)
             for part in np.split(np.arange(x.shape[-1]), heads):
                 logits = q[..., part] @ k[..., part].swapaxes(1, 2) / np.sqrt(len(part))
@@ -72,8 +76,8 @@ class Reference:
                 share = np.exp(logits - logits.max(-1, keepdims=True))
                 attended[..., part] = share / share.sum(-1, keepdims=True) @ v[..., part]
             x = x + cls.linear(p["out"], attended)
-            y = cls.linear(p["up"], cls.norm(p["mlp_norm"], x))
-            x = x + cls.linear(p["down"], y / (1 + np.exp(-1.702 * y)))
+            y = cls.linear(p["up"], cls.norm(p["mlp_norm"], x, eps))
+            x = x + cls.linear(p["down"], activation(y))
             layers.append(x)
         return layers
 

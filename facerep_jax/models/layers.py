@@ -89,6 +89,7 @@ class Block(nnx.Module):
         heads: int,
         *,
         activation: Activation = quick_gelu,
+        eps: float = 1e-5,
         causal: bool = False,
         qkv_init: Initializer | None = None,
         out_init: Initializer | None = None,
@@ -100,12 +101,12 @@ class Block(nnx.Module):
         linear = partial(Linear, dtype=dtype, rngs=rngs)
         init = trunc_normal(0.02)
         qkv_init = qkv_init or xavier_uniform_fused(3)
-        self.attention_norm = LayerNorm(width)
+        self.attention_norm = LayerNorm(width, eps=eps)
         self.query = linear(width, width, init=qkv_init)
         self.key = linear(width, width, init=qkv_init)
         self.value = linear(width, width, init=qkv_init)
         self.out = linear(width, width, init=out_init or init)
-        self.mlp_norm = LayerNorm(width)
+        self.mlp_norm = LayerNorm(width, eps=eps)
         self.up = linear(width, 4 * width, init=up_init or init)
         self.down = linear(4 * width, width, init=down_init or init)
         self.heads, self.causal, self.activation = heads, causal, activation

@@ -1,13 +1,28 @@
-"""Vision transformers in CLIP's flavour, which is FaRL's."""
+"""Vision transformers in two flavours: CLIP's, which is FaRL's, and MAE's, which is MCF's."""
 
 from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
-from facerep_jax.models.layers import Block, LayerNorm, Linear, cubic_matrix, scan, stack, trunc_normal
+from facerep_jax.config import pick
+from facerep_jax.models.layers import (
+    Activation,
+    Block,
+    Initializer,
+    LayerNorm,
+    Linear,
+    cubic_matrix,
+    gelu,
+    quick_gelu,
+    scan,
+    stack,
+    trunc_normal,
+)
 from facerep_jax.typing import Features, View, pin
 
 SIZES = {  # name: width, depth, heads
@@ -15,9 +30,14 @@ SIZES = {  # name: width, depth, heads
     "Ti": (192, 12, 3),
     "S": (384, 12, 6),
     "B": (768, 12, 12),
+    "L": (1024, 24, 16),
+    "H": (1280, 32, 16),
 }
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+STREAM = 0xD809  # of patch dropout's draws; drop-path folds the number of the block into the same keys
 
 
 class Sizes(NamedTuple):
@@ -37,50 +57,83 @@ def sizes_of(variant: str) -> Sizes:
     return Sizes(*SIZES[size], int(patch))
 
 
-class ViT(nnx.Module):
-    """CLIP's vision transformer: patches -> class token, learned positions, norm -> blocks -> norm of the class token.
+class Flavour(NamedTuple):
+    """What a family of published vision transformers does in a way of its own."""
 
-    The projection into the space of captions belongs to the contrastive objective.
+    activation: Activation
+    eps: float  # of the norms
+    init: Initializer  # of linear layers, but for query, key and value
+    fixed: bool  # sin-cos positions, a bias in the patch embedding and no norm before the blocks
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+FLAVOURS = {
+    "clip": Flavour(quick_gelu, 1e-5, trunc_normal(0.02), False, CLIP_MEAN, CLIP_STD),
+    "mae": Flavour(gelu, 1e-6, nnx.initializers.xavier_uniform(), True, IMAGENET_MEAN, IMAGENET_STD),
+}
+
+
+class ViT(nnx.Module):
+    """A vision transformer: patches -> class token, positions -> blocks -> norm of the class token.
+
+    "clip": learned positions, a norm before the blocks, quick GELU, norms with eps 1e-5. The projection into the space
+    of captions belongs to the contrastive objective.
     Source: openai/CLIP and FaRL's VisualTransformer (2112.03109), initialised as the latter.
 
+    "mae": fixed sin-cos positions, which are no parameters, a bias in the patch embedding, GELU, norms with eps 1e-6.
+    Its published code norms all tokens in the end: that is `norm_out` of `tokens`, which are given without it.
+    Source: facebookresearch/mae (2111.06377), which MCF (2309.03575) takes its encoders from, initialised as there.
+
     Args:
+        flavour: "clip" or "mae".
         variant: size and patch, such as "B/16"; sizes are those of `SIZES`.
-        image_size: pixels of a side for which positions are learnt; other sizes are served by resizing positions.
+        image_size: pixels of a side that positions are for; for others both flavours resize them, as published.
         width, depth, heads: override the variant's.
         drop_path: rate of the last block, growing linearly from 0 over depth.
-        mean, std: normalisation of RGB in [0, 1].
+        patch_dropout: share of the patches that an image loses in training; the class token stays. Source: 2212.00794.
+        mean, std: normalisation of RGB in [0, 1]; the flavour's where none is given.
     """
 
     def __init__(
         self,
         *,
+        flavour: str = "clip",
         variant: str = "B/16",
         image_size: int = 224,
         width: int | None = None,
         depth: int | None = None,
         heads: int | None = None,
         drop_path: float = 0.0,
-        mean: tuple[float, ...] = CLIP_MEAN,
-        std: tuple[float, ...] = CLIP_STD,
+        patch_dropout: float = 0.0,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
         dtype: str,
         remat: str,
         rngs: nnx.Rngs,
     ):
+        if not 0 <= patch_dropout < 1:
+            raise ValueError(f"patch_dropout is a share of at least 0 and less than 1, not {patch_dropout}")
+        style = pick("flavour of the encoder", flavour, FLAVOURS)
         size = sizes_of(variant)
         self.patch = size.patch
         self.width, self.depth, self.heads = width or size.width, depth or size.depth, heads or size.heads
-        self.image_size, self.mean, self.std = image_size, tuple(mean), tuple(std)
-        self.dtype, self.remat, self.drop_path = dtype, remat, drop_path
+        self.image_size, self.mean, self.std = image_size, tuple(mean or style.mean), tuple(std or style.std)
+        self.dtype, self.remat, self.drop_path, self.patch_dropout = dtype, remat, drop_path, patch_dropout
         rows, columns = self.grid((image_size, image_size))
 
-        normal = nnx.initializers.normal(self.width**-0.5)
-        linear_init = trunc_normal(0.02)
-        self.embed = Linear(3 * self.patch**2, self.width, init=linear_init, use_bias=False, dtype=dtype, rngs=rngs)
+        pixels = 3 * self.patch**2
+        self.embed = Linear(pixels, self.width, init=style.init, use_bias=style.fixed, dtype=dtype, rngs=rngs)
+        if style.fixed:
+            sincos(rows, columns, self.width)  # says so now if the width cannot be split
+            limit = pixels**-0.5  # of torch's convolutions, whose bias MAE leaves as it is
+            self.embed.bias = nnx.Param(jax.random.uniform(rngs.params(), (self.width,), minval=-limit, maxval=limit))
+        normal = nnx.initializers.normal(0.02 if style.fixed else self.width**-0.5)
         self.class_token = nnx.Param(normal(rngs.params(), (self.width,)))
-        self.positions = nnx.Param(normal(rngs.params(), (1 + rows * columns, self.width)))
-        self.norm_in = LayerNorm(self.width)
-        self.blocks = stack(partial(make_block, self.width, self.heads, dtype), self.depth, rngs)
-        self.norm_out = LayerNorm(self.width)
+        self.positions = None if style.fixed else nnx.Param(normal(rngs.params(), (1 + rows * columns, self.width)))
+        self.norm_in = None if style.fixed else LayerNorm(self.width, eps=style.eps)
+        self.blocks = stack(partial(make_block, self.width, self.heads, style, dtype), self.depth, rngs)
+        self.norm_out = LayerNorm(self.width, eps=style.eps)
 
     def tap_widths(self, taps: tuple[int, ...]) -> tuple[int, ...]:
         return (self.width,) * len(taps)
@@ -99,6 +152,8 @@ class ViT(nnx.Module):
         self, view: View, *, taps: tuple[int, ...] = (), train: bool = False, rng: Key[Array, "b"] | None = None
     ) -> Features:
         """Taps are indices of blocks, from 0; a tap gives the block's output as a map. See `typing.Encoder`."""
+        if train and self.patch_dropout:
+            view = self.dropped(view, rng)
         if taps and view.keep is not None:
             raise ValueError("maps exist of whole images only, not of views with kept patches")
         if any(not 0 <= tap < self.depth for tap in taps):
@@ -112,7 +167,9 @@ class ViT(nnx.Module):
         if view.keep is not None:
             x = jnp.take_along_axis(x, view.keep[..., None], axis=1)
         cls = jnp.broadcast_to(self.class_token[...].astype(x.dtype) + position[0], (len(x), 1, self.width))
-        x = self.norm_in(pin(jnp.concatenate([cls, x], axis=1)))
+        x = pin(jnp.concatenate([cls, x], axis=1))
+        if self.norm_in is not None:
+            x = self.norm_in(x)
         x, layers = scan(
             self.blocks,
             x,
@@ -126,6 +183,15 @@ class ViT(nnx.Module):
             maps = tuple(layers[tap][:, 1:].reshape(len(x), rows, columns, self.width) for tap in taps)
         return Features(pooled=self.norm_out(x[:, 0]), tokens=x[:, 1:], maps=maps, cls=x[:, 0])
 
+    def dropped(self, view: View, rng: Key[Array, "b"] | None) -> View:
+        """The view less the patches that patch dropout takes; ValueError where somebody counts on their places."""
+        if rng is None:
+            raise ValueError("patch dropout needs a key for each example")
+        if view.keep is not None or view.masked is not None:
+            raise ValueError("patch dropout is for whole images, not for views with kept or masked patches")
+        rows, columns = self.grid((view.image.shape[1], view.image.shape[2]))
+        return view._replace(keep=random_patches(rng, rows * columns, self.patch_dropout))
+
     def normalise(self, image: Array) -> Float[Array, "b h w 3"]:
         """A uint8 image normalised by mean and standard deviation; a float image as it is."""
         if image.dtype != jnp.uint8:
@@ -134,9 +200,13 @@ class ViT(nnx.Module):
         return (image.astype(jnp.float32) - mean.reshape(1, 1, 1, 3)) / std.reshape(1, 1, 1, 3)
 
     def positions_for(self, rows: int, columns: int) -> Float[Array, "{1+rows*columns} d"]:
-        """Positions of the class token and a grid of patches, resized as torch would where the grid is another."""
+        """Positions of the class token and a grid of patches.
+
+        Those of `image_size` are resized by torch's bicubic kernel where the grid is another: so does FaRL, and so does
+        MAE, which does not compute its positions anew.
+        """
         side = self.image_size // self.patch
-        position = self.positions[...]
+        position = jnp.asarray(sincos(side, side, self.width)) if self.positions is None else self.positions[...]
         if (rows, columns) == (side, side):
             return position
         grid = position[1:].reshape(side, side, -1)
@@ -144,9 +214,51 @@ class ViT(nnx.Module):
         return jnp.concatenate([position[:1], grid.reshape(rows * columns, -1)])
 
 
-def make_block(width: int, heads: int, dtype: str, rngs: nnx.Rngs) -> Block:
-    """One block of CLIP's vision transformer, initialised as FaRL's."""
-    return Block(width, heads, dtype=dtype, rngs=rngs)
+def make_block(width: int, heads: int, flavour: Flavour, dtype: str, rngs: nnx.Rngs) -> Block:
+    """One block of a flavour; query, key and value are xavier-uniform as one matrix in both."""
+    init = flavour.init
+    return Block(
+        width,
+        heads,
+        activation=flavour.activation,
+        eps=flavour.eps,
+        out_init=init,
+        up_init=init,
+        down_init=init,
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def sincos(rows: int, columns: int, width: int) -> Float[np.ndarray, "{1+rows*columns} d"]:
+    """Fixed positions of a class token, which is 0, and of a grid of patches in row-major order.
+
+    The first half of a vector speaks of the column, the second of the row, by sines and then cosines of frequencies
+    from 1 down to nearly 1 / 10000.
+    Source: util/pos_embed.py of facebookresearch/mae. MoCo v3's positions have the two halves swapped.
+    """
+    if width % 4:
+        raise ValueError(f"sin-cos positions need a width that is a multiple of 4, not {width}")
+    frequency = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
+
+    def along(count: int) -> np.ndarray:
+        angle = np.arange(count)[:, None] * frequency
+        return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+    half = (rows, columns, width // 2)
+    x, y = np.broadcast_to(along(columns), half), np.broadcast_to(along(rows)[:, None], half)
+    patches = np.concatenate([x, y], axis=-1).reshape(rows * columns, width)
+    return np.concatenate([np.zeros((1, width)), patches]).astype(np.float32)
+
+
+def random_patches(rng: Key[Array, "b"], count: int, dropped: float) -> Int[Array, "b m"]:
+    """Which of `count` patches each example keeps, in order, when a share of them is dropped; at least one is kept."""
+    kept = max(1, int(count * (1 - dropped)))
+
+    def draw(key: Array) -> Array:
+        return jnp.sort(jnp.argsort(jax.random.uniform(jax.random.fold_in(key, STREAM), (count,)))[:kept])
+
+    return jax.vmap(draw)(rng)
 
 
 def patches(image: Float[Array, "b h w 3"], patch: int) -> Float[Array, "b n p"]:

@@ -1,0 +1,180 @@
+"""What is compared with published code: models with weights that need no file, what they see, and what it gives.
+
+A weight is a function of its path and shape: NumPy's RandomState, whose draws never change, seeded by the path's CRC.
+`torch_names` has the same weights under the names and in the layouts of open_clip and timm.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from facerep_jax.config import spec
+from facerep_jax.data.transforms import Tokenize
+from facerep_jax.models.text import TextTransformer
+from facerep_jax.models.vit import ViT
+from facerep_jax.objectives.contrastive import Contrastive
+from facerep_jax.train.state import Model
+from facerep_jax.typing import View
+
+FROZEN = Path(__file__).parent / "frozen.npz"
+TOLERANCE = 1e-4  # of the largest value
+
+SMALL = dict(variant="Nano/8", image_size=32, width=64, depth=3, heads=4)
+SMALL_TEXT = dict(context=77, width=32, depth=2, heads=4)
+MODELS = {  # name: encoder, text tower, width of the common space, sizes of images in pixels
+    "small": (SMALL, SMALL_TEXT, 24, (32, 48, 16)),
+    "B/16": (dict(variant="B/16", image_size=224), {}, 512, (224, 448)),
+}
+TAPS = {"small": (0, 1, 2), "B/16": (3, 5, 7, 11)}  # the latter are those that FaRL's heads read
+CASES = [(flavour, model, size) for model in MODELS for size in MODELS[model][3] for flavour in ("clip", "mae")]
+CAPTIONS = (
+    "a photo of a face",
+    "Élodie, 27, smiling at the café &amp; reading",
+    "",
+    "東京の街角で笑う女性 😀",
+    "the man on the left, who wears glasses and a hat, " * 12,
+)
+
+
+def make(flavour: str, model: str) -> Any:
+    """MAE's encoder, or CLIP: an encoder and the contrastive objective, which owns the text tower."""
+    sizes, text, embedding, _ = MODELS[model]
+    rngs = nnx.Rngs(params=0)
+    encoder = ViT(flavour=flavour, **sizes, dtype="float32", remat="none", rngs=rngs)
+    if flavour == "mae":
+        return Model(encoder, None)
+    return Model(
+        encoder, Contrastive(encoder, text_encoder=spec(TextTransformer, **text), embedding=embedding, rngs=rngs)
+    )
+
+
+def drawn(make: Callable[[], Any]) -> Any:
+    """The model with weights drawn by path: of a size that keeps activations near 1, and none of them at 0 or 1.
+
+    The class token is small: where nothing large is added to it, the norm's eps counts.
+    """
+    model = nnx.eval_shape(make)
+    for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+        name = "/".join(str(part) for part in path)
+        draws = np.random.RandomState(zlib.crc32(name.encode())).uniform(-(3**0.5), 3**0.5, variable.shape)
+        if path[-1] == "scale":
+            draws = 1 + 0.2 * draws
+        elif path[-1] == "kernel" or name.endswith("projection"):
+            draws *= variable.shape[-2] ** -0.5
+        else:
+            draws *= 0.003 if path[-1] == "class_token" else 0.3
+        variable.set_value(jnp.asarray(draws, jnp.float32))
+    return model
+
+
+def image(size: int) -> np.ndarray:
+    """Two uint8 images, (2, size, size, 3)."""
+    return np.random.RandomState(size).randint(0, 256, (2, size, size, 3), np.uint8)
+
+
+def text() -> np.ndarray:
+    """Token ids of the captions, int32 (n, 77)."""
+    tokenize = Tokenize(length=77)
+    rng = np.random.default_rng(0)  # chooses among several captions of an image; here each has one
+    return np.stack([tokenize({"caption": np.array([caption.encode()])}, rng)["text"] for caption in CAPTIONS])
+
+
+def places(model: str, patches: int) -> np.ndarray:
+    """The patches whose tokens are compared: all of the small model, five of B/16."""
+    return np.arange(patches) if model == "small" else np.linspace(0, patches - 1, 5).astype(int)
+
+
+def ours(built: Any, model: str, size: int) -> dict[str, np.ndarray]:
+    """What our model gives for the images of a size, by name; CLIP also for the captions."""
+    taps = TAPS[model]
+
+    @jax.jit
+    def see(built: Any, image: jax.Array, text: jax.Array) -> dict[str, jax.Array]:
+        seen = built.encoder(View(image), taps=taps)
+        where = places(model, seen.tokens.shape[1])
+        tokens = seen.tokens[:, where]
+        outputs = {"pooled": seen.pooled, "cls": seen.cls, "tokens": tokens, "normed": built.encoder.norm_out(tokens)}
+        for tap, layer in zip(taps, seen.maps, strict=True):
+            outputs[f"block_{tap}"] = layer.reshape(*seen.tokens.shape)[:, where]
+        if built.objective is not None:
+            images, texts = built.objective.embed_image(seen.pooled), built.objective.embed_text(text)
+            outputs |= {"images": images, "texts": texts, "logits": built.objective.scale() * images @ texts.T}
+        return outputs
+
+    return jax.tree.map(np.asarray, see(built, jnp.asarray(image(size)), jnp.asarray(text())))
+
+
+def torch_names(model: Any) -> dict[str, np.ndarray]:
+    """The parameters as a state dict of open_clip's CLIP, or of timm's VisionTransformer for MAE's flavour.
+
+    MAE's positions are no parameter, and missing.
+    """
+    p = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+    v = p["encoder"]
+    patch = model.encoder.patch
+    kernel = v["embed"]["kernel"].reshape(patch, patch, 3, -1).transpose(3, 2, 0, 1)
+    if "objective" not in p:
+        return {
+            "cls_token": v["class_token"][None, None],
+            "patch_embed.proj.weight": kernel,
+            "patch_embed.proj.bias": v["embed"]["bias"],
+            **_norm("norm", v["norm_out"]),
+            **_blocks("blocks", v["blocks"], TIMM),
+        }
+    o = p["objective"]
+    t = o["text_encoder"]
+    return {
+        "visual.class_embedding": v["class_token"],
+        "visual.positional_embedding": v["positions"],
+        "visual.conv1.weight": kernel,
+        "visual.proj": o["image_projection"],
+        **_norm("visual.ln_pre", v["norm_in"]),
+        **_norm("visual.ln_post", v["norm_out"]),
+        **_blocks("visual.transformer.resblocks", v["blocks"], CLIP),
+        "token_embedding.weight": t["token_embedding"],
+        "positional_embedding": t["positions"],
+        "text_projection": o["text_projection"],
+        "logit_scale": o["log_scale"],
+        **_norm("ln_final", t["norm_out"]),
+        **_blocks("transformer.resblocks", t["blocks"], CLIP),
+    }
+
+
+CLIP = dict(
+    attention_norm="ln_1", qkv="attn.in_proj_", out="attn.out_proj", mlp_norm="ln_2", up="mlp.c_fc", down="mlp.c_proj"
+)
+TIMM = dict(attention_norm="norm1", qkv="attn.qkv.", out="attn.proj", mlp_norm="norm2", up="mlp.fc1", down="mlp.fc2")
+
+
+def _norm(name: str, p: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {f"{name}.weight": p["scale"], f"{name}.bias": p["bias"]}
+
+
+def _blocks(name: str, stacked: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, np.ndarray]:
+    flat = {}
+    for index in range(len(stacked["out"]["bias"])):
+        p = jax.tree.map(lambda leaf, index=index: leaf[index], stacked)
+        block = f"{name}.{index}"
+        projections = [p[part] for part in ("query", "key", "value")]
+        flat[f"{block}.{names['qkv']}weight"] = np.concatenate([part["kernel"].T for part in projections])
+        flat[f"{block}.{names['qkv']}bias"] = np.concatenate([part["bias"] for part in projections])
+        for part in ("out", "up", "down"):
+            flat[f"{block}.{names[part]}.weight"] = p[part]["kernel"].T
+            flat[f"{block}.{names[part]}.bias"] = p[part]["bias"]
+        for part in ("attention_norm", "mlp_norm"):
+            flat |= _norm(f"{block}.{names[part]}", p[part])
+    return flat
+
+
+def assert_close(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> None:
+    """Each value to within 1e-4 of the largest of its name."""
+    assert set(ours) == set(theirs)
+    for name, reference in theirs.items():
+        difference, limit = np.abs(ours[name] - reference).max(), TOLERANCE * np.abs(reference).max()
+        assert difference <= limit, f"{name}: differs by {difference:.2e}, more than {limit:.2e}"
