@@ -1,14 +1,16 @@
 """Records to batches by grain. Everything random is a function of (seed, position in the stream)."""
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any
 
 import grain
 import jax
 import numpy as np
 
-from facerep_jax.config import Spec, build
+from facerep_jax.config import Spec, build, locate
 from facerep_jax.data.transforms import Example, Transform, decode, text_of
 
 HOST_ONLY = ("truncated",)  # keys that the training loop reads and the device never sees
@@ -30,9 +32,13 @@ class Prepare(grain.transforms.MapWithIndex):
         return {**wanted, "position": np.uint32(index % 2**32)}
 
 
-def build_transforms(specs: Iterable[Spec]) -> tuple[Transform, ...]:
-    """The transforms that specs name."""
-    return tuple(build(spec) for spec in specs)
+def build_transforms(specs: Iterable[Spec], meta: Mapping[str, Any] = MappingProxyType({})) -> tuple[Transform, ...]:
+    """The transforms that specs name; those that take `meta` are given that of the data set."""
+
+    def one(spec: Spec) -> Transform:
+        return build(spec, meta=meta) if "meta" in inspect.signature(locate(spec)).parameters else build(spec)
+
+    return tuple(one(spec) for spec in specs)
 
 
 class Stream:
