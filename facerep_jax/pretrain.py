@@ -177,7 +177,7 @@ def frozen_networks(
         model, origins = nnx.eval_shape(make), {}
         networks = [(path_of(place), module) for place, module in nnx.iter_modules(model)]
         for name, module in networks:
-            if hasattr(module, "weights"):
+            if hasattr(module, "load"):
                 origins[name] = load_weights(name, module)
         images = np.stack([example["image"] for example in stream.peek(FIT_IMAGES)])
         for _, module in networks:
@@ -202,17 +202,22 @@ def load_weights(name: str, module: Any) -> str:
         try:
             arrays = safetensors.numpy.load_file(path)
         except safetensors.SafetensorError as error:
-            raise ValueError(f"{path} is no safetensors file: {error}") from None
+            raise ValueError(f"{name}: {path} is no safetensors file: {error}") from None
         try:
             module.load(arrays)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ValueError(f"{name}: {path}: {error}") from None
         return f"{path} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    if not path.exists() and path.suffix:
-        raise FileNotFoundError(f"no weights at {path}")
-    workdir, step = checkpoint.find(module.weights)
+    try:
+        workdir, step = checkpoint.find(module.weights)
+    except FileNotFoundError:
+        message = f"{name}: {path} is neither a safetensors file nor a pre-training's WORKDIR[@STEP] with a checkpoint"
+        raise FileNotFoundError(message) from None
     like = nnx.to_pure_dict(nnx.state(module.network))
-    nnx.update(module.network, checkpoint.load_part(workdir, step, ("params", "encoder"), like))
+    try:
+        nnx.update(module.network, checkpoint.load_part(workdir, step, ("params", "encoder"), like))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     return f"{workdir}@{step}"
 
 

@@ -86,8 +86,8 @@ class Stream:
         )
 
     def peek(self, count: int) -> list[Example]:
-        """Examples made of the first records, evenly spaced, without moving the stream."""
-        indices = np.linspace(0, len(self._source) - 1, count).astype(int)
+        """Examples made of records that are evenly spaced, all where there are fewer, without moving the stream."""
+        indices = np.unique(np.linspace(0, len(self._source) - 1, count).astype(int))
         return [self._prepare.map_with_index(int(index), self._source[int(index)]) for index in indices]
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:

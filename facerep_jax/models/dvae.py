@@ -1,11 +1,13 @@
 """DALL-E's discrete variational autoencoder: images to logits of codes, and codes back to images."""
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
@@ -72,9 +74,10 @@ class DVAEEncoder(nnx.Module):
         self.sizes = sizes_of(variant, channels=channels, groups=groups, blocks=blocks, codes=codes)
         self.width, self.dtype, self.remat = self.sizes.codes, dtype, remat
         widths = [self.sizes.channels * 2**group for group in range(self.sizes.groups)]
-        self.stem = Conv(3, widths[0], 7, dtype=dtype, rngs=rngs)
-        self.groups = residual_groups((widths[0], *widths), self.sizes.blocks, (3, 3, 3, 1), dtype=dtype, rngs=rngs)
-        self.output = Conv(widths[-1], self.sizes.codes, 1, rngs=rngs)
+        self.stem = Conv(3, widths[0], 7, dtype=dtype)
+        self.groups = residual_groups((widths[0], *widths), self.sizes.blocks, (3, 3, 3, 1), dtype=dtype)
+        self.output = Conv(widths[-1], self.sizes.codes, 1)
+        draw_kernels(self, rngs)
 
     def tap_widths(self, taps: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self.sizes.channels * 2**tap for tap in taps)
@@ -124,10 +127,11 @@ class DVAEDecoder(nnx.Module):
 
     def __init__(self, sizes: Sizes, *, embedding: int = 128, dtype: str, remat: str, rngs: nnx.Rngs):
         widths = [sizes.channels * 2**group for group in reversed(range(sizes.groups))]
-        self.codebook = Conv(sizes.codes, embedding, 1, rngs=rngs)
-        self.groups = residual_groups((embedding, *widths), sizes.blocks, (1, 3, 3, 3), dtype=dtype, rngs=rngs)
-        self.output = Conv(widths[-1], 6, 1, dtype=dtype, rngs=rngs)
+        self.codebook = Conv(sizes.codes, embedding, 1)
+        self.groups = residual_groups((embedding, *widths), sizes.blocks, (1, 3, 3, 3), dtype=dtype)
+        self.output = Conv(widths[-1], 6, 1, dtype=dtype)
         self.remat = remat
+        draw_kernels(self, rngs)
 
     def __call__(self, codes: Float[Array, "b h w k"]) -> Float[Array, "b H W 6"]:
         x = self.codebook(codes)
@@ -140,11 +144,13 @@ class DVAEDecoder(nnx.Module):
 
 
 class Conv(nnx.Module):
-    """A convolution with bias that keeps the size of the image; parameters float32, the product in `dtype`."""
+    """A convolution with bias that keeps the size of the image; parameters float32, the product in `dtype`.
 
-    def __init__(self, width_in: int, width_out: int, side: int, *, dtype: str = "float32", rngs: nnx.Rngs):
-        init = nnx.initializers.normal((width_in * side**2) ** -0.5)
-        self.kernel = nnx.Param(init(rngs.params(), (side, side, width_in, width_out), jnp.float32))
+    Its kernel is zero until `draw_kernels` has drawn it.
+    """
+
+    def __init__(self, width_in: int, width_out: int, side: int, *, dtype: str = "float32"):
+        self.kernel = nnx.Param(jnp.zeros((side, side, width_in, width_out)))
         self.bias = nnx.Param(jnp.zeros(width_out))
         self.dtype = dtype
 
@@ -157,15 +163,13 @@ class Conv(nnx.Module):
 class ResidualBlock(nnx.Module):
     """x + gain * four convolutions of relu, through a quarter of the width; x is projected where the width changes."""
 
-    def __init__(
-        self, width_in: int, width_out: int, sides: tuple[int, ...], gain: float, *, dtype: str, rngs: nnx.Rngs
-    ):
+    def __init__(self, width_in: int, width_out: int, sides: tuple[int, ...], gain: float, *, dtype: str):
         inner = max(1, width_out // 4)
         widths = (width_in, inner, inner, inner, width_out)
         self.convs = nnx.List(
-            [Conv(*width, side, dtype=dtype, rngs=rngs) for width, side in zip(pairwise(widths), sides, strict=True)]
+            [Conv(*width, side, dtype=dtype) for width, side in zip(pairwise(widths), sides, strict=True)]
         )
-        self.shortcut = None if width_in == width_out else Conv(width_in, width_out, 1, dtype=dtype, rngs=rngs)
+        self.shortcut = None if width_in == width_out else Conv(width_in, width_out, 1, dtype=dtype)
         self.gain = gain
 
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h w o"]:
@@ -175,17 +179,31 @@ class ResidualBlock(nnx.Module):
         return (x if self.shortcut is None else self.shortcut(x)) + self.gain * y
 
 
-def residual_groups(
-    widths: tuple[int, ...], blocks: int, sides: tuple[int, ...], *, dtype: str, rngs: nnx.Rngs
-) -> nnx.List:
-    """Groups of blocks; `widths` are those of the input and of each group. Gains are 1 / (number of blocks)^2."""
+def residual_groups(widths: tuple[int, ...], blocks: int, sides: tuple[int, ...], *, dtype: str) -> Any:
+    """A list of groups, each a list of blocks; `widths` are those of the input and of each group.
+
+    A block's gain is 1 / (number of all blocks)^2.
+    """
     gain = 1 / ((len(widths) - 1) * blocks) ** 2
 
-    def group(width_in: int, width_out: int) -> nnx.List:
+    def group(width_in: int, width_out: int) -> Any:
         inputs = (width_in, *[width_out] * (blocks - 1))
-        return nnx.List([ResidualBlock(i, width_out, sides, gain, dtype=dtype, rngs=rngs) for i in inputs])
+        return nnx.List([ResidualBlock(i, width_out, sides, gain, dtype=dtype) for i in inputs])
 
     return nnx.List([group(*width) for width in pairwise(widths)])
+
+
+def draw_kernels(network: nnx.Module, rngs: nnx.Rngs) -> None:
+    """Draw all kernels of a network from the normal distribution with variance 1 / (inputs of a product).
+
+    They are parts of one draw, since each draw takes half a second to compile.
+    """
+    params = nnx.to_flat_state(nnx.state(network, nnx.Param))
+    kernels = [variable for path, variable in params if path[-1] == "kernel"]
+    ends = np.cumsum([math.prod(kernel.shape) for kernel in kernels])
+    draws = jnp.split(jax.random.normal(rngs.params(), (int(ends[-1]),)), ends[:-1])
+    for kernel, draw in zip(kernels, draws, strict=True):
+        kernel.set_value(draw.reshape(kernel.shape) * math.prod(kernel.shape[:3]) ** -0.5)
 
 
 def applied(block: nnx.Module, x: Float[Array, "b h w i"], remat: str) -> Float[Array, "b h w o"]:
@@ -214,10 +232,10 @@ def unmap_pixels(image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
 
 
 def published_name(path: str) -> str:
-    """The name in the published encoder's state dict of one of our parameters, such as `groups/0/1/convs/2/kernel`."""
+    """The name in the published state dicts of an encoder's or decoder's parameter, `groups/0/1/convs/2/kernel`, say."""
     *place, leaf = path.split("/")
     match place:
-        case ["stem"]:
+        case ["stem"] | ["codebook"]:
             name = "input"
         case ["output"]:
             name = "output.conv"
@@ -226,5 +244,5 @@ def published_name(path: str) -> str:
         case ["groups", group, block, "convs", conv]:
             name = f"group_{int(group) + 1}.block_{int(block) + 1}.res_path.conv_{int(conv) + 1}"
         case _:
-            raise ValueError(f"{path} is no parameter of a dVAE's encoder")
+            raise ValueError(f"{path} is no parameter of a dVAE")
     return f"blocks.{name}.{'w' if leaf == 'kernel' else 'b'}"

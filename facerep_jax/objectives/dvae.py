@@ -50,8 +50,8 @@ class DiscreteVAE(nnx.Module):
             raise ValueError(f"a dVAE's encoder is dvae.DVAEEncoder, not {type(encoder).__name__}")
         if len(temperature) != 2 or min(temperature) <= 0:
             raise ValueError(f"temperature is a first and a last value above 0, not {temperature}")
-        size = dict(embedding=embedding, dtype=encoder.dtype, remat=encoder.remat)
-        self.decoder = DVAEDecoder(encoder.sizes, **size, rngs=rngs)
+        like = dict(dtype=encoder.dtype, remat=encoder.remat)
+        self.decoder = DVAEDecoder(encoder.sizes, embedding=embedding, **like, rngs=rngs)
         self.temperature, self.temperature_steps = tuple(temperature), temperature_steps
         self.kl_weight, self.kl_steps = kl_weight, kl_steps
 
