@@ -152,14 +152,14 @@ def make_problem(config: ConfigDict, dataset: Dataset, encoder: Encoder, metric:
         raise ValueError(
             f"an evaluation needs the splits {', '.join(needed)}; {missing[0]!r} of {dataset.name!r} is empty: {there}"
         )
-    transforms = build_transforms(config.data.transforms)
+    transforms = build_transforms(config.data.transforms, dataset.meta)
     train, validation, test = (load(dataset.source(s), transforms, task.needs, name=dataset.name) for s in needed)
     size = train["image"].shape[1]
 
     def make_task(seed: int) -> Task:
         return build(config.task, encoder, image_size=size, meta=dataset.meta, rngs=nnx.Rngs(params=seed))
 
-    augment = build_transforms(config.data.augmentations)
+    augment = build_transforms(config.data.augmentations, dataset.meta)
     return Problem(encoder, make_task, metric, train, validation, test, dataset.source(needed[0]), augment)
 
 

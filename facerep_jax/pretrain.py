@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import safetensors
 import safetensors.numpy
 from absl import flags, logging
 from flax import nnx
@@ -27,7 +28,7 @@ from facerep_jax.files import local_path, write
 from facerep_jax.models.layers import remat_policy
 from facerep_jax.train import checkpoint, loop, sharding
 from facerep_jax.train.flops import flops
-from facerep_jax.train.state import Model, abstract, count, flat, initial, split
+from facerep_jax.train.state import Model, abstract, count, flat, initial, path_of, split
 from facerep_jax.train.step import make_step
 from facerep_jax.train.writer import Writer
 from facerep_jax.typing import Tree
@@ -74,8 +75,8 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
     optimizer = build(config.optimizer, steps=config.steps)
     stream = open_stream(config, needs=nnx.eval_shape(make).objective.needs)
 
-    workdir.mkdir(parents=True, exist_ok=True)
     frozen, digest = frozen_networks(make, frozen_shapes, stream, workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
     checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", keep=config.operational.keep_checkpoints)
 
     def start() -> Any:
@@ -166,7 +167,7 @@ def open_stream(config: ConfigDict, needs: tuple[str, ...]) -> Stream:
     dataset = open_dataset(config.data.dataset, config.data.data_dir)
     return Stream(
         dataset.source(config.data.split),
-        build_transforms(config.data.transforms),
+        build_transforms(config.data.transforms, dataset.meta),
         needs,
         batch_size=config.data.batch_size,
         seed=config.seed,
@@ -181,23 +182,58 @@ def frozen_networks(
 ) -> tuple[Tree, dict[str, str]]:
     """Arrays of the networks that are never trained, and their digest.
 
-    Those that are fitted on data, such as a k-means tokenizer, are fitted once and kept in `frozen.safetensors`.
+    Those with `weights` are given them, those with `fit` are fitted on training images; once, and kept in
+    `frozen.safetensors`, so that a run goes on without the files that it began with. Its header names those.
     """
     if not jax.tree.leaves(shapes):
         return shapes, {}
     path = workdir / "frozen.safetensors"
     if not path.exists():
-        model = nnx.eval_shape(make)
+        model, origins = nnx.eval_shape(make), {}
+        networks = [(path_of(place), module) for place, module in nnx.iter_modules(model)]
+        for name, module in networks:
+            if hasattr(module, "load"):
+                origins[name] = load_weights(name, module)
         images = np.stack([example["image"] for example in stream.peek(FIT_IMAGES)])
-        for _, module in nnx.iter_modules(model):
+        for _, module in networks:
             if hasattr(module, "fit"):
                 module.fit(images)
         arrays = {name: np.ascontiguousarray(array) for name, array in flat(split(model)[3]).items()}
-        write(path, lambda unfinished: safetensors.numpy.save_file(arrays, unfinished))
+        header = {"weights": json.dumps(origins, sort_keys=True)}
+        workdir.mkdir(parents=True, exist_ok=True)
+        write(path, lambda unfinished: safetensors.numpy.save_file(arrays, unfinished, header))
     arrays = safetensors.numpy.load_file(path)
     leaves = [arrays[name] for name in flat(shapes)]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves), {path.name: digest}
+
+
+def load_weights(name: str, module: Any) -> str:
+    """Give a network its weights, of a safetensors file or of the encoder of a pre-training; says which they are."""
+    if not module.weights:
+        raise ValueError(f"{name} has no weights; give a safetensors file or a pre-training's WORKDIR[@STEP]")
+    path = local_path("weights", module.weights)
+    if path.is_file():
+        try:
+            arrays = safetensors.numpy.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{name}: {path} is no safetensors file: {error}") from None
+        try:
+            module.load(arrays)
+        except ValueError as error:
+            raise ValueError(f"{name}: {path}: {error}") from None
+        return f"{path} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    try:
+        workdir, step = checkpoint.find(module.weights)
+    except FileNotFoundError:
+        message = f"{name}: {path} is neither a safetensors file nor a pre-training's WORKDIR[@STEP] with a checkpoint"
+        raise FileNotFoundError(message) from None
+    like = nnx.to_pure_dict(nnx.state(module.network))
+    try:
+        nnx.update(module.network, checkpoint.load_part(workdir, step, ("params", "encoder"), like))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return f"{workdir}@{step}"
 
 
 def changes_since_start(config: ConfigDict, workdir: Path) -> list[str]:

@@ -2,15 +2,17 @@
 
 facerep pretrain --config configs/pretrain/farl_nano.py:dataset=manifest/faces --workdir runs/nano
 
-Arguments: dataset and data_dir, crop (box: the face's box and a margin; whole: the whole image), steps, and the size of
-the images in pixels.
+Arguments: dataset and data_dir; crop (box: the face's box and a margin; whole: the whole image; align: the face by five
+points of its landmarks); steps; the size of the images in pixels; objective (itc+mim; itc: the contrast alone; mim: the
+masked tokens alone); captions, the feature that is read (caption or oracle_caption); flip: images are mirrored unless a
+caption speaks of sides.
 Changed against configs/pretrain/farl.py: everything is small; the number of steps is what counts at this scale.
 """
 
 from ml_collections import ConfigDict
 
 from facerep_jax.config import parse_arg, pick, spec
-from facerep_jax.data import transforms
+from facerep_jax.data import alignment, transforms
 from facerep_jax.models import text, tokenizer, vit
 from facerep_jax.objectives import combined, contrastive, masked_tokens
 from facerep_jax.train import optim
@@ -21,12 +23,46 @@ BUCKETS = 2048  # of the vocabulary of captions
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The recipe; `arg` is what follows the colon."""
-    args = parse_arg(arg, dataset="generated_faces/demo", data_dir="data", crop="box", steps=1200, size=48)
+    args = parse_arg(
+        arg,
+        dataset="generated_faces/demo",
+        data_dir="data",
+        crop="box",
+        steps=1200,
+        size=48,
+        objective="itc+mim",
+        captions="caption",
+        flip=False,
+    )
     grid = args.size // PATCH
+    count = round(0.4 * grid**2)
     crops = dict(
         box=spec(transforms.CropToBox, size=args.size, margin=0.25, shift=0.08, zoom=0.15),
         whole=spec(transforms.RandomResizedCrop, size=args.size, scale=(0.7, 1.0)),
+        align=spec(alignment.AlignToTemplate, size=args.size),
     )
+    flip = (spec(transforms.Flip, captions=(args.captions,)),) if args.flip else ()
+    tokenize = spec(transforms.Tokenize, length=32, buckets=BUCKETS, feature=args.captions)
+    block_mask = spec(transforms.BlockMask, grid=grid, count=count, min_block=2)
+    itc = spec(
+        contrastive.Contrastive,
+        text_encoder=spec(text.TextTransformer, vocabulary=BUCKETS, context=32, width=64, depth=2, heads=2),
+        embedding=64,
+    )
+    mim = spec(
+        masked_tokens.MaskedTokens,
+        tokenizer=spec(tokenizer.KMeansTokenizer, patch=PATCH, codes=128),
+        count=count,
+        heads=3,
+    )
+    objectives = {
+        "itc+mim": dict(
+            terms=dict(contrastive=itc, masked_tokens=mim), weights=dict(contrastive=1.0, masked_tokens=1.0)
+        ),
+        "itc": dict(terms=dict(contrastive=itc), weights=dict(contrastive=1.0)),
+        "mim": dict(terms=dict(masked_tokens=mim), weights=dict(masked_tokens=1.0)),
+    }
+    inputs = {"itc+mim": (tokenize, block_mask), "itc": (tokenize,), "mim": (block_mask,)}
 
     config = ConfigDict()
     config.seed = 0
@@ -42,30 +78,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
         data_dir=args.data_dir,
         split="train",
         batch_size=64,
-        transforms=(
-            pick("crop", args.crop, crops),
-            spec(transforms.Tokenize, length=32, buckets=BUCKETS),
-            spec(transforms.BlockMask, grid=grid, count=round(0.4 * grid**2), min_block=2),
-        ),
+        transforms=(pick("crop", args.crop, crops), *flip, *pick("objective", args.objective, inputs)),
     )
     config.encoder = spec(vit.ViT, variant=f"Nano/{PATCH}", image_size=args.size)
-    config.objective = spec(
-        combined.Combined,
-        terms=dict(
-            contrastive=spec(
-                contrastive.Contrastive,
-                text_encoder=spec(text.TextTransformer, vocabulary=BUCKETS, context=32, width=64, depth=2, heads=2),
-                embedding=64,
-            ),
-            masked_tokens=spec(
-                masked_tokens.MaskedTokens,
-                tokenizer=spec(tokenizer.KMeansTokenizer, patch=PATCH, codes=128),
-                count=round(0.4 * grid**2),
-                heads=3,
-            ),
-        ),
-        weights=dict(contrastive=1.0, masked_tokens=1.0),
-    )
+    config.objective = spec(combined.Combined, **objectives[args.objective])
     config.optimizer = spec(optim.adamw, learning_rate=2e-3, warmup_steps=60, b2=0.98, weight_decay=0.05, clip_norm=1.0)
     config.mesh = dict(replica=1, fsdp=-1, model=1)
     config.sharding = "replicated"

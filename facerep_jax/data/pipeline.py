@@ -1,14 +1,16 @@
 """Records to batches by grain. Everything random is a function of (seed, position in the stream)."""
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any
 
 import grain
 import jax
 import numpy as np
 
-from facerep_jax.config import Spec, build
+from facerep_jax.config import Spec, build, locate
 from facerep_jax.data.transforms import Example, Transform, decode, text_of
 
 HOST_ONLY = ("truncated",)  # keys that the training loop reads and the device never sees
@@ -30,9 +32,13 @@ class Prepare(grain.transforms.MapWithIndex):
         return {**wanted, "position": np.uint32(index % 2**32)}
 
 
-def build_transforms(specs: Iterable[Spec]) -> tuple[Transform, ...]:
-    """The transforms that specs name."""
-    return tuple(build(spec) for spec in specs)
+def build_transforms(specs: Iterable[Spec], meta: Mapping[str, Any] = MappingProxyType({})) -> tuple[Transform, ...]:
+    """The transforms that specs name; those that take `meta` are given that of the data set."""
+
+    def one(spec: Spec) -> Transform:
+        return build(spec, meta=meta) if "meta" in inspect.signature(locate(spec)).parameters else build(spec)
+
+    return tuple(one(spec) for spec in specs)
 
 
 class Stream:
@@ -80,8 +86,8 @@ class Stream:
         )
 
     def peek(self, count: int) -> list[Example]:
-        """Examples made of the first records, evenly spaced, without moving the stream."""
-        indices = np.linspace(0, len(self._source) - 1, count).astype(int)
+        """Examples made of records that are evenly spaced, all where there are fewer, without moving the stream."""
+        indices = np.unique(np.linspace(0, len(self._source) - 1, count).astype(int))
         return [self._prepare.map_with_index(int(index), self._source[int(index)]) for index in indices]
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:

@@ -7,7 +7,8 @@ centre of the first pixel is (0, 0), so that a whole image is the box [-0.5, -0.
 import html
 import io
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -22,6 +23,14 @@ Transform = Callable[[Example, np.random.Generator], Example]
 
 START = 49_406  # CLIP's start-of-text token; the end-of-text token is the next and last
 OUTSIDE = 255  # the class of mask pixels outside of the image: ignored
+
+# What captions call the sides: words that begin with left or right, "(L) and (R)", and what others are often called.
+SIDES = re.compile(
+    r"(?<![a-z0-9])((left|right)[a-z]*|(anti|counter)?-?clockwise"
+    r"|gauche|droite|links|rechts|izquierd[oa]|derech[oa]|esquerd[oa]|direit[oa]|sinistr[oa]|destr[oa])(?![a-z])"
+    r"|(?<![a-z0-9'\u2019.])[lr](?![a-z0-9'\u2019])",
+    re.IGNORECASE,
+)
 
 
 def decode(example: Example) -> Example:
@@ -109,8 +118,60 @@ class CropToBox:
         return crop(example, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), self.size)
 
 
+class Flip:
+    """The example in a mirror, with a probability, unless one of its captions speaks of sides.
+
+    What has sides of its own is mirrored by the permutations in the data set's meta: `landmarks.flip` (for `landmarks`,
+    `visible`, `landmarks_3d`), `mask_flip`, `attribute_flip`, `action_unit_flip`, `vertex_flip`. An annotation without
+    its permutation cannot be told from its mirror image: it is left out of all examples, mirrored or not.
+
+    Args:
+        captions: the features that are searched for words such as left and right.
+        meta: of the data set.
+    """
+
+    def __init__(self, *, probability: float = 0.5, captions: tuple[str, ...] = ("caption",), meta: Mapping[str, Any]):
+        self.probability, self.captions = probability, tuple(captions)
+        points = meta.get("landmarks", {}).get("flip")
+        given = dict.fromkeys(("landmarks", "visible", "landmarks_3d"), points)
+        given |= {"mask": meta.get("mask_flip"), "vertices": meta.get("vertex_flip")}
+        given |= {"attributes": meta.get("attribute_flip"), "action_units": meta.get("action_unit_flip")}
+        self.permutations = {name: None if flip is None else np.array(flip, int) for name, flip in given.items()}
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        example = {k: v for k, v in example.items() if self.permutations.get(k, ()) is not None}
+        if rng.random() >= self.probability or any(
+            SIDES.search(caption) for name in self.captions for caption in captions_of(example.get(name, ()))
+        ):
+            return example
+        return mirrored(example, self.permutations)
+
+
+def mirrored(example: Example, permutations: Mapping[str, Any]) -> Example:
+    """The example in a mirror; `permutations` say which part, point or attribute becomes which, by feature."""
+    flipped = {name: value[permutations[name]] for name, value in example.items() if name in permutations}
+    flipped["image"] = np.ascontiguousarray(example["image"][:, ::-1])
+    last = example["image"].shape[1] - 1
+    if "mask" in example:
+        classes = np.arange(256, dtype=np.uint8)
+        classes[: len(permutations["mask"])] = permutations["mask"]
+        flipped["mask"] = classes[example["mask"][:, ::-1]]
+    for name in flipped.keys() & {"landmarks", "landmarks_3d", "vertices"}:
+        flipped[name][:, 0] = last - flipped[name][:, 0]
+    if "bbox" in example:
+        x0, y0, x1, y1 = example["bbox"]
+        flipped["bbox"] = np.array([last - x1, y0, last - x0, y1], np.float32)
+    if "camera" in example:
+        flipped["camera"] = example["camera"] * np.array([[-1], [1], [1]], np.float32)
+        flipped["camera"][0, 3] += last
+    if "masked" in example:
+        side = math.isqrt(len(example["masked"]))
+        flipped["masked"] = example["masked"].reshape(side, side)[:, ::-1].reshape(-1)
+    return {**example, **flipped}
+
+
 class Tokenize:
-    """`text` from `caption`: one of the captions at random, in CLIP's tokens, int32 (length,).
+    """`text` from captions: one of them at random, in CLIP's tokens, int32 (length,).
 
     Too long a caption is cut, with the end-of-text token last, and `truncated` is set. Captions are unescaped twice and
     their white space collapsed, as CLIP does.
@@ -119,15 +180,16 @@ class Tokenize:
         buckets: size of a smaller vocabulary that ids are folded into, 0 for CLIP's own. Words then share ids, which
             costs little where captions use few, and the embedding table of a small text tower no longer dominates a
             training step. The start and end tokens keep ids of their own, the two largest.
+        feature: the captions' name.
     """
 
-    def __init__(self, *, length: int = 77, buckets: int = 0):
-        self.length, self.buckets = length, buckets
+    def __init__(self, *, length: int = 77, buckets: int = 0, feature: str = "caption"):
+        self.length, self.buckets, self.feature = length, buckets, feature
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        require(example, "caption", "Tokenize")
-        captions = example["caption"]
-        caption = text_of(captions[rng.integers(len(captions))]) if len(captions) else ""
+        require(example, self.feature, "Tokenize")
+        captions = captions_of(example[self.feature])
+        caption = captions[rng.integers(len(captions))] if captions else ""
         caption = " ".join(html.unescape(html.unescape(caption)).split())
         tokens = clip_tokenizer().tokenize_batch([caption], context_length=self.length)[0].astype(np.int32)
         if self.buckets:
@@ -250,3 +312,8 @@ def require(example: Example, name: str, wanted_by: str) -> None:
 def text_of(value: Any) -> str:
     """A string that records hold as bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def captions_of(value: Any) -> list[str]:
+    """The captions that a record holds: several, or one."""
+    return [text_of(value)] if isinstance(value, str | bytes) else [text_of(caption) for caption in value]

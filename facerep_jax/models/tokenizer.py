@@ -1,12 +1,24 @@
-"""Tokenizers of images: frozen networks that give every patch one of a few codes, which masked patches predict."""
+"""Tokenizers of images: frozen networks that give every patch one of a few codes, which masked patches predict.
 
+A tokenizer has `codes`, how many there are; `frequency`, of each code on the images of the fit; and is called with
+uint8 images. Before a run, `fit` finds on training images what is not given. One whose `weights` name a file or a
+pre-training workdir is given them before: `load` takes them by name, `network` is what a checkpoint holds.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 from sklearn.cluster import MiniBatchKMeans
 
-from facerep_jax.typing import Frozen
+from facerep_jax.models.dvae import DVAEEncoder, map_pixels, published_name
+from facerep_jax.typing import Frozen, View
+
+FIT_BATCH = 32  # images that pass a network at once while it is fitted
 
 
 class KMeansTokenizer(nnx.Module):
@@ -53,3 +65,89 @@ class KMeansTokenizer(nnx.Module):
         self.centres.set_value(jnp.asarray(means.cluster_centers_, jnp.float32))
         counts = np.bincount(means.predict(x), minlength=self.codes) + 1
         self.frequency.set_value(jnp.asarray(counts / counts.sum(), jnp.float32))
+
+
+class DVAE(nnx.Module):
+    """The encoder of a discrete variational autoencoder, such as DALL-E's: a patch's code is that of largest logit.
+
+    The image is resized to as many pixels as the encoder needs for one code per patch: 224 pixels in patches of 16 to
+    112, by Lanczos' filter. On an accelerator products round, so that near ties may fall otherwise than on a CPU.
+    Source: openai/DALL-E (2102.12092); its use as a tokenizer, BEiT's datasets.py (2106.08254).
+    Changed: BEiT resizes the crop of the original photograph by PIL, which rounds to uint8 after each axis; here the
+    crop that the encoder sees is resized in float, so that a code may differ where two logits are close.
+
+    Args:
+        patch: pixels of a side; the encoder's patch, so that codes and patches are aligned.
+        weights: a safetensors file with the names and shapes of the published encoder's state dict, or the workdir of a
+            pre-training by `configs/pretrain/dvae.py`, WORKDIR[@STEP].
+        variant: sizes of the encoder by name, of `dvae.SIZES`.
+        channels, groups, blocks, codes: override the variant's.
+        dtype: of the convolutions, but the last.
+    """
+
+    def __init__(
+        self,
+        *,
+        patch: int,
+        weights: str = "",
+        variant: str = "DALL-E",
+        channels: int | None = None,
+        groups: int | None = None,
+        blocks: int | None = None,
+        codes: int | None = None,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        self.patch, self.weights = patch, weights
+        sizes = dict(channels=channels, groups=groups, blocks=blocks, codes=codes)
+        self.network = frozen(DVAEEncoder(variant=variant, **sizes, dtype=dtype, remat="none", rngs=rngs))
+        self.codes = self.network.sizes.codes
+        self.frequency = Frozen(jnp.full(self.codes, 1 / self.codes))  # of each code on the images of the fit
+
+    def __call__(self, image: UInt8[Array, "b h w 3"]) -> Int[Array, "b n"]:
+        x = jnp.clip(self.resized(image.astype(jnp.float32) / 255), 0, 1)
+        return self.network(View(map_pixels(x))).tokens.argmax(-1)
+
+    def resized(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b H W 3"]:
+        """An image at the network's resolution, one code per patch; Lanczos' filter overshoots at edges."""
+        b, h, w, _ = image.shape
+        if h % self.patch or w % self.patch:
+            raise ValueError(f"an image of {h} x {w} pixels is no grid of patches of {self.patch} x {self.patch}")
+        stride = self.network.sizes.stride
+        return jax.image.resize(image, (b, h // self.patch * stride, w // self.patch * stride, 3), "lanczos3")
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take the weights from the published encoder's state dict; ValueError where a name or shape is another."""
+        state = nnx.to_flat_state(nnx.state(self.network))
+        wanted = {published_name("/".join(map(str, path))): variable for path, variable in state}
+        for name in [*wanted, *arrays]:
+            if name not in arrays or name not in wanted:
+                raise ValueError(f"the dVAE's weights {'lack' if name in wanted else 'should not have'} {name!r}")
+        for name, variable in wanted.items():
+            array = np.asarray(arrays[name], np.float32)
+            array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+            if array.shape != variable.shape:
+                raise ValueError(
+                    f"the dVAE's weights have another shape: {name!r} as (rows, columns, in, out) is {array.shape} "
+                    f"there and {variable.shape} in the config"
+                )
+            variable.set_value(jnp.asarray(array))
+
+    def fit(self, images: UInt8[np.ndarray, "b h w 3"], seed: int = 0) -> None:
+        """Find how often each code is used on training images."""
+        graph, state = nnx.split(self)
+        codes_of = jax.jit(lambda state, image: nnx.merge(graph, state)(image))
+        counts = np.ones(self.codes)
+        for start in range(0, len(images), FIT_BATCH):
+            codes = codes_of(state, jnp.asarray(images[start : start + FIT_BATCH]))
+            counts += np.bincount(np.asarray(codes).ravel(), minlength=self.codes)
+        self.frequency.set_value(jnp.asarray(counts / counts.sum(), jnp.float32))
+
+
+def frozen(module: Any) -> Any:
+    """The module, each of whose parameters is a given weight now."""
+    for _, part in nnx.iter_modules(module):
+        for name, value in vars(part).items():
+            if isinstance(value, nnx.Param):
+                setattr(part, name, Frozen(value[...]))
+    return module

@@ -92,7 +92,7 @@ def load_part(workdir: Path, step: int, part: tuple[str, ...], like: Tree) -> Tr
         if there.get(path) != here.get(path):
             raise ValueError(
                 f"the checkpoint {workdir}@{step} is of another architecture: {'/'.join((*part[1:], path))} is "
-                f"{there.get(path, 'missing')} there and {here.get(path, 'missing')} in config.encoder"
+                f"{there.get(path, 'missing')} there and {here.get(path, 'missing')} in the config"
             )
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)

@@ -1,0 +1,66 @@
+r"""What teaches an encoder about faces: captions, masked patches, or both?
+
+facerep study farl --config configs/study/farl.py:faces=$FACEREP_FACES
+
+Encoders of one size see equally many images: contrast with captions (itc), masked tokens (mim) and both (farl), from
+three seeds each; both with every caption taken from another face (farl_shuffled, a control), with one complete and true
+caption for each face (farl_oracle, an upper bound) and with captions that say more (farl_informative), one seed each.
+They are probed on landmarks and parsing of another generator's faces and, where `faces` names the folder of a manifest,
+on landmarks of those, at 1, 10 and 100 % of the labels and five subsets, beside encoders that were never trained
+(random) and networks trained from nothing on the same labels (scratch).
+
+Arguments: faces, steps of each pre-training, images to pre-train on.
+"""
+
+from ml_collections import ConfigDict
+
+from facerep_jax.config import parse_arg
+
+FACES = "generated_faces:size=80,validation=0,test=0"
+RECIPE = "configs/pretrain/farl_nano.py"
+PROBE = "variant=Nano/8,size=48"
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The study; `arg` is what follows the colon."""
+    args = parse_arg(arg, faces="", steps=1000, images=16_000)
+    web, shuffled, informative, labelled = (
+        f"dataset=generated_faces/{name}" for name in ("web", "shuffled", "informative", "labelled")
+    )
+    fractions = (0.01, 0.1, 1.0)
+    config = ConfigDict(
+        dict(
+            prepare=dict(
+                web=f"{FACES},train={args.images}",
+                shuffled=f"{FACES},train={args.images},mismatched=1.0",
+                informative=f"{FACES},train={args.images},informativeness=1.0",
+                labelled="generated_faces:world=evaluate,size=80,train=2000,validation=500,test=1000,seed=1",
+            ),
+            manual_dirs={},
+            pretrain=dict(
+                itc=dict(config=f"{RECIPE}:{web},objective=itc,steps={args.steps}", seeds=3),
+                mim=dict(config=f"{RECIPE}:{web},objective=mim,steps={args.steps}", seeds=3),
+                farl=dict(config=f"{RECIPE}:{web},steps={args.steps}", seeds=3),
+                farl_shuffled=dict(config=f"{RECIPE}:{shuffled},steps={args.steps}", seeds=1),
+                farl_oracle=dict(config=f"{RECIPE}:{web},captions=oracle_caption,steps={args.steps}", seeds=1),
+                farl_informative=dict(config=f"{RECIPE}:{informative},steps={args.steps}", seeds=1),
+            ),
+            untrained=dict(random=3, scratch=1),
+            against=("random", "mim"),
+            evaluate=dict(
+                landmarks=dict(
+                    config=f"configs/evaluate/landmarks_generated_faces.py:{labelled},{PROBE}", fractions=fractions
+                ),
+                parsing=dict(
+                    config=f"configs/evaluate/parsing_generated_faces.py:{labelled},{PROBE}", fractions=fractions
+                ),
+            ),
+        )
+    )
+    if args.faces:
+        config.prepare.real = "manifest"
+        config.manual_dirs.real = args.faces
+        config.evaluate.real_landmarks = dict(
+            config=f"configs/evaluate/landmarks_manifest.py:dataset=manifest/real,{PROBE}", fractions=fractions
+        )
+    return config

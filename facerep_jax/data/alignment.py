@@ -1,0 +1,131 @@
+"""Faces moved to a template: their eyes, nose and mouth lie at the same pixels of each image."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from facerep_jax.data.transforms import OUTSIDE, Example, require, resample, text_of
+
+# Left eye, right eye, nose, left and right corner of the mouth, as seen, on a canvas of 512 pixels.
+TEMPLATE = ((196, 226), (316, 226), (256, 286), (220, 360.4), (292, 360.4))
+POINTS: Mapping[int, tuple[tuple[int, ...], ...]] = {  # number of landmarks -> those whose mean each point is
+    5: ((0,), (1,), (2,), (3,), (4,)),
+    68: (tuple(range(36, 42)), tuple(range(42, 48)), (30,), (48,), (54,)),  # iBUG
+    106: ((104,), (105,), (54,), (84,), (90,)),  # LaPa
+}
+
+
+class AlignToTemplate:
+    """The face as a square of `size` pixels, by the similarity that best moves five points of it to a template.
+
+    Source: template, its scaling and the least-squares similarity are those of FaRL's downstream code (py-blueprint,
+    ml/augmenters); whether its pre-training was aligned so is not published.
+
+    Args:
+        scale: of the face; smaller shows more around it.
+        points: for each point of the template, the landmarks whose mean it is; () is right for 5, 68 (iBUG) and 106
+            (LaPa) landmarks.
+    """
+
+    def __init__(self, *, size: int, scale: float = 1.0, points: tuple[tuple[int, ...], ...] = ()):
+        if points and len(points) != len(TEMPLATE):
+            raise ValueError(f"AlignToTemplate: points are given for {len(points)} of the template's {len(TEMPLATE)}")
+        self.size, self.points = size, tuple(tuple(group) for group in points)
+        self.template = (scale * (np.array(TEMPLATE) / 256 - 1) + 1) * (size - 1) / 2
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        require(example, "landmarks", "AlignToTemplate")
+        landmarks = np.asarray(example["landmarks"], np.float64)
+        points = self.points or POINTS.get(len(landmarks), ())
+        if not points:
+            known = ", ".join(map(str, POINTS))
+            raise ValueError(f"AlignToTemplate knows {known} landmarks, not {len(landmarks)}; name them by `points`")
+        five = np.array([landmarks[list(group)].mean(0) for group in points])
+        if not np.isfinite(five).all() or np.ptp(five, axis=0).max() == 0:
+            raise ValueError(f"record {text_of(example['id'])!r} has no landmarks to align: {five.round(1).tolist()}")
+        return moved(example, similarity(five, self.template), self.size)
+
+
+def similarity(source: Float[np.ndarray, "n 2"], target: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "2 3"]:
+    """The matrix [[a, -b, x], [b, a, y]] that moves points onto others with the least sum of squares.
+
+    Source: Umeyama, PAMI 13 (1991), in two dimensions and as complex numbers.
+    """
+    p, q = (points @ np.array([1, 1j]) for points in (source, target))
+    from_mean = p - p.mean()
+    turn = (from_mean.conj() @ (q - q.mean())) / (np.abs(from_mean) ** 2).sum()
+    shift = q.mean() - turn * p.mean()
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def moved(example: Example, matrix: Float[np.ndarray, "2 3"], size: int) -> Example:
+    """The example seen through a similarity of pixels, as a square of `size` pixels, with all that lies in the image.
+
+    The box becomes the one around its moved corners. See `transforms.crop` for the rest.
+    """
+    turn, shift = matrix[:, :2], matrix[:, 2]
+    scale = math.hypot(*turn[:, 0])
+    result = dict(example)
+    result["image"] = turned(example["image"], matrix, size)
+    if "mask" in example:
+        result["mask"] = turned_mask(example["mask"], matrix, size)
+    for name in ("landmarks", "landmarks_3d", "vertices"):
+        if name in example:
+            points = np.array(example[name], np.float32)
+            points[:, :2] = points[:, :2] @ turn.T + shift
+            points[:, 2:] *= scale
+            result[name] = points
+    if "bbox" in example:
+        x0, y0, x1, y1 = (float(v) for v in example["bbox"])
+        corners = np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]) @ turn.T + shift
+        result["bbox"] = np.concatenate([corners.min(0), corners.max(0)]).astype(np.float32)
+    if "camera" in example:
+        space = np.diag([0, 0, scale])
+        space[:2, :2] = turn
+        result["camera"] = (space @ example["camera"]).astype(np.float32)
+        result["camera"][:2, 3] += shift
+    before = example.get("landmarks_scale", np.ones(2, np.float32))
+    result["landmarks_scale"] = (before / scale).astype(np.float32)
+    return result
+
+
+def turned(
+    image: UInt8[np.ndarray, "h w 3"], matrix: Float[np.ndarray, "2 3"], size: int
+) -> UInt8[np.ndarray, "size size 3"]:
+    """An image through a similarity: first scaled, antialiased, then turned; black where there was no image."""
+    turn, shift = matrix[:, :2], matrix[:, 2]
+    scale = math.hypot(*turn[:, 0])
+    cos, sin = turn[:, 0] / scale
+    side = math.ceil(size * (abs(cos) + abs(sin))) + 4  # holds the turned square, and two pixels for the filter
+    x, y = np.linalg.solve(turn, (size - 1) / 2 - shift)
+    half = side / scale / 2
+    scaled = resample(image, (x - half, y - half, x + half, y + half), side, Image.Resampling.BICUBIC, 0)
+    back = np.array([[cos, sin], [-sin, cos]])
+    return affine(scaled, back, side / 2 - back @ np.full(2, size / 2), size, Image.Resampling.BICUBIC, 0)
+
+
+def turned_mask(
+    mask: UInt8[np.ndarray, "h w"], matrix: Float[np.ndarray, "2 3"], size: int
+) -> UInt8[np.ndarray, "size size"]:
+    """A mask through a similarity: each pixel is the nearest of the original's."""
+    back = np.linalg.inv(matrix[:, :2])
+    return affine(mask, back, 0.5 - back @ (matrix[:, 2] + 0.5), size, Image.Resampling.NEAREST, OUTSIDE)
+
+
+def affine(
+    pixels: UInt8[np.ndarray, "..."],
+    back: Float[np.ndarray, "2 2"],
+    origin: Float[np.ndarray, "2"],
+    size: int,
+    filter: Image.Resampling,
+    outside: int,
+) -> UInt8[np.ndarray, "..."]:
+    """A square of which the point x, counted from the corner of the image, is taken from `back` x + `origin`."""
+    picture = Image.fromarray(pixels)
+    data = (*back[0], origin[0], *back[1], origin[1])
+    return np.array(
+        picture.transform((size, size), Image.Transform.AFFINE, data, filter, fillcolor=(outside,) * len(picture.mode))
+    )

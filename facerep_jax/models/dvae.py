@@ -1,0 +1,248 @@
+"""DALL-E's discrete variational autoencoder: images to logits of codes, and codes back to images."""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from facerep_jax.config import nearest
+from facerep_jax.models.layers import remat_policy
+from facerep_jax.typing import Features, View, pin
+
+MARGIN = 0.1  # pixels lie in [MARGIN, 1 - MARGIN], where their logits are finite
+
+
+class Sizes(NamedTuple):
+    """What a variant's name stands for."""
+
+    channels: int  # of the first group; each further group has twice as many
+    groups: int  # each but the last halves the sides of the image
+    blocks: int  # of each group
+    codes: int
+
+    @property
+    def stride(self) -> int:
+        """Pixels of a side that share a code."""
+        return 2 ** (self.groups - 1)
+
+
+SIZES = {
+    "Nano": Sizes(16, 4, 1, 128),
+    "S": Sizes(64, 4, 2, 2048),
+    "DALL-E": Sizes(256, 4, 2, 8192),  # the published one, and the tokenizer of BEiT
+}
+
+
+def sizes_of(variant: str, **overrides: int | None) -> Sizes:
+    """The sizes of a variant, with those overridden that are not None; ValueError where there is none of that name."""
+    if variant not in SIZES:
+        raise ValueError(f"there is no dVAE variant {variant!r}; {nearest(variant, SIZES)}")
+    return SIZES[variant]._replace(**{name: value for name, value in overrides.items() if value is not None})
+
+
+class DVAEEncoder(nnx.Module):
+    """Images to logits of codes, one code per stride x stride pixels: a residual network of four convolutions a block.
+
+    As an encoder its tokens are the logits, in float32, and its pooled feature their mean; a tap is the index of a
+    group, whose map has the stride 2^tap. A float image is taken as `map_pixels` leaves it.
+    Source: openai/DALL-E, dall_e/encoder.py (2102.12092); initialised as there.
+
+    Args:
+        variant: sizes by name, of `SIZES`.
+        channels, groups, blocks, codes: override the variant's.
+        dtype: of all convolutions but the last.
+    """
+
+    def __init__(
+        self,
+        *,
+        variant: str = "DALL-E",
+        channels: int | None = None,
+        groups: int | None = None,
+        blocks: int | None = None,
+        codes: int | None = None,
+        dtype: str,
+        remat: str,
+        rngs: nnx.Rngs,
+    ):
+        self.sizes = sizes_of(variant, channels=channels, groups=groups, blocks=blocks, codes=codes)
+        self.width, self.dtype, self.remat = self.sizes.codes, dtype, remat
+        widths = [self.sizes.channels * 2**group for group in range(self.sizes.groups)]
+        self.stem = Conv(3, widths[0], 7, dtype=dtype)
+        self.groups = residual_groups((widths[0], *widths), self.sizes.blocks, (3, 3, 3, 1), dtype=dtype)
+        self.output = Conv(widths[-1], self.sizes.codes, 1)
+        draw_kernels(self, rngs)
+
+    def tap_widths(self, taps: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(self.sizes.channels * 2**tap for tap in taps)
+
+    def tap_strides(self, taps: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(2**tap for tap in taps)
+
+    def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of codes; ValueError where the stride does not divide an image of (height, width)."""
+        h, w = image_size
+        stride = self.sizes.stride
+        if min(h, w) < stride or h % stride or w % stride:
+            raise ValueError(f"an image of {h} x {w} pixels is no grid of codes of {stride} x {stride}")
+        return h // stride, w // stride
+
+    def __call__(
+        self, view: View, *, taps: tuple[int, ...] = (), train: bool = False, rng: Key[Array, "b"] | None = None
+    ) -> Features:
+        """Logits of whole images; ValueError for kept or masked patches. See `typing.Encoder`."""
+        if view.keep is not None or view.masked is not None:
+            raise ValueError("a dVAE's encoder sees whole images, without kept or masked patches")
+        if any(not 0 <= tap < self.sizes.groups for tap in taps):
+            raise ValueError(f"taps {taps} are not groups of an encoder that has {self.sizes.groups}")
+        rows, columns = self.grid((view.image.shape[1], view.image.shape[2]))
+        image = view.image
+        x = self.stem(pin(map_pixels(image.astype(jnp.float32) / 255) if image.dtype == jnp.uint8 else image))
+        maps = []
+        for index, group in enumerate(self.groups):
+            for block in group:
+                x = applied(block, x, self.remat)
+            maps.append(x)
+            if index < self.sizes.groups - 1:
+                x = max_pooled(x)
+        logits = self.output(jax.nn.relu(x)).astype(jnp.float32).reshape(len(x), rows * columns, -1)
+        return Features(pooled=logits.mean(1), tokens=logits, maps=tuple(maps[tap] for tap in taps))
+
+
+class DVAEDecoder(nnx.Module):
+    """Weights of codes to images: for each pixel and colour the mean and log scale of its logit, "b h w 6".
+
+    Source: openai/DALL-E, dall_e/decoder.py (2102.12092); initialised as there.
+
+    Args:
+        sizes: of the encoder that this is the other half of.
+        embedding: width of a code's vector.
+    """
+
+    def __init__(self, sizes: Sizes, *, embedding: int = 128, dtype: str, remat: str, rngs: nnx.Rngs):
+        widths = [sizes.channels * 2**group for group in reversed(range(sizes.groups))]
+        self.codebook = Conv(sizes.codes, embedding, 1)
+        self.groups = residual_groups((embedding, *widths), sizes.blocks, (1, 3, 3, 3), dtype=dtype)
+        self.output = Conv(widths[-1], 6, 1, dtype=dtype)
+        self.remat = remat
+        draw_kernels(self, rngs)
+
+    def __call__(self, codes: Float[Array, "b h w k"]) -> Float[Array, "b H W 6"]:
+        x = self.codebook(codes)
+        for index, group in enumerate(self.groups):
+            for block in group:
+                x = applied(block, x, self.remat)
+            if index < len(self.groups) - 1:
+                x = x.repeat(2, axis=1).repeat(2, axis=2)
+        return self.output(jax.nn.relu(x)).astype(jnp.float32)
+
+
+class Conv(nnx.Module):
+    """A convolution with bias that keeps the size of the image; parameters float32, the product in `dtype`.
+
+    Its kernel is zero until `draw_kernels` has drawn it.
+    """
+
+    def __init__(self, width_in: int, width_out: int, side: int, *, dtype: str = "float32"):
+        self.kernel = nnx.Param(jnp.zeros((side, side, width_in, width_out)))
+        self.bias = nnx.Param(jnp.zeros(width_out))
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h w o"]:
+        x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
+        y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return y + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
+
+
+class ResidualBlock(nnx.Module):
+    """x + gain * four convolutions of relu, through a quarter of the width; x is projected where the width changes."""
+
+    def __init__(self, width_in: int, width_out: int, sides: tuple[int, ...], gain: float, *, dtype: str):
+        inner = max(1, width_out // 4)
+        widths = (width_in, inner, inner, inner, width_out)
+        self.convs = nnx.List(
+            [Conv(*width, side, dtype=dtype) for width, side in zip(pairwise(widths), sides, strict=True)]
+        )
+        self.shortcut = None if width_in == width_out else Conv(width_in, width_out, 1, dtype=dtype)
+        self.gain = gain
+
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h w o"]:
+        y = x
+        for conv in self.convs:
+            y = conv(jax.nn.relu(y))
+        return (x if self.shortcut is None else self.shortcut(x)) + self.gain * y
+
+
+def residual_groups(widths: tuple[int, ...], blocks: int, sides: tuple[int, ...], *, dtype: str) -> Any:
+    """A list of groups, each a list of blocks; `widths` are those of the input and of each group.
+
+    A block's gain is 1 / (number of all blocks)^2.
+    """
+    gain = 1 / ((len(widths) - 1) * blocks) ** 2
+
+    def group(width_in: int, width_out: int) -> Any:
+        inputs = (width_in, *[width_out] * (blocks - 1))
+        return nnx.List([ResidualBlock(i, width_out, sides, gain, dtype=dtype) for i in inputs])
+
+    return nnx.List([group(*width) for width in pairwise(widths)])
+
+
+def draw_kernels(network: nnx.Module, rngs: nnx.Rngs) -> None:
+    """Draw all kernels of a network from the normal distribution with variance 1 / (inputs of a product).
+
+    They are parts of one draw, since each draw takes half a second to compile.
+    """
+    params = nnx.to_flat_state(nnx.state(network, nnx.Param))
+    kernels = [variable for path, variable in params if path[-1] == "kernel"]
+    ends = np.cumsum([math.prod(kernel.shape) for kernel in kernels])
+    draws = jnp.split(jax.random.normal(rngs.params(), (int(ends[-1]),)), ends[:-1])
+    for kernel, draw in zip(kernels, draws, strict=True):
+        kernel.set_value(draw.reshape(kernel.shape) * math.prod(kernel.shape[:3]) ** -0.5)
+
+
+def applied(block: nnx.Module, x: Float[Array, "b h w i"], remat: str) -> Float[Array, "b h w o"]:
+    """A block's result, kept for its gradient as the rematerialisation policy of that name says."""
+    if (policy := remat_policy(remat)) is None:
+        return block(x)
+    graph, state = nnx.split(block)
+    run: Callable[..., Array] = jax.checkpoint(lambda state, x: nnx.merge(graph, state)(x), policy=policy)
+    return run(state, x)
+
+
+def max_pooled(x: Float[Array, "b h w d"]) -> Float[Array, "b H W d"]:
+    """The largest of each 2 x 2."""
+    b, h, w, d = x.shape
+    return x.reshape(b, h // 2, 2, w // 2, 2, d).max((2, 4))
+
+
+def map_pixels(image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    """Pixels in [0, 1] as the dVAE takes them, in [0.1, 0.9]. Source: openai/DALL-E, dall_e/utils.py."""
+    return (1 - 2 * MARGIN) * image + MARGIN
+
+
+def unmap_pixels(image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    """Pixels in [0, 1] of what `map_pixels` gives. Source: openai/DALL-E, dall_e/utils.py."""
+    return jnp.clip((image - MARGIN) / (1 - 2 * MARGIN), 0, 1)
+
+
+def published_name(path: str) -> str:
+    """The name in the published state dicts of an encoder's or decoder's parameter, `groups/0/1/convs/2/kernel`, say."""
+    *place, leaf = path.split("/")
+    match place:
+        case ["stem"] | ["codebook"]:
+            name = "input"
+        case ["output"]:
+            name = "output.conv"
+        case ["groups", group, block, "shortcut"]:
+            name = f"group_{int(group) + 1}.block_{int(block) + 1}.id_path"
+        case ["groups", group, block, "convs", conv]:
+            name = f"group_{int(group) + 1}.block_{int(block) + 1}.res_path.conv_{int(conv) + 1}"
+        case _:
+            raise ValueError(f"{path} is no parameter of a dVAE")
+    return f"blocks.{name}.{'w' if leaf == 'kernel' else 'b'}"
