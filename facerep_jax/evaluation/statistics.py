@@ -12,13 +12,13 @@ LEVEL = 0.95  # of the intervals
 CHUNK = 100  # bootstrap draws at a time: 16 MB of counts for 20,000 test examples
 
 
-def label_subset(ids: Sequence[str], fraction: float | int, seed: int) -> tuple[str, ...]:
+def label_subset(ids: Sequence[str], fraction: float | int, seed: int, *, least: int = 1) -> tuple[str, ...]:
     """The ids whose labels are used at a label fraction; under one seed a smaller fraction is a part of a larger.
 
-    Source: FaRL (github.com/FacePerceiver/FaRL, blueprint/ml/dataprocessor.py): `random.Random(seed)` shuffles
-    range(N), the first int(N fraction) are kept.
-    Changed: ids are sorted first, so that the order of the files does not matter; at least one is kept; the subset is
-    not tiled back to N, since training counts steps.
+    Source: FaRL's data loader (py-blueprint, ml/dataprocessor.py): `random.Random(seed)` shuffles range(N), the first
+    int(N fraction) are kept, and repeated until they are N, so that an epoch has as many steps at every fraction.
+    Changed: ids are sorted first, so that the order of the files does not matter; at least `least` are kept, or all
+    where there are fewer; they are not repeated, since training counts steps and not epochs, which comes to the same.
     """
     if not ids:
         raise ValueError("there are no ids to take labels from")
@@ -27,7 +27,7 @@ def label_subset(ids: Sequence[str], fraction: float | int, seed: int) -> tuple[
     order = list(range(len(ids)))
     random.Random(seed).shuffle(order)
     names = sorted(ids)
-    return tuple(names[i] for i in order[: max(1, int(len(ids) * fraction))])
+    return tuple(names[i] for i in order[: max(least, int(len(ids) * fraction))])
 
 
 class Difference(NamedTuple):
