@@ -1,7 +1,7 @@
 """What is kept of every test example, as Parquet: statistics of the metric, and predictions."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ PerSubset = Mapping[str, Sequence[np.ndarray]]  # encoder or baseline -> an arra
 
 def write_statistics(path: Path, statistics: PerSubset, ids: Sequence[str]) -> None:
     """Rows of `id`, `subset`, `encoder` and `statistics`, whose sum over examples gives the metric."""
-    _write(path, "statistics", statistics, ids, list)
+    _write(path, "statistics", statistics, ids, np.asarray)
 
 
 def write_predictions(path: Path, predictions: PerSubset, ids: Sequence[str]) -> None:
@@ -40,13 +40,12 @@ def evenly(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)) if most else np.zeros(0, int)
 
 
-def _write(path: Path, column: str, values: PerSubset, ids: Sequence[str], encode: Any) -> None:
-    def rows() -> Iterator[tuple[str, int, str, Any]]:
-        for encoder, subsets in values.items():
-            for subset, examples in enumerate(subsets):
-                for name, value in zip(ids, examples, strict=True):
-                    yield name, subset, encoder, encode(value)
-
-    columns = zip(*rows(), strict=True)
-    table = pyarrow.table(dict(zip(("id", "subset", "encoder", column), map(list, columns), strict=True)))
-    pyarrow.parquet.write_table(table, path, compression="zstd")
+def _write(path: Path, column: str, values: PerSubset, ids: Sequence[str], encode: Callable[[Any], Any]) -> None:
+    columns: dict[str, list[Any]] = {"id": [], "subset": [], "encoder": [], column: []}
+    for encoder, subsets in values.items():
+        for subset, examples in enumerate(subsets):
+            columns["id"] += ids
+            columns["subset"] += [subset] * len(ids)
+            columns["encoder"] += [encoder] * len(ids)
+            columns[column] += [encode(example) for example in examples]
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd")
