@@ -26,6 +26,7 @@ REQUIRES = [
     "pyarrow>=21",
     "safetensors>=0.5",
     "scikit-learn>=1.7",
+    "scipy>=1.15",
     "simplejpeg>=1.8",
     "tensorboardX>=2.6.4",
     "tensorflow-datasets>=4.9.10,<5",

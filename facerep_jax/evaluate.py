@@ -4,39 +4,61 @@ facerep evaluate --config configs/evaluate/landmarks_manifest.py:dataset=manifes
     --checkpoint runs/farl --workdir results/farl_landmarks
 
 --checkpoint is the workdir of a pre-training (its newest step, or WORKDIR@STEP), or `random`: the same encoder before
-any training, which every result should be held against. The config's encoder must be that of the checkpoint.
-Writes results.json, subsets.json (the labelled examples), examples.parquet (each test example) and overlays.png.
+any training, which every result should be held against. The config's encoder must be that of the checkpoint, and its
+`weights` say which are taken: params, or ema where the pre-training kept an average.
+
+`config.baselines` are learnt on the same labels: those of the task that need no network, and `scratch`, the same
+network trained as a whole from random initialisation, by the protocol `config.scratch`.
+
+Writes results.json, subsets.json (the labelled examples), examples.parquet (statistics of each test example),
+predictions.parquet (at most `config.predictions` test examples, on the image that the encoder saw) and overlays.png.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict, config_flags
 from PIL import Image
 from tqdm import tqdm
 
-from facerep_jax.config import build, locate, plain
+from facerep_jax.config import Spec, build, locate, nearest, plain
 from facerep_jax.data.features import Dataset, open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
-from facerep_jax.evaluation.protocols import Problem, take
-from facerep_jax.evaluation.statistics import label_subset, summary
+from facerep_jax.evaluation import selection
+from facerep_jax.evaluation.labels import Labels, draw, labelled
+from facerep_jax.evaluation.problem import Arrays, Problem, size, take
+from facerep_jax.evaluation.protocols import Protocol
+from facerep_jax.evaluation.selection import Outcome
+from facerep_jax.evaluation.statistics import summary
+from facerep_jax.evaluation.tables import evenly, write_predictions, write_statistics
 from facerep_jax.files import local_path, write
 from facerep_jax.train import checkpoint
-from facerep_jax.train.state import abstract, flat, merge
-from facerep_jax.typing import Encoder, Metric, Task
+from facerep_jax.train.state import abstract, count, flat, merge
+from facerep_jax.typing import Encoder, Task
 
 OVERLAYS = 8  # test faces in the picture
 WIDTH = 1200  # of the picture, at most about
 WEIGHTS = {"params": ("params", "encoder"), "ema": ("ema", "params", "encoder")}  # where a checkpoint holds them
+SCRATCH = "scratch"  # the baseline that learns encoder and head from random initialisation on the same labels
+SCRATCH_LABELS = 16  # that it needs at least
+DEFAULTS = {  # of what a config need not say
+    "selection": "validation",
+    "validation_minimum": 10,  # validation labels, however small the fraction
+    "baselines": None,  # all of the task's
+    "predictions": 1000,  # test examples, evenly spaced, whose predictions are kept
+}
+NOTHING: Arrays = {"id": []}
 PACKAGES = ("facerep_jax", "jax", "flax", "numpy", "scikit-learn")
 
 
@@ -66,55 +88,162 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
 
 def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[str, Any]:
     """Learn the task on every subset of the labels, score it on the test split, and write all of it to the workdir."""
-    dataset = open_dataset(config.data.dataset, config.data.data_dir)
-    encoder, origin = load_encoder(config, checkpoint_name)
-    task, metric = locate(config.task), locate(config.task).metric(dataset.meta)
-    problem = make_problem(config, dataset, encoder, build(metric))
-    protocol = build(config.protocol)
-    learn = protocol.prepare(problem)
+    config, seconds = completed(config), dict[str, float]()
+    selection.check(config.selection)
+    protocol, scratch = build(config.protocol), scratch_of(config)
+    folder = folder_for(workdir)
+    with timed(seconds, "load"):
+        dataset = open_dataset(config.data.dataset, config.data.data_dir)
+        encoder, origin = load_encoder(config, checkpoint_name)
+        problem = make_problem(config, dataset, encoder, folder)
+    labels = draw(problem, config.fraction, config.seeds, config.validation_minimum)
+    require_labels(labels[0], scratch)
+    subsets = [ids_of(problem, subset) for subset in labels]
+    problem, labels = labelled(problem, labels)
 
-    subsets: list[dict[str, Any]] = []
-    statistics: dict[str, list[np.ndarray]] = {}  # of the encoder and each baseline: one array (examples, s) per subset
-    for seed in tqdm(config.seeds, f"{origin_name(origin)}: label subsets", disable=None):
-        train, validation = (label_subset(d["id"], config.fraction, seed) for d in (problem.train, problem.validation))
-        rows = indices_of(train, problem.train), indices_of(validation, problem.validation)
-        outcome = learn(*rows, seed)
-        predictions = {"encoder": outcome.prediction}
-        predictions |= task.baselines(
-            take(problem.train, rows[0]), take(problem.validation, rows[1]), problem.test, dataset.meta
-        )
-        for name, prediction in predictions.items():
-            statistics.setdefault(name, []).append(problem.metric.examples(prediction, problem.test))
-        subsets.append({"seed": seed, "train": train, "validation": validation, "selected": outcome.selected})
-        if len(subsets) == 1:
-            picture = overlays(task, problem, outcome.prediction)
+    with timed(seconds, "baselines"):
+        fixed = predicted(config, problem, labels, dataset.meta)
+    if problem.selection == "test_best":
+        print("warning: test_best selects on the test set itself: no fair number comes of it", file=sys.stderr)
+    outcomes = {"encoder": learnt(protocol, problem, labels, origin_name(origin), seconds, ("prepare", "learn"))}
+    if scratch:
+        start = problem._replace(encoder=make_encoder(config))
+        outcomes["scratch"] = learnt(scratch, start, labels, "scratch", seconds, ("scratch", "scratch"))
+    predictions = {name: [o.prediction for o in of] for name, of in outcomes.items()} | fixed
+    with timed(seconds, "score"):
+        statistics = {
+            name: [problem.metric.examples(prediction, problem.test) for prediction in of]
+            for name, of in predictions.items()
+        }
 
     scores = {name: summarised([problem.metric.compute(x.sum(0)) for x in xs]) for name, xs in statistics.items()}
+    kept = evenly(size(problem.test), config.predictions)
     results = {
-        "task": task.__module__.rpartition(".")[2],
+        "task": locate(config.task).__module__.rpartition(".")[2],
         "dataset": dataset.name,
         "dataset_digest": dataset.digest,
+        "encoder": described(config, encoder, origin),
         "protocol": protocol.name,
-        "selection": "validation",
+        "protocol_settings": settings_of(config.protocol),
+        "selection": problem.selection,
         "fraction": config.fraction,
-        "labels": len(subsets[0]["train"]),
-        "test_images": len(problem.test["id"]),
+        "labels": len(labels[0].train),
+        "validation_labels": looked_at(outcomes["encoder"], labels),
+        "test_images": size(problem.test),
+        "predictions": len(kept),
         "seeds": list(config.seeds),
         "headline": problem.metric.headline,
         "lower_is_better": problem.metric.lower_is_better,
         "metrics": scores.pop("encoder"),
         "baselines": {name: {"metrics": metrics} for name, metrics in scores.items()},
-        "metric": plain(metric),
+        "metric": plain(locate(config.task).metric(dataset.meta)),
         "checkpoint": origin,
+        "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
         "config": plain(config),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
+    if scratch:
+        results["baselines"]["scratch"] |= {
+            "protocol": scratch.name,
+            "protocol_settings": settings_of(config.scratch),
+            "validation_labels": looked_at(outcomes["scratch"], labels),
+        }
+    for name, of in outcomes.items():
+        for subset, outcome in zip(subsets, of, strict=True):
+            subset["selected" if name == "encoder" else f"selected_{name}"] = outcome.selected
+    ids, picture = problem.test["id"], overlays(locate(config.task), problem, predictions["encoder"][0])
+    some = {name: [prediction[kept] for prediction in of] for name, of in predictions.items()}
     workdir.mkdir(parents=True, exist_ok=True)
     write(workdir / "subsets.json", json.dumps(subsets, indent=1))
-    write(workdir / "examples.parquet", lambda path: write_table(path, statistics, problem.test["id"]))
+    write(workdir / "examples.parquet", lambda path: write_statistics(path, statistics, ids))
+    write(workdir / "predictions.parquet", lambda path: write_predictions(path, some, [ids[row] for row in kept]))
     write(workdir / "overlays.png", lambda path: picture.save(path, "PNG"))
     write(workdir / "results.json", json.dumps(results, indent=2, allow_nan=False))
     return results
+
+
+def completed(config: ConfigDict) -> ConfigDict:
+    """The config with what it leaves open."""
+    whole = config.copy_and_resolve_references()
+    with whole.unlocked():
+        for name, default in DEFAULTS.items():
+            whole[name] = whole.get(name, default)
+    return whole
+
+
+def scratch_of(config: ConfigDict) -> Protocol | None:
+    """How the baseline `scratch` is learnt; None where it is not wanted."""
+    if SCRATCH not in (config.baselines or ()):
+        return None
+    if not config.get(SCRATCH):
+        raise ValueError("the baseline scratch needs config.scratch, the spec of the protocol that trains it")
+    return build(config.scratch)
+
+
+def folder_for(workdir: Path) -> Path:
+    """The nearest folder that exists, of the workdir and all above it; an error now where it could not be written."""
+    there = next(path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"--workdir {workdir}: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"--workdir {workdir}: nothing can be written in {there}")
+    return there
+
+
+@contextlib.contextmanager
+def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Add to the seconds that a phase took."""
+    start = time.perf_counter()
+    yield
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+def require_labels(labels: Labels, scratch: Protocol | None) -> None:
+    """ValueError where labels are too few for a network without pre-training."""
+    if scratch and len(labels.train) < SCRATCH_LABELS:
+        raise ValueError(
+            f"the baseline scratch learns a whole network and needs {SCRATCH_LABELS} labels, there are "
+            f"{len(labels.train)}: raise the fraction or leave it out of the baselines"
+        )
+
+
+def predicted(
+    config: ConfigDict, problem: Problem, labels: Sequence[Labels], meta: Mapping[str, Any]
+) -> dict[str, list[np.ndarray]]:
+    """Predictions of the baselines without a network, for each subset of the labels."""
+    wanted = config.baselines
+    found: dict[str, list[np.ndarray]] = {}
+    for subset in labels if wanted is None or set(wanted) - {SCRATCH} else ():
+        made = locate(config.task).baselines(*baseline_splits(problem, subset), problem.test, meta)
+        for name in made if wanted is None else [name for name in wanted if name != SCRATCH]:
+            if name not in made:
+                raise ValueError(f"no baseline {name!r}; {nearest(name, (*made, SCRATCH))}")
+            found.setdefault(name, []).append(made[name])
+    return found
+
+
+def baseline_splits(problem: Problem, subset: Labels) -> tuple[Arrays, Arrays]:
+    """Training and validation examples of a subset; where there is no validation, a tenth of its labels is."""
+    if len(subset.validation):
+        return take(problem.train, subset.train), take(problem.validation, subset.validation)
+    tenth = max(1, len(subset.train) // 10)
+    return take(problem.train, subset.train[tenth:]), take(problem.train, subset.train[:tenth])
+
+
+def learnt(
+    protocol: Protocol,
+    problem: Problem,
+    labels: Sequence[Labels],
+    name: str,
+    seconds: dict[str, float],
+    phases: tuple[str, str],
+) -> list[Outcome]:
+    """What comes of each subset of the labels."""
+    with timed(seconds, phases[0]):
+        learn = protocol.prepare(problem)
+    with timed(seconds, phases[1]):
+        progress = tqdm(labels, f"{name}: label subsets", disable=None)
+        return [learn(subset.train, subset.validation, subset.seed) for subset in progress]
 
 
 def load_encoder(config: ConfigDict, name: str) -> tuple[Encoder, Any]:
@@ -143,30 +272,57 @@ def origin_name(origin: Any) -> str:
     return origin if isinstance(origin, str) else f"{origin['path']}@{origin['step']}"
 
 
-def make_problem(config: ConfigDict, dataset: Dataset, encoder: Encoder, metric: Metric) -> Problem:
-    """The task on the data set's three splits, which are loaded into memory."""
+def make_problem(config: ConfigDict, dataset: Dataset, encoder: Encoder, folder: Path) -> Problem:
+    """The task on the data set's three splits, which are loaded into memory.
+
+    There may be no validation split where the selection looks at none.
+    """
     task = locate(config.task)
-    needed = (config.data.train_split, config.data.validation_split, config.data.test_split)
+    names = (config.data.train_split, config.data.validation_split, config.data.test_split)
+    needed = names if config.selection == "validation" else (names[0], names[2])
     if missing := [split for split in needed if not dataset.splits.get(split)]:
         there = ", ".join(f"{name} ({count})" for name, count in dataset.splits.items())
         raise ValueError(
             f"an evaluation needs the splits {', '.join(needed)}; {missing[0]!r} of {dataset.name!r} is empty: {there}"
         )
     transforms = build_transforms(config.data.transforms, dataset.meta)
-    train, validation, test = (load(dataset.source(s), transforms, task.needs, name=dataset.name) for s in needed)
+    train, validation, test = (
+        load(dataset.source(split), transforms, task.needs, name=dataset.name)
+        if dataset.splits.get(split)
+        else {"id": []}
+        for split in names
+    )
     size = train["image"].shape[1]
 
     def make_task(seed: int) -> Task:
         return build(config.task, encoder, image_size=size, meta=dataset.meta, rngs=nnx.Rngs(params=seed))
 
-    augment = build_transforms(config.data.augmentations, dataset.meta)
-    return Problem(encoder, make_task, metric, train, validation, test, dataset.source(needed[0]), augment)
+    metric, augment = build(task.metric(dataset.meta)), build_transforms(config.data.augmentations, dataset.meta)
+    source = dataset.source(names[0])
+    return Problem(encoder, make_task, metric, train, validation, test, source, augment, config.selection, folder)
 
 
-def indices_of(ids: Sequence[str], data: Mapping[str, Any]) -> np.ndarray:
-    """Where ids stand in a split."""
-    place = {name: index for index, name in enumerate(data["id"])}
-    return np.array([place[name] for name in ids])
+def ids_of(problem: Problem, labels: Labels) -> dict[str, Any]:
+    """A subset of the labels by the ids of its examples."""
+    splits = dict(train=(problem.train, labels.train), validation=(problem.validation, labels.validation))
+    return {"seed": labels.seed} | {name: [data["id"][row] for row in rows] for name, (data, rows) in splits.items()}
+
+
+def described(config: ConfigDict, encoder: Encoder, origin: Any) -> dict[str, Any]:
+    """What the encoder is, for a reader who has only the results."""
+    name = " ".join([locate(config.encoder).__name__, str(config.encoder.get("variant") or "")]).strip()
+    kind = "random" if origin == "random" else "pre-trained"
+    return {"kind": kind, "name": name, "parameters": count(nnx.state(encoder, nnx.Param))}
+
+
+def settings_of(protocol: Spec) -> dict[str, Any]:
+    """A protocol's settings, without its name."""
+    return {name: value for name, value in plain(protocol).items() if name != "call"}
+
+
+def looked_at(outcomes: Sequence[Outcome], labels: Sequence[Labels]) -> int:
+    """Validation labels that decided what counts, of each subset."""
+    return len(labels[0].validation) if "validation" in outcomes[0].selected else 0
 
 
 def summarised(values: list[dict[str, float]]) -> dict[str, Any]:
@@ -189,18 +345,6 @@ def overlays(task: Any, problem: Problem, prediction: np.ndarray) -> Image.Image
     return sheet
 
 
-def write_table(path: Path, statistics: Mapping[str, Sequence[np.ndarray]], ids: Sequence[str]) -> None:
-    """The statistics of every test example under every subset, of the encoder and the baselines."""
-    rows = [
-        {"id": name, "subset": subset, "encoder": encoder, "statistics": row}
-        for encoder, subsets in statistics.items()
-        for subset, examples in enumerate(subsets)
-        for name, row in zip(ids, examples, strict=True)
-    ]
-    columns = {key: [row[key] for row in rows] for key in rows[0]}
-    pyarrow.parquet.write_table(pyarrow.table(columns), path)
-
-
 def headline_of(results: Mapping[str, Any]) -> str:
     """The result in a few lines, for the terminal."""
     name = results["headline"]
@@ -209,7 +353,8 @@ def headline_of(results: Mapping[str, Any]) -> str:
     head = (
         f"{results['task']} on {results['dataset']} by {results['protocol']}, {name} in %: "
         f"{results['labels']} labels ({results['fraction']:.0%}), {len(results['seeds'])} subsets of them, "
-        f"{results['test_images']} test images"
+        f"{results['test_images']} test images; selection: {results['selection']} "
+        f"({results['validation_labels']} validation labels)"
     )
     lines = [f"  {who:32s} {100 * of[name]['mean']:6.2f} ± {100 * of[name]['std']:.2f}" for who, of in scores.items()]
     return "\n".join([head, *lines])

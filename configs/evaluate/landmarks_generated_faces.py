@@ -3,8 +3,8 @@ r"""Landmarks on generated faces: a linear head on a frozen encoder, at a fracti
 facerep evaluate --config configs/evaluate/landmarks_generated_faces.py:dataset=generated_faces/labelled,fraction=0.1 \
     --checkpoint runs/demo --workdir results/landmarks
 
-Arguments: dataset, data_dir, fraction of the labels, protocol (linear_probe or finetune) and its steps, the encoder's
-variant and size.
+Arguments: dataset, data_dir, fraction of the labels, protocol (linear_probe, frozen or finetune) and its steps,
+selection (validation, last or test_best), scratch (adds the baseline of that name), the encoder's variant and size.
 Faces are cropped to their box and a margin. Five subsets of the labels; head and step are chosen on validation.
 """
 
@@ -25,6 +25,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         data_dir="data",
         fraction=0.1,
         protocol="linear_probe",
+        selection="validation",
+        scratch=False,
         variant="Nano/8",
         size=48,
         steps=240,
@@ -34,6 +36,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dict(
             task=spec(landmarks.Landmarks, taps=tuple(range(depth // 4 - 1, depth, depth // 4)), points=68),
             protocol=spec(protocols.by_name(args.protocol), steps=args.steps, batch_size=32),
+            scratch=spec(
+                protocols.FineTune,
+                steps=4_000,
+                batch_size=64,
+                learning_rate=1e-3,
+                encoder_multiplier=1.0,
+                warmup_steps=200,
+                weight_decay=0.05,
+            ),
+            selection=args.selection,
+            validation_minimum=10,
+            baselines=("mean_shape", "pixel_ridge", *(("scratch",) if args.scratch else ())),
+            predictions=1_000,
             fraction=args.fraction,
             seeds=(0, 1, 2, 3, 4),
             data=dict(

@@ -4,7 +4,8 @@ facerep evaluate --config configs/evaluate/landmarks_manifest.py:dataset=manifes
     --checkpoint runs/farl --workdir results/landmarks
 
 Arguments: dataset, data_dir, crop (box: the face's box and a margin; whole: the whole image), fraction of the labels,
-protocol (linear_probe or finetune), the encoder's variant and size.
+protocol (linear_probe, frozen or finetune), selection (validation, last or test_best), scratch (adds the baseline of
+that name), the encoder's variant and size.
 Five subsets of the labels; head and step are chosen on validation.
 """
 
@@ -26,6 +27,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         crop="box",
         fraction=1.0,
         protocol="linear_probe",
+        selection="validation",
+        scratch=False,
         variant="B/16",
         size=224,
     )
@@ -38,6 +41,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dict(
             task=spec(landmarks.Landmarks, taps=tuple(range(depth // 4 - 1, depth, depth // 4)), points=68),
             protocol=spec(protocols.by_name(args.protocol)),
+            scratch=spec(
+                protocols.FineTune,
+                steps=10_000,
+                batch_size=40,
+                learning_rate=1e-3,
+                encoder_multiplier=1.0,
+                warmup_steps=200,
+                weight_decay=0.05,
+            ),
+            selection=args.selection,
+            validation_minimum=10,
+            baselines=("mean_shape", "pixel_ridge", *(("scratch",) if args.scratch else ())),
+            predictions=1_000,
             fraction=args.fraction,
             seeds=(0, 1, 2, 3, 4),
             data=dict(

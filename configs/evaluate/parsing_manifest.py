@@ -25,6 +25,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         crop="box",
         fraction=1.0,
         protocol="linear_probe",
+        selection="validation",
+        scratch=False,
         variant="B/16",
         size=224,
         cells=4,
@@ -39,6 +41,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dict(
             task=spec(parsing.Parsing, taps=tuple(range(depth // 4 - 1, depth, depth // 4)), cells=args.cells),
             protocol=spec(protocols.by_name(args.protocol), **settings),
+            scratch=spec(
+                protocols.FineTune,
+                steps=10_000,
+                batch_size=40,
+                learning_rate=1e-3,
+                encoder_multiplier=1.0,
+                warmup_steps=200,
+                weight_decay=0.05,
+            ),
+            selection=args.selection,
+            validation_minimum=10,
+            baselines=("most_frequent_class", *(("scratch",) if args.scratch else ())),
+            predictions=1_000,
             fraction=args.fraction,
             seeds=(0, 1, 2, 3, 4),
             data=dict(

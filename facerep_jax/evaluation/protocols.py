@@ -1,63 +1,72 @@
-"""How a task is learnt and scored from a few labelled examples.
+"""How a task is learnt and scored from some labelled examples.
 
 A protocol is prepared once for a problem, then learns on subsets of the labels: it trains on some training examples,
-selects on some validation examples, and predicts all test examples. All training is by `train.step`.
+chooses by the problem's selection, and predicts all test examples. All training is by `train.step`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+import math
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int
 
 from facerep_jax.config import nearest
 from facerep_jax.data.pipeline import Stream, Subset
-from facerep_jax.data.transforms import Transform
-from facerep_jax.train.optim import adamw
-from facerep_jax.train.state import Model, TrainState, merge, split
-from facerep_jax.train.step import encode, make_step
-from facerep_jax.typing import Batch, Encoder, Features, Metric, Objective, Task, View
+from facerep_jax.evaluation.cache import Extractor, extractor, features_of, given, require_space, row_bytes
+from facerep_jax.evaluation.network import (
+    Network,
+    frozen,
+    see_given,
+    see_images,
+    see_rounded,
+    see_views,
+    weights_of,
+)
+from facerep_jax.evaluation.problem import Arrays, Indices, Problem, labels_of, size, take
+from facerep_jax.evaluation.selection import Candidate, Outcome, choose
+from facerep_jax.train.optim import DECAYED, adamw
+from facerep_jax.train.state import TrainState
+from facerep_jax.train.step import Step, make_step
+from facerep_jax.typing import Batch, Task, Tree
 
-ROWS = 128  # that an encoder or a head sees at a time outside of training
 CALIBRATION = 1024  # training examples that a head takes its statistics from, at most
+CALIBRATION_BYTES = 2**29  # of their features in half precision, at most
 
-Arrays = Mapping[str, Any]  # a split: arrays over examples, on the host
-
-
-class Problem(NamedTuple):
-    """A task on a data set, and an encoder to judge."""
-
-    encoder: Encoder
-    make_task: Callable[[int], Task]  # from a seed
-    metric: Metric
-    train: Arrays
-    validation: Arrays
-    test: Arrays
-    source: Sequence[Any]  # the training records, for protocols that augment
-    transforms: tuple[Transform, ...]  # of those
-
-
-class Outcome(NamedTuple):
-    """What came of one subset of the labels."""
-
-    prediction: np.ndarray  # of the test examples
-    selected: dict[str, float]  # what was chosen on validation, and its score there
-
-
-Indices = Int[np.ndarray, "_"]
 Learn = Callable[[Indices, Indices, int], Outcome]  # (training examples, validation examples, seed)
 
 
+@typing.runtime_checkable
+class Protocol(typing.Protocol):
+    """How a task is learnt from labels."""
+
+    name: str
+
+    def prepare(self, problem: Problem) -> Learn:
+        """What is done once for all subsets of the labels; gives what learns on one."""
+        ...
+
+
 class LinearProbe:
-    """A head on the frozen encoder: it runs once, its features are kept in bfloat16, and heads train on these.
+    """A head on the frozen encoder, which sees each image once: its features are kept in bfloat16, mapped from disk.
+
+    Where they would be larger than `cache_gigabytes`, the encoder sees the images of every batch anew, and its features
+    are rounded as a cache would: the result is the same up to what that rounding makes of the last bit.
 
     Args:
         steps, batch_size: of a head's training.
-        rounds: how often, evenly spaced, a head is scored on validation; the best counts.
-        learning_rates: each is tried; the best on validation counts.
+        rounds: how often, evenly spaced, a head may be chosen; steps are rounded down to a multiple of it.
+        learning_rates: each is tried.
+        cache_gigabytes: of disk that features of all splits may take.
+        cache_folder: where they lie, in files without a name; by default beside the result.
+        device_gigabytes: a subset of the labels whose inputs are at most this large lies on the device, and many steps
+            are one call; batches of a larger one are gathered on the host.
     """
 
     name = "linear_probe"
@@ -70,52 +79,131 @@ class LinearProbe:
         batch_size: int = 64,
         learning_rates: tuple[float, ...] = (1e-3, 5e-3),
         weight_decay: float = 1e-2,
+        cache_gigabytes: float = 20.0,
+        cache_folder: str = "",
+        device_gigabytes: float = 2.0,
     ):
-        self.steps, self.rounds, self.batch_size = steps, rounds, batch_size
-        self.learning_rates, self.weight_decay = tuple(learning_rates), weight_decay
+        require_rounds(steps, rounds)
+        if not learning_rates:
+            raise ValueError("learning_rates is empty; a probe needs at least one")
+        self.steps, self.rounds, self.batch_size = steps // rounds * rounds, rounds, batch_size
+        self.cache_bytes, self.cache_folder = cache_gigabytes * 1e9, cache_folder
+        self.device_bytes = device_gigabytes * 1e9
+        self.optimizers = {
+            rate: adamw(learning_rate=rate, weight_decay=weight_decay, steps=steps).transform for rate in learning_rates
+        }
 
     def prepare(self, problem: Problem) -> Learn:
-        taps = problem.make_task(0).taps
-        train, validation, test = (
-            {**cached_features(problem.encoder, data["image"], taps), **labels_of(data)}
-            for data in (problem.train, problem.validation, problem.test)
-        )
-        graph = split(Model(None, problem.make_task(0)))[0]
-        predict = jax.jit(predictor(graph, see_cached))
-        optimizers = {
-            rate: adamw(learning_rate=rate, weight_decay=self.weight_decay, steps=self.steps)
-            for rate in self.learning_rates
+        extract = extractor(problem.encoder, problem.make_task(0).taps)
+        inputs, network = self.inputs(problem, extract)
+        steps = {
+            rate: make_step(network.graph, optimizer, seed=0, see=network.see)
+            for rate, optimizer in self.optimizers.items()
         }
-        advance = {
-            rate: scan_steps(make_step(graph, o.transform, seed=0, see=see_cached)) for rate, o in optimizers.items()
-        }
+        in_one_call = {rate: scan_steps(step) for rate, step in steps.items()}
+        one = {rate: jax.jit(step, donate_argnums=0) for rate, step in steps.items()}
 
         def learn(chosen: Indices, held_out: Indices, seed: int) -> Outcome:
-            data = {name: jnp.asarray(x[chosen]) for name, x in train.items()}
-            held = take(validation, held_out)
-            best = Best(problem.metric)
-            for rate, optimizer in optimizers.items():
-                task = problem.make_task(seed)
-                sample = {name: x[:CALIBRATION] for name, x in data.items()}
-                task.calibrate(see_cached(None, task, sample, None), sample)
-                _, params, variables, _ = split(Model(None, task))
-                state = TrainState(jnp.zeros((), jnp.int32), params, variables, optimizer.transform.init(params), None)
-                rows = batches_of(len(chosen), self.batch_size, self.steps // self.rounds * self.rounds, seed)
-                for part in np.split(rows, self.rounds):
-                    state = advance[rate](state, data, jnp.asarray(part))
-                    best.offer(predict_all(predict, state, held), held, state, learning_rate=rate)
-            return Outcome(predict_all(predict, best.state, test), best.settings)
+            rows = batches_of(len(chosen), self.batch_size, self.steps, seed)
+            resident = len(chosen) * row_bytes(inputs["train"]) <= self.device_bytes
+            data = {name: jnp.asarray(x[chosen]) for name, x in inputs["train"].items()} if resident else {}
+
+            def candidates() -> Iterator[Candidate]:
+                for rate, optimizer in self.optimizers.items():
+                    task = problem.make_task(seed)
+                    calibrate(task, extract, inputs["train"], chosen)
+                    state = network.start(task, optimizer, ema=0.0)
+                    for part in np.split(rows, self.rounds):
+                        if resident:
+                            state = in_one_call[rate](state, network.frozen, data, jnp.asarray(part))
+                        else:
+                            batches = gathered(inputs["train"], chosen, part)
+                            state = advanced(one[rate], state, network.frozen, batches)
+                        yield candidate(state, self.steps, learning_rate=rate)
+
+            return choose(candidates(), problem, held_out, predictor(network, inputs), single=len(self.optimizers) == 1)
 
         return learn
 
+    def inputs(self, problem: Problem, extract: Extractor) -> tuple[Mapping[str, Arrays], Network]:
+        """What the head learns from: features, or images if those are too large; and the network that reads it."""
+        task = problem.make_task(0)
+        splits = dict(train=problem.train, validation=problem.validation, test=problem.test)
+        splits = {name: data for name, data in splits.items() if size(data)}
+        needed = sum(extract.size(data["image"]) for data in splits.values())
+        if needed > self.cache_bytes:
+            images = {name: {"image": data["image"], **labels_of(data)} for name, data in splits.items()}
+            return images, Network(frozen(problem.encoder), task, see_rounded)
+        folder = Path(self.cache_folder) if self.cache_folder else problem.folder
+        require_space(folder, needed)
+        features = {name: {**extract(data["image"], folder), **labels_of(data)} for name, data in splits.items()}
+        return features, Network(None, task, see_given)
+
+
+class FrozenEncoder:
+    """A head on the frozen encoder, which sees augmented images anew in every step, without drop-path.
+
+    Source: FaRL's `freeze_backbone` (github.com/FacePerceiver/FaRL). Its settings are those of `FineTune`, without the
+    encoder's.
+
+    Args:
+        steps, batch_size: of the head's training.
+        rounds: how often, evenly spaced, the head may be chosen; steps are rounded down to a multiple of it.
+        schedule, milestones, decayed: as of `train.optim.adamw`.
+        ema: decay of the average of the head's weights, which then predicts; 0 keeps none.
+    """
+
+    name = "frozen"
+
+    def __init__(
+        self,
+        *,
+        steps: int = 1000,
+        rounds: int = 5,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        warmup_steps: int = 50,
+        weight_decay: float = 1e-2,
+        decayed: str = DECAYED,
+        clip_norm: float = 1.0,
+        schedule: str = "cosine",
+        milestones: tuple[float, ...] = (),
+        ema: float = 0.0,
+    ):
+        require_rounds(steps, rounds)
+        self.steps, self.rounds, self.batch_size, self.ema = steps // rounds * rounds, rounds, batch_size, ema
+        self.optimizer = adamw(
+            learning_rate=learning_rate,
+            warmup_steps=warmup_steps,
+            weight_decay=weight_decay,
+            decayed=decayed,
+            clip_norm=clip_norm,
+            schedule=schedule,
+            milestones=milestones,
+            steps=steps,
+        ).transform
+
+    def prepare(self, problem: Problem) -> Learn:
+        network = Network(frozen(problem.encoder), problem.make_task(0), see_images)
+        step = make_step(network.graph, self.optimizer, seed=0, ema=self.ema, see=see_views)
+        return learner(self, problem, network, step)
+
 
 class FineTune:
-    """Encoder and head trained together on augmented images; the step that is best on validation counts.
+    """Encoder and head trained together on augmented images.
+
+    FaRL's settings (github.com/FacePerceiver/FaRL, its optimizers' and trainers' configs): weight_decay=1e-5,
+    decayed='.' (all is decayed), warmup_steps=0, clip_norm=0, schedule=steps, ema=0.999, batch_size=40; for parsing
+    learning_rate=1e-3, encoder_multiplier=0.1, milestones=(2/3,); for landmarks learning_rate=1e-2,
+    encoder_multiplier=0.01, and milestones=(0.8,) on 300W, none on AFLW-19 and WFLW. Its epochs are of N images at any
+    label fraction, so that they are a number of steps: epochs * N / 40.
 
     Args:
         steps, batch_size: of the training.
-        rounds: how often, evenly spaced, the network is scored on validation.
+        rounds: how often, evenly spaced, the network may be chosen; steps are rounded down to a multiple of it.
         learning_rate: of the head; the encoder's is `encoder_multiplier` times that.
+        schedule, milestones, decayed: as of `train.optim.adamw`.
+        ema: decay of the average of all weights and batch statistics, which then predicts; 0 keeps none.
     """
 
     name = "finetune"
@@ -130,136 +218,114 @@ class FineTune:
         encoder_multiplier: float = 0.1,
         warmup_steps: int = 50,
         weight_decay: float = 1e-2,
+        decayed: str = DECAYED,
+        clip_norm: float = 1.0,
+        schedule: str = "cosine",
+        milestones: tuple[float, ...] = (),
+        ema: float = 0.0,
     ):
-        self.steps, self.rounds, self.batch_size = steps, rounds, batch_size
+        require_rounds(steps, rounds)
+        self.steps, self.rounds, self.batch_size, self.ema = steps // rounds * rounds, rounds, batch_size, ema
         self.optimizer = adamw(
             learning_rate=learning_rate,
             warmup_steps=warmup_steps,
             weight_decay=weight_decay,
-            clip_norm=1.0,
+            decayed=decayed,
+            clip_norm=clip_norm,
             multipliers=(("^encoder/", encoder_multiplier),),
+            schedule=schedule,
+            milestones=milestones,
             steps=steps,
-        )
+        ).transform
 
     def prepare(self, problem: Problem) -> Learn:
-        graph = split(Model(problem.encoder, problem.make_task(0)))[0]
-        predict = jax.jit(predictor(graph, see_images))
-        step = jax.jit(make_step(graph, self.optimizer.transform, seed=0), donate_argnums=0)
-
-        def learn(chosen: Indices, held_out: Indices, seed: int) -> Outcome:
-            task = problem.make_task(seed)
-            sample = {name: jnp.asarray(x) for name, x in take(problem.train, chosen[:CALIBRATION]).items()}
-            task.calibrate(look_in_parts(problem.encoder, task, sample), sample)
-            _, params, variables, _ = split(Model(problem.encoder, task))
-            params = jax.tree.map(
-                jnp.copy, params
-            )  # the step is given its state's memory, and the encoder is used again
-            state = TrainState(jnp.zeros((), jnp.int32), params, variables, self.optimizer.transform.init(params), None)
-            stream = Stream(
-                Subset(problem.source, chosen.tolist()),
-                problem.transforms,
-                task.needs,
-                batch_size=self.batch_size,
-                seed=seed,
-            )
-            held, best = take(problem.validation, held_out), Best(problem.metric)
-            batches = iter(stream)
-            for _ in range(self.rounds):
-                for _ in range(self.steps // self.rounds):
-                    batch = {name: x for name, x in next(batches).items() if name in (*task.needs, "position")}
-                    state, _ = step(state, {}, batch)
-                best.offer(predict_all(predict, state, held), held, state)
-            stream.close()
-            return Outcome(predict_all(predict, best.state, problem.test), best.settings)
-
-        return learn
+        network = Network(problem.encoder, problem.make_task(0), see_images)
+        step = make_step(network.graph, self.optimizer, seed=0, ema=self.ema)
+        return learner(self, problem, network, step)
 
 
 def by_name(name: str) -> type:
     """The protocol of a name; ValueError where there is none."""
-    known = {protocol.name: protocol for protocol in (LinearProbe, FineTune)}
+    known = {protocol.name: protocol for protocol in (LinearProbe, FrozenEncoder, FineTune)}
     if name not in known:
         raise ValueError(f"no protocol {name!r}; {nearest(name, known)}")
     return known[name]
 
 
-class Best:
-    """Keeps the state with the best score on validation."""
+def learner(protocol: FrozenEncoder | FineTune, problem: Problem, network: Network, step: Step) -> Learn:
+    """What learns from a stream of augmented images."""
+    step = jax.jit(step, donate_argnums=0)
+    extract = extractor(problem.encoder, problem.make_task(0).taps)
+    inputs = dict(validation=problem.validation, test=problem.test)
 
-    def __init__(self, metric: Metric):
-        self.metric = metric
-        self.score = np.inf
-        self.settings: dict[str, float] = {}
+    def learn(chosen: Indices, held_out: Indices, seed: int) -> Outcome:
+        task = problem.make_task(seed)
+        wanted = (*task.needs, "position")
+        calibrate(task, extract, problem.train, chosen)
 
-    def offer(self, prediction: np.ndarray, truth: Arrays, state: TrainState, **settings: float) -> None:
-        value = self.metric.compute(self.metric.update(self.metric.init(), prediction, truth))[self.metric.headline]
-        score = value if self.metric.lower_is_better else -value
-        if score < self.score or not self.settings:
-            self.score = score
-            self.settings = {"validation": value, "step": float(state.step), **settings}
-            # On the host, since the next step is given the state's memory.
-            self.state = TrainState(
-                state.step, jax.device_get(state.params), jax.device_get(state.variables), None, None
+        def candidates() -> Iterator[Candidate]:
+            state = network.start(task, protocol.optimizer, ema=protocol.ema)
+            stream = Stream(
+                Subset(problem.source, chosen.tolist()),
+                problem.transforms,
+                task.needs,
+                batch_size=protocol.batch_size,
+                seed=seed,
             )
+            with closing(stream):
+                batches = ({name: x for name, x in batch.items() if name in wanted} for batch in stream)
+                for _ in range(protocol.rounds):
+                    part = islice(batches, protocol.steps // protocol.rounds)
+                    state = advanced(step, state, network.frozen, part)
+                    yield candidate(state, protocol.steps)
+
+        return choose(candidates(), problem, held_out, predictor(network, inputs), single=True)
+
+    return learn
 
 
-def cached_features(encoder: Encoder, images: np.ndarray, taps: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Pooled features and the maps of taps of all images, in bfloat16 on the host."""
-    graph, params = nnx.split(encoder)
-
-    @jax.jit
-    def run(params: Any, images: Array) -> dict[str, Array]:
-        features = nnx.merge(graph, params)(View(images), taps=taps)
-        named = {"pooled": features.pooled, **{f"map{i}": x for i, x in enumerate(features.maps)}}
-        return {name: x.astype(jnp.bfloat16) for name, x in named.items()}
-
-    parts = [jax.device_get(run(params, rows)) for rows in in_parts(images)]
-    return {name: np.concatenate([part[name] for part in parts])[: len(images)] for name in parts[0]}
+def predictor(network: Network, inputs: Mapping[str, Arrays]) -> Callable[..., np.ndarray]:
+    """A function (weights, split, rows) -> predictions."""
+    return lambda weights, split, rows: network.predict(weights, inputs[split], rows)
 
 
-def see_cached(encoder: Any, task: Objective, batch: Arrays, rng: Key[Array, "b"] | None) -> dict[str, Features]:
-    """The features that a batch carries, in place of an encoder's."""
-    maps = tuple(jnp.asarray(batch[f"map{i}"], jnp.float32) for i in range(len(task.taps)))
-    pooled = jnp.asarray(batch["pooled"], jnp.float32)
-    return {"image": Features(pooled=pooled, tokens=pooled[:, None][:, :0], maps=maps)}
+def candidate(state: TrainState, steps: int, **settings: float) -> Candidate:
+    """The state of a training of so many steps as it would be chosen."""
+    return Candidate(weights_of(state), {"step": float(state.step), **settings}, last=int(state.step) == steps)
 
 
-def see_images(encoder: Encoder, task: Objective, batch: Batch, rng: Key[Array, "b"] | None) -> dict[str, Features]:
-    """The encoder's features without drop-path."""
-    return encode(encoder, {"image": View(batch["image"])}, taps=task.taps)
+def calibrate(task: Task, extract: Extractor, data: Arrays, chosen: Indices) -> None:
+    """Give a head the statistics of some of the chosen examples, whose features are in `data` or made of its images."""
+    data = {name: x for name, x in data.items() if name != "id"}
+    row_bytes = (
+        extract.size(data["image"][:1]) if "image" in data else sum(x[0].nbytes for x in features_of(data).values())
+    )
+    sample = take(data, chosen[: int(max(1, min(CALIBRATION, CALIBRATION_BYTES / row_bytes)))])
+    features = extract(sample["image"]) if "image" in sample else {}
+    task.calibrate(given({**sample, **features}), {name: jnp.asarray(x) for name, x in sample.items()})
 
 
-def look_in_parts(encoder: Encoder, task: Task, batch: Batch) -> dict[str, Features]:
-    """The encoder's features of many images."""
-    return see_cached(None, task, cached_features(encoder, np.asarray(batch["image"]), task.taps), None)
+def advanced(step: Step, state: TrainState, frozen: Tree, batches: Any) -> TrainState:
+    """The state after a step on each of some batches."""
+    for batch in batches:
+        state, _ = step(state, frozen, batch)
+    return state
 
 
-def predictor(graph: Any, see: Callable[..., Mapping[str, Features]]) -> Callable[..., Array]:
-    """A pure function (params, variables, batch) -> prediction of the task in a model."""
-
-    def predict(params: Any, variables: Any, batch: Batch) -> Array:
-        model = merge(graph, params, variables, {})
-        return model.objective.predict(see(model.encoder, model.objective, batch, None), batch)
-
-    return predict
+def gathered(data: Arrays, chosen: Indices, rows: Int[np.ndarray, "steps b"]) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of rows of the chosen examples."""
+    for batch in rows:
+        yield {"position": batch.astype(np.uint32), **{name: x[chosen[batch]] for name, x in data.items()}}
 
 
-def predict_all(predict: Callable[..., Array], state: TrainState, data: Arrays) -> np.ndarray:
-    """Predictions of all examples."""
-    inputs = {name: x for name, x in data.items() if name in ("image", "pooled") or name.startswith("map")}
-    count = len(next(iter(inputs.values())))
-    parts = [dict(zip(inputs, rows, strict=True)) for rows in zip(*map(in_parts, inputs.values()), strict=True)]
-    return np.concatenate([np.asarray(predict(state.params, state.variables, part)) for part in parts])[:count]
-
-
-def scan_steps(step: Callable[..., Any]) -> Callable[[TrainState, Batch, Array], TrainState]:
+def scan_steps(step: Step) -> Callable[[TrainState, Tree, Batch, Array], TrainState]:
     """Many steps in one compiled call, on batches that are rows of data on the device."""
 
     @jax.jit
-    def advance(state: TrainState, data: Batch, rows: Int[Array, "steps b"]) -> TrainState:
+    def advance(state: TrainState, frozen: Tree, data: Batch, rows: Int[Array, "steps b"]) -> TrainState:
         def one(state: TrainState, rows: Int[Array, "b"]) -> tuple[TrainState, None]:
             batch = {name: x[rows] for name, x in data.items()}
-            return step(state, {}, {**batch, "position": rows.astype(jnp.uint32)})[0], None
+            return step(state, frozen, {**batch, "position": rows.astype(jnp.uint32)})[0], None
 
         return jax.lax.scan(one, state, rows)[0]
 
@@ -270,24 +336,14 @@ def batches_of(count: int, batch_size: int, steps: int, seed: int) -> Int[np.nda
     """Rows of each batch: epochs in random order, one after the other; no batch is larger than an epoch."""
     size = min(batch_size, count)
     rng = np.random.default_rng(seed)
-    epochs = [rng.permutation(count)[: count // size * size] for _ in range(-(-steps * size // (count // size * size)))]
+    whole = count // size * size  # rows of an epoch that fill batches
+    epochs = [rng.permutation(count)[:whole] for _ in range(math.ceil(steps * size / whole))]
     return np.concatenate(epochs)[: steps * size].reshape(steps, size)
 
 
-def in_parts(x: np.ndarray) -> list[np.ndarray]:
-    """Rows in parts of one size, the last filled up with copies of its last row, so that all compile once."""
-    size = min(ROWS, len(x))
-    parts = [x[start : start + size] for start in range(0, len(x), size)]
-    short = size - len(parts[-1])
-    parts[-1] = np.concatenate([parts[-1], np.repeat(parts[-1][-1:], short, axis=0)])
-    return parts
-
-
-def labels_of(data: Arrays) -> Arrays:
-    """All arrays of a split but its images and ids."""
-    return {name: x for name, x in data.items() if name not in ("id", "image")}
-
-
-def take(data: Arrays, rows: Indices) -> dict[str, np.ndarray]:
-    """Some examples of a split."""
-    return {name: x[rows] for name, x in data.items() if name != "id"}
+def require_rounds(steps: int, rounds: int) -> None:
+    """ValueError where there is less than one step in a round."""
+    if not 0 < rounds <= steps:
+        raise ValueError(
+            f"a protocol has at least one round and one step in each, not {rounds} rounds in {steps} steps"
+        )

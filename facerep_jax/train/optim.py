@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import optax
 
+from facerep_jax.config import pick
 from facerep_jax.train.state import path_of
 from facerep_jax.typing import Tree
 
@@ -31,28 +32,49 @@ def adamw(
     decayed: str = DECAYED,
     clip_norm: float = 0.0,
     multipliers: tuple[tuple[str, float], ...] = (),
+    schedule: str = "cosine",
+    milestones: tuple[float, ...] = (),
     steps: int,
 ) -> Optimizer:
-    """AdamW with linear warm-up, then half a cosine.
+    """AdamW with linear warm-up, then half a cosine or steps.
 
     Args:
+        schedule: of the learning rate after the warm-up: `cosine` falls to the final one, `steps` keeps it and divides
+            it by 10 at each milestone, as torch's MultiStepLR.
+        milestones: shares of the run, in order.
         decayed: regex; parameters whose path matches are decayed.
         clip_norm: largest global norm of the gradient; 0 leaves it as it is.
         multipliers: (regex, factor) pairs; the learning rate of parameters whose path matches is multiplied.
         steps: of the whole run.
     """
-    schedule = optax.warmup_cosine_decay_schedule(
-        initial_learning_rate, learning_rate, min(warmup_steps, steps - 1), steps, final_learning_rate
+    warmup_steps = min(warmup_steps, steps - 1)
+    rates = pick(
+        "schedule",
+        schedule,
+        dict(
+            cosine=optax.warmup_cosine_decay_schedule(
+                initial_learning_rate, learning_rate, warmup_steps, steps, final_learning_rate
+            ),
+            steps=optax.join_schedules(
+                [
+                    optax.linear_schedule(initial_learning_rate, learning_rate, warmup_steps),
+                    optax.piecewise_constant_schedule(
+                        learning_rate, {round(share * steps) - warmup_steps: 0.1 for share in milestones}
+                    ),
+                ],
+                [warmup_steps],
+            ),
+        ),
     )
     transforms = [
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
-        optax.adamw(schedule, b1, b2, weight_decay=weight_decay, mask=lambda params: matching(params, decayed)),
+        optax.adamw(rates, b1, b2, weight_decay=weight_decay, mask=lambda params: matching(params, decayed)),
         *[
             optax.masked(optax.scale(factor), lambda params, p=pattern: matching(params, p))
             for pattern, factor in multipliers
         ],
     ]
-    return Optimizer(optax.chain(*transforms), schedule)
+    return Optimizer(optax.chain(*transforms), rates)
 
 
 def matching(tree: Tree, pattern: str) -> Tree:

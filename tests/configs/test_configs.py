@@ -45,6 +45,7 @@ RUNTIME = {"encoder", "rngs", "dtype", "remat", "steps", "image_size", "meta"}  
 OTHER = {
     "variant": "S/16",
     "protocol": "finetune",
+    "selection": "last",
     "crop": "whole",
     "dataset": "manifest/other",
     "data_dir": "elsewhere",

@@ -1,0 +1,129 @@
+"""Features of a frozen encoder for many images, in half precision, in memory or on disk."""
+
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+from facerep_jax.typing import Encoder, Features, View
+
+ROWS = 128  # images that an encoder or a head sees at a time outside of training
+HALF = np.dtype(ml_dtypes.bfloat16)  # the range of float32: features of large encoders have outliers
+
+
+class Extractor(NamedTuple):
+    """An encoder and taps, compiled once for many splits."""
+
+    run: Callable[[Any, Array], dict[str, Array]]
+    weights: Any
+
+    def __call__(self, images: np.ndarray, folder: Path | None = None) -> dict[str, np.ndarray]:
+        """Pooled features and the maps of the taps of all images: in memory, or mapped from nameless files in a folder.
+
+        A file without a name needs no removal: its space is free again when nothing maps it, however the process ends.
+        ValueError where the folder does not take the features.
+        """
+        parts = (jax.device_get(self.run(self.weights, images[rows])) for rows in parts_of(len(images)))
+        if folder is None:
+            whole = list(parts)
+            return {name: np.concatenate([part[name] for part in whole])[: len(images)] for name in whole[0]}
+        try:
+            return mapped(parts, len(images), folder)
+        except OSError as error:
+            raise ValueError(f"cannot keep features in {folder}: {error.strerror or error}; {CHOICES}") from None
+
+    def size(self, images: np.ndarray) -> int:
+        """Bytes of the features of all images."""
+        one = jax.eval_shape(self.run, self.weights, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
+        return len(images) * sum(math.prod(x.shape) * x.dtype.itemsize for x in one.values())
+
+
+CHOICES = "choose --config.protocol.cache_folder, or encode anew in every step with --config.protocol.cache_gigabytes=0"
+
+
+def extractor(encoder: Encoder, taps: tuple[int, ...]) -> Extractor:
+    """What turns images into features that `given` reads."""
+    graph, weights = nnx.split(encoder)
+
+    @jax.jit
+    def run(weights: Any, images: Array) -> dict[str, Array]:
+        features = nnx.merge(graph, weights)(View(images), taps=taps)
+        named = {"pooled": features.pooled, **{f"map{i}": x for i, x in enumerate(features.maps)}}
+        return {name: x.astype(HALF) for name, x in named.items()}
+
+    return Extractor(run, weights)
+
+
+def features_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What an `Extractor` made, of all that is in a split or batch."""
+    return {name: x for name, x in data.items() if re.fullmatch(r"pooled|map\d+", name)}
+
+
+def given(batch: Mapping[str, Any]) -> dict[str, Features]:
+    """The features that a batch holds, as an encoder gives them."""
+    features = {name: jnp.asarray(x, jnp.float32) for name, x in features_of(batch).items()}
+    pooled = features.pop("pooled")
+    maps = tuple(features[f"map{i}"] for i in range(len(features)))
+    return {"image": Features(pooled=pooled, tokens=pooled[:, None][:, :0], maps=maps)}
+
+
+def rounded(features: Features) -> Features:
+    """Features as they come out of a cache: pooled and maps alone, with the precision that is kept there."""
+
+    def kept(x: Array) -> Array:  # a cast to and fro is dropped by XLA, this is not
+        return jax.lax.reduce_precision(x.astype(jnp.float32), exponent_bits=8, mantissa_bits=7)
+
+    pooled = kept(features.pooled)
+    return Features(pooled=pooled, tokens=pooled[:, None][:, :0], maps=tuple(kept(x) for x in features.maps))
+
+
+def mapped(parts: Iterable[Mapping[str, np.ndarray]], count: int, folder: Path) -> dict[str, np.ndarray]:
+    """Parts of arrays, written one after the other; `count` rows of them as arrays that are mapped from disk."""
+    with ExitStack() as stack:
+        files: dict[str, Any] = {}
+        layout: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+        for part in parts:
+            for name, x in part.items():
+                if name not in files:
+                    files[name] = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+                    layout[name] = (x.dtype, (count, *x.shape[1:]))
+                files[name].write(x.tobytes())
+        for file in files.values():
+            file.flush()
+        # The mapping keeps its file. As plain arrays: rows taken from a memmap would claim to be one.
+        maps = {name: np.memmap(file, layout[name][0], "r", shape=layout[name][1]) for name, file in files.items()}
+        return {name: np.asarray(x) for name, x in maps.items()}
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """ValueError where a folder's disk has less than `needed` bytes left."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise ValueError(f"cannot keep features in {folder}: {error.strerror}; {CHOICES}") from None
+    if free < needed:
+        raise ValueError(
+            f"the features need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB left; {CHOICES}"
+        )
+
+
+def row_bytes(data: Mapping[str, np.ndarray]) -> int:
+    """Bytes of one example."""
+    return sum(x[0].nbytes for x in data.values())
+
+
+def parts_of(count: int) -> list[np.ndarray]:
+    """Rows in parts of one size, so that all compile once; the last part is filled up with the last row."""
+    size = min(ROWS, count)
+    return [np.minimum(np.arange(start, start + size), count - 1) for start in range(0, count, size)]

@@ -1,0 +1,78 @@
+"""What counts of all that training comes by: the best on validation, the last, or the best on the test set."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from facerep_jax.config import nearest
+from facerep_jax.evaluation.network import Weights
+from facerep_jax.evaluation.problem import Indices, Problem, labels_of, size, take
+
+SELECTIONS = {  # name: in words
+    "validation": "the best on validation",
+    "last": "the last step, of several learning rates that which is best on validation",
+    "test_best": "the best on the test set itself, which is not a fair number",
+}
+
+
+class Candidate(NamedTuple):
+    """One moment of a training."""
+
+    weights: Weights
+    settings: dict[str, float]  # step, learning rate
+    last: bool  # of its training
+
+
+class Outcome(NamedTuple):
+    """What came of one subset of the labels."""
+
+    prediction: np.ndarray  # of the test examples
+    selected: dict[str, float]  # the settings that count, and their score on `validation` or `test` where that decided
+
+
+def check(selection: str) -> None:
+    """ValueError where there is no such selection."""
+    if selection not in SELECTIONS:
+        raise ValueError(f"no selection {selection!r}; {nearest(selection, SELECTIONS)}")
+
+
+def choose(
+    candidates: Iterable[Candidate],
+    problem: Problem,
+    held_out: Indices,
+    predict: Callable[[Weights, str, Indices], np.ndarray],
+    *,
+    single: bool,
+) -> Outcome:
+    """The candidate that counts by the problem's selection, and its predictions of all test examples.
+
+    Args:
+        held_out: the validation examples that may be looked at.
+        predict: (weights, `validation` or `test`, examples of that split) -> predictions.
+        single: whether all candidates are of one training, so that the last of them needs no score.
+    """
+    check(problem.selection)
+    everything = np.arange(size(problem.test))
+    on_test, only_last = problem.selection == "test_best", problem.selection == "last"
+    split, rows = ("test", everything) if on_test else ("validation", held_out)
+    truth = take(labels_of(problem.test if on_test else problem.validation), rows)
+    if not (only_last and single) and not len(rows):
+        raise ValueError("to choose among learning rates takes validation examples, and there are none; give one rate")
+    metric = problem.metric
+    best, lowest = None, math.inf
+    for candidate in candidates:
+        if only_last and not candidate.last:
+            continue
+        score = 0.0
+        if not (only_last and single):
+            prediction = predict(candidate.weights, split, rows)
+            value = metric.compute(metric.update(metric.init(), prediction, truth))[metric.headline]
+            candidate.settings[split] = value
+            score = math.inf if math.isnan(value) else value if metric.lower_is_better else -value
+        if best is None or score < lowest:
+            best, lowest = candidate, score
+    if best is None:
+        raise ValueError("nothing was trained that could be chosen")
+    return Outcome(predict(best.weights, "test", everything), best.settings)

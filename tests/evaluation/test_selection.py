@@ -1,0 +1,100 @@
+"""Planted and seen red: the score of the first candidate kept, NaN taken for the best, the last of the first training
+only, validation in place of the test set."""
+
+import numpy as np
+import pytest
+
+from facerep_jax.evaluation.network import Weights
+from facerep_jax.evaluation.problem import Problem
+from facerep_jax.evaluation.selection import Candidate, check, choose
+
+RIGHT = {"validation": 5.0, "test": 7.0}  # the weight that predicts best
+
+
+class Error:
+    """The mean distance from `truth`; NaN for a weight below 0."""
+
+    headline, lower_is_better = "error", True
+
+    def init(self):
+        return np.zeros(2)
+
+    def update(self, state, prediction, batch):
+        return state + np.array([np.abs(prediction - batch["truth"]).sum(), len(prediction)])
+
+    def compute(self, state):
+        return {"error": float(state[0] / state[1])}
+
+
+class Agreement(Error):
+    lower_is_better = False
+
+    def compute(self, state):
+        return {"error": -float(state[0] / state[1])}
+
+
+def problem(selection, metric=None, validation=4):
+    splits = [
+        {"id": [str(i) for i in range(n)], "image": np.zeros((n, 2)), "truth": np.full(n, right)}
+        for n, right in ((3, 0.0), (validation, RIGHT["validation"]), (6, RIGHT["test"]))
+    ]
+    return Problem(None, None, metric or Error(), *splits, [], (), selection)
+
+
+def candidates(*trainings):
+    """Of each training its weights in order."""
+    for rate, weights in enumerate(trainings):
+        for step, weight in enumerate(weights, 1):
+            settings = {"step": float(step), "learning_rate": float(rate)}
+            yield Candidate(Weights(weight, None), settings, last=step == len(weights))
+
+
+def chosen(selection, *trainings, metric=None, held_out=2, single=False):
+    asked = []
+
+    def predict(weights, split, rows):
+        asked.append((split, len(rows)))
+        return np.full(len(rows), weights.params)
+
+    outcome = choose(candidates(*trainings), problem(selection, metric), np.arange(held_out), predict, single=single)
+    assert outcome.prediction.shape == (6,)
+    return outcome.prediction[0], outcome.selected, asked[:-1]
+
+
+@pytest.mark.parametrize("metric", [Error(), Agreement()])
+def test_validation_takes_the_best_on_the_examples_that_may_be_looked_at(metric):
+    weight, selected, asked = chosen("validation", [1.0, 4.0, 8.0], [0.0, 7.0], metric=metric)
+    assert weight == 4
+    assert selected["step"] == 2
+    assert abs(selected["validation"]) == 1
+    assert asked == [("validation", 2)] * 5
+
+
+def test_test_best_takes_the_best_on_the_test_set_and_says_so():
+    weight, selected, asked = chosen("test_best", [1.0, 4.0, 8.5], [0.0, 7.0])
+    assert weight == 7
+    assert selected == {"step": 2, "learning_rate": 1, "test": 0}
+    assert asked == [("test", 6)] * 5
+
+
+def test_last_takes_the_last_and_looks_only_where_trainings_compete():
+    weight, selected, asked = chosen("last", [5.0, 9.0], single=True)
+    assert (weight, selected, asked) == (9, {"step": 2, "learning_rate": 0}, [])
+    weight, selected, asked = chosen("last", [5.0, 9.0], [5.0, 7.0], [5.0, 0.0])
+    assert (weight, selected["learning_rate"], selected["validation"]) == (7, 1, 2)
+    assert len(asked) == 3
+
+
+def test_what_has_no_score_loses_to_all_that_have_one():
+    assert chosen("validation", [np.nan, 40.0])[0] == 40
+    assert chosen("validation", [40.0, np.nan])[0] == 40
+    assert np.isnan(chosen("validation", [np.nan, np.nan])[0])
+
+
+def test_what_cannot_be_chosen_is_said():
+    with pytest.raises(ValueError, match="no selection 'tset_best'; did you mean 'test_best'"):
+        check("tset_best")
+    with pytest.raises(ValueError, match="validation examples, and there are none; give one rate"):
+        chosen("last", [1.0], [2.0], held_out=0)
+    with pytest.raises(ValueError, match="nothing was trained"):
+        chosen("validation")
