@@ -194,7 +194,8 @@ class Landmarks(nnx.Module):
     def metric(meta: Mapping[str, Any]) -> Spec:
         """The metric for a data set with this meta."""
         described = meta.get("landmarks") or {}
-        return spec(NME, normaliser=described.get("normaliser") or {"kind": "box"})
+        normaliser = described.get("normaliser") or {"kind": "box"}
+        return spec(NME, normaliser=normaliser, threshold=described.get("threshold"))
 
     @staticmethod
     def baselines(
