@@ -1,20 +1,22 @@
-r"""Landmarks on generated faces: a linear head on a frozen encoder, at a fraction of the labels.
+r"""Landmarks on generated faces, at a fraction of the labels.
 
 facerep evaluate --config configs/evaluate/landmarks_generated_faces.py:dataset=generated_faces/labelled,fraction=0.1 \
     --checkpoint runs/demo --workdir results/landmarks
 
-Arguments: dataset, data_dir, fraction of the labels, protocol (linear_probe, frozen or finetune) and its steps,
+Arguments: dataset, data_dir, head, fraction of the labels, protocol (linear_probe, frozen or finetune) and its steps,
 selection (validation, last or test_best), scratch (adds the baseline of that name), the encoder's variant and size.
 Faces are cropped to their box and a margin. Five subsets of the labels; head and step are chosen on validation.
+Heads are linear, or farl: UPerHead (of 64 channels; FaRL's 768 need an accelerator) and heatmaps, with FaRL's
+augmentations for landmarks (2112.03109), which protocols that see images use.
 """
 
 from ml_collections import ConfigDict
 
-from facerep_jax.config import parse_arg, spec
-from facerep_jax.data import transforms
+from facerep_jax.config import parse_arg, pick, spec
+from facerep_jax.data import augmentations, transforms
 from facerep_jax.evaluation import protocols
 from facerep_jax.evaluation.tasks import landmarks
-from facerep_jax.models import vit
+from facerep_jax.models import uper, vit
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -23,6 +25,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         arg,
         dataset="generated_faces/labelled",
         data_dir="data",
+        head="linear",
         fraction=0.1,
         protocol="linear_probe",
         selection="validation",
@@ -32,9 +35,24 @@ def get_config(arg: str | None = None) -> ConfigDict:
         steps=240,
     )
     depth = vit.sizes_of(args.variant).depth
+    choices = dict(
+        linear=dict(taps=tuple(range(depth // 4 - 1, depth, depth // 4)), head=spec(landmarks.Regression)),
+        farl=dict(taps=uper.taps_of(depth), head=spec(landmarks.Heatmaps, dense=spec(uper.UPerHead, channels=64))),
+    )
+    augmented = dict(
+        linear=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
+        farl=(
+            spec(augmentations.RandomAffine, size=args.size, margin=0.25, shift=0.05, angle_rad=0.174, zoom=0.1),
+            spec(augmentations.BlackRectangle),
+            spec(augmentations.UniformNoise),
+            spec(augmentations.Grey),
+            spec(augmentations.Gamma),
+            spec(augmentations.BoxBlur),
+        ),
+    )
     return ConfigDict(
         dict(
-            task=spec(landmarks.Landmarks, taps=tuple(range(depth // 4 - 1, depth, depth // 4)), points=68),
+            task=spec(landmarks.Landmarks, points=68, **pick("head", args.head, choices)),
             protocol=spec(protocols.by_name(args.protocol), steps=args.steps, batch_size=32),
             scratch=spec(
                 protocols.FineTune,
@@ -58,7 +76,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 validation_split="validation",
                 test_split="test",
                 transforms=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
-                augmentations=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
+                augmentations=pick("head", args.head, augmented),
             ),
             encoder=spec(vit.ViT, variant=args.variant, image_size=args.size),
             encoder_seed=0,

@@ -1,19 +1,20 @@
-r"""Parsing of generated faces: a linear head on a frozen encoder, at a fraction of the labels.
+r"""Parsing of generated faces, at a fraction of the labels.
 
 facerep evaluate --config configs/evaluate/parsing_generated_faces.py:dataset=generated_faces/labelled,fraction=0.1 \
     --checkpoint runs/demo --workdir results/parsing
 
 Arguments: as of configs/evaluate/landmarks_generated_faces.py, and `cells`: parts of a side of each patch that
-have logits of their own.
+have logits of their own under a linear head.
+FaRL's head comes with FaRL's augmentations for parsing (2112.03109), which protocols that see images use.
 """
 
 from ml_collections import ConfigDict
 
-from facerep_jax.config import parse_arg, spec
-from facerep_jax.data import transforms
+from facerep_jax.config import parse_arg, pick, spec
+from facerep_jax.data import augmentations, transforms
 from facerep_jax.evaluation import protocols
 from facerep_jax.evaluation.tasks import parsing
-from facerep_jax.models import vit
+from facerep_jax.models import heads, uper, vit
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -22,6 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         arg,
         dataset="generated_faces/labelled",
         data_dir="data",
+        head="linear",
         fraction=0.1,
         protocol="linear_probe",
         selection="validation",
@@ -32,10 +34,32 @@ def get_config(arg: str | None = None) -> ConfigDict:
         cells=8,
     )
     depth = vit.sizes_of(args.variant).depth
-    settings = dict(learning_rates=(0.2,)) if args.protocol == "linear_probe" else {}  # a head alone bears them
+    choices = dict(
+        linear=dict(taps=tuple(range(depth // 4 - 1, depth, depth // 4)), head=spec(heads.PerToken, cells=args.cells)),
+        farl=dict(taps=uper.taps_of(depth), head=spec(uper.UPerHead, channels=64)),
+    )
+    alone = (args.protocol, args.head) == ("linear_probe", "linear")
+    settings = dict(learning_rates=(0.2,)) if alone else {}  # a linear head alone bears them
+    augmented = dict(
+        linear=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
+        farl=(
+            spec(
+                augmentations.RandomAffine,
+                size=args.size,
+                margin=0.25,
+                shift=0.01,
+                angle_rad=0.314,
+                zoom=0.1,
+                normal=True,
+            ),
+            spec(augmentations.Grey),
+            spec(augmentations.Gamma),
+            spec(augmentations.BoxBlur),
+        ),
+    )
     return ConfigDict(
         dict(
-            task=spec(parsing.Parsing, taps=tuple(range(depth // 4 - 1, depth, depth // 4)), cells=args.cells),
+            task=spec(parsing.Parsing, **pick("head", args.head, choices)),
             protocol=spec(protocols.by_name(args.protocol), steps=args.steps, batch_size=32, **settings),
             scratch=spec(
                 protocols.FineTune,
@@ -59,7 +83,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 validation_split="validation",
                 test_split="test",
                 transforms=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
-                augmentations=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
+                augmentations=pick("head", args.head, augmented),
             ),
             encoder=spec(vit.ViT, variant=args.variant, image_size=args.size),
             encoder_seed=0,

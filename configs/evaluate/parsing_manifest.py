@@ -1,19 +1,21 @@
-r"""Parsing of faces of one's own: a linear head on a frozen encoder, at a fraction of the labels.
+r"""Parsing of faces of one's own, at a fraction of the labels.
 
 facerep evaluate --config configs/evaluate/parsing_manifest.py:dataset=manifest/faces,fraction=0.1 \
     --checkpoint runs/farl --workdir results/parsing
 
-Arguments: as of configs/evaluate/landmarks_manifest.py, and `cells`: parts of a side of each patch with logits of their
-own.
+Arguments: as of configs/evaluate/landmarks_manifest.py, and `cells`: parts of a side of each patch that have logits of
+their own under a linear head.
+FaRL's head comes with FaRL's augmentations for parsing (2112.03109), which protocols that see images
+use. Without an accelerator take fewer than its 768 channels: --config.task.head.channels=64.
 """
 
 from ml_collections import ConfigDict
 
 from facerep_jax.config import parse_arg, pick, spec
-from facerep_jax.data import transforms
+from facerep_jax.data import augmentations, transforms
 from facerep_jax.evaluation import protocols
 from facerep_jax.evaluation.tasks import parsing
-from facerep_jax.models import vit
+from facerep_jax.models import heads, uper, vit
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -23,6 +25,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dataset="manifest/faces",
         data_dir="data",
         crop="box",
+        head="linear",
         fraction=1.0,
         protocol="linear_probe",
         selection="validation",
@@ -32,14 +35,38 @@ def get_config(arg: str | None = None) -> ConfigDict:
         cells=4,
     )
     depth = vit.sizes_of(args.variant).depth
+    choices = dict(
+        linear=dict(taps=tuple(range(depth // 4 - 1, depth, depth // 4)), head=spec(heads.PerToken, cells=args.cells)),
+        farl=dict(taps=uper.taps_of(depth), head=spec(uper.UPerHead)),
+    )
+    margin = 0.25 if args.crop == "box" else 0.0
     crops = dict(
-        box=spec(transforms.CropToBox, size=args.size, margin=0.25), whole=spec(transforms.Resize, size=args.size)
+        box=spec(transforms.CropToBox, size=args.size, margin=margin), whole=spec(transforms.Resize, size=args.size)
     )
     crop = pick("crop", args.crop, crops)
-    settings = dict(learning_rates=(0.05, 0.2)) if args.protocol == "linear_probe" else {}  # a head alone bears them
+    alone = (args.protocol, args.head) == ("linear_probe", "linear")
+    settings = dict(learning_rates=(0.05, 0.2)) if alone else {}  # a linear head alone bears them
+    augmented = dict(
+        linear=(crop,),
+        farl=(
+            spec(
+                augmentations.RandomAffine,
+                size=args.size,
+                margin=margin,
+                shift=0.01,
+                angle_rad=0.314,
+                zoom=0.1,
+                normal=True,
+                whole=args.crop == "whole",
+            ),
+            spec(augmentations.Grey),
+            spec(augmentations.Gamma),
+            spec(augmentations.BoxBlur),
+        ),
+    )
     return ConfigDict(
         dict(
-            task=spec(parsing.Parsing, taps=tuple(range(depth // 4 - 1, depth, depth // 4)), cells=args.cells),
+            task=spec(parsing.Parsing, **pick("head", args.head, choices)),
             protocol=spec(protocols.by_name(args.protocol), **settings),
             scratch=spec(
                 protocols.FineTune,
@@ -63,7 +90,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 validation_split="validation",
                 test_split="test",
                 transforms=(crop,),
-                augmentations=(crop,),
+                augmentations=pick("head", args.head, augmented),
             ),
             encoder=spec(vit.ViT, variant=args.variant, image_size=args.size),
             encoder_seed=0,

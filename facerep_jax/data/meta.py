@@ -19,7 +19,7 @@ _FLIPS = {  # -> the names whose order it permutes
     "action_unit_flip": "action_units",
     "vertex_flip": "vertices",
 }
-_NORMALISERS = {"inter_ocular": ("left", "right"), "box": (), "diagonal": ()}
+_NORMALISERS = {"inter_ocular": ("left", "right"), "inter_pupil": ("left", "right"), "box": (), "diagonal": ()}
 
 # The 68 points of iBUG 300-W seen in a mirror: jaw, brows, nose bridge, nostrils, eyes, outer lips, inner lips.
 IBUG_FLIP = (
@@ -83,7 +83,11 @@ def check_flip(flip: Any, count: int | None) -> None:
 def _check_landmarks(landmarks: Any) -> None:
     if not isinstance(landmarks, dict):
         raise ValueError(f"must be an object, not {shown(landmarks)}")
-    check_keys(landmarks, ("flip", "normaliser"))
+    check_keys(landmarks, ("flip", "normaliser", "threshold"))
+    if "threshold" in landmarks:
+        threshold = landmarks["threshold"]
+        if type(threshold) not in (int, float) or not threshold > 0:
+            raise ValueError(f"threshold: must be an error, as a share of the normaliser, not {shown(threshold)}")
     if "flip" in landmarks:
         with at("flip: "):
             check_flip(landmarks["flip"], None)
@@ -95,20 +99,30 @@ def _check_landmarks(landmarks: Any) -> None:
                 raise ValueError(f"`kind` must be one of {', '.join(_NORMALISERS)}, not {shown(kind)}")
             check_keys(normaliser, ("kind", *_NORMALISERS[kind]))
             for side in _NORMALISERS[kind]:
-                if type(normaliser.get(side)) is not int:
-                    raise ValueError(f"{side!r} must be the index of a landmark, not {shown(normaliser.get(side))}")
+                _check_eye(normaliser.get(side), side, several=kind == "inter_pupil")
             if "flip" in landmarks:
                 check_normaliser(normaliser, len(landmarks["flip"]))
 
 
+def _check_eye(eye: Any, side: str, *, several: bool) -> None:
+    """ValueError unless a side of a normaliser is the index of a landmark, or a list of several."""
+    if several and (not isinstance(eye, list) or not eye or any(type(i) is not int for i in eye)):
+        raise ValueError(f"{side!r} must be a list of indices of landmarks, not {shown(eye)}")
+    if not several and type(eye) is not int:
+        raise ValueError(f"{side!r} must be the index of a landmark, not {shown(eye)}")
+
+
 def check_normaliser(normaliser: Mapping[str, Any], count: int) -> None:
     """ValueError unless a normaliser's indices are different ones of `count` landmarks."""
-    sides = _NORMALISERS[normaliser["kind"]]
-    for side in sides:
-        if not 0 <= normaliser[side] < count:
-            raise ValueError(f"{side!r} must be between 0 and {count - 1}, not {normaliser[side]}")
-    if len({normaliser[side] for side in sides}) < len(sides):
-        raise ValueError(f"left and right must be two landmarks, not {normaliser['left']} twice")
+    seen: list[int] = []
+    for side in _NORMALISERS[normaliser["kind"]]:
+        indices = normaliser[side] if isinstance(normaliser[side], list) else [normaliser[side]]
+        for index in indices:
+            if not 0 <= index < count:
+                raise ValueError(f"{side!r} must be between 0 and {count - 1}, not {index}")
+            if index in seen:
+                raise ValueError(f"left and right must be different landmarks, not {index} twice")
+            seen.append(index)
 
 
 @contextlib.contextmanager

@@ -106,10 +106,7 @@ class CropToBox:
         self.size, self.margin, self.shift, self.zoom = size, margin, shift, zoom
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        require(example, "bbox", "CropToBox")
-        x0, y0, x1, y1 = (float(v) for v in example["bbox"])
-        if not x1 > x0 or not y1 > y0:
-            raise ValueError(f"record {text_of(example['id'])!r} has no box to crop to: bbox is {example['bbox']}")
+        x0, y0, x1, y1 = box_of(example, "CropToBox")
         grow = 1 + 2 * self.margin
         right, down, zoom = rng.uniform(-1, 1, 3)
         w, h = grow * (x1 - x0), grow * (y1 - y0)
@@ -301,6 +298,15 @@ def resample(
     if (x0, y0, x1, y1) == (0, 0, size, size) == (0, 0, pixels.shape[1], pixels.shape[0]):
         return pixels
     return np.array(Image.fromarray(pixels).resize((size, size), filter, box=(x0, y0, x1, y1)))
+
+
+def box_of(example: Example, wanted_by: str) -> tuple[float, float, float, float]:
+    """The example's `bbox`; ValueError where it has none, or one without an area."""
+    require(example, "bbox", wanted_by)
+    x0, y0, x1, y1 = (float(v) for v in example["bbox"])
+    if not x1 > x0 or not y1 > y0:
+        raise ValueError(f"record {text_of(example['id'])!r} has no box to crop to: bbox is {example['bbox']}")
+    return x0, y0, x1, y1
 
 
 def require(example: Example, name: str, wanted_by: str) -> None:

@@ -71,36 +71,66 @@ def paired_difference(
     """
     if a.shape != b.shape:
         raise ValueError(f"the two encoders must share subsets, examples and statistics: {a.shape} against {b.shape}")
-    if not a.size:
-        raise ValueError(f"there are no statistics to compare: {a.shape}")
-    subsets, n, _ = a.shape
-    of_subsets = np.array([[value(s) for s in encoder.sum(1)] for encoder in (a, b)])
-    value_a, value_b = (float(values.mean()) for values in of_subsets)
+    return seeds_difference(a[None], b[None], value, lower_is_better=lower_is_better, resamples=resamples, seed=seed)
+
+
+def seeds_difference(
+    a: Float[np.ndarray, "_ subsets n s"],
+    b: Float[np.ndarray, "_ subsets n s"],
+    value: Callable[[Float[np.ndarray, "s"]], float],
+    *,
+    lower_is_better: bool,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Difference:
+    """As `paired_difference`, of two kinds of encoder of which several were trained; axis 0 counts their seeds.
+
+    Two more variances widen the interval: those of the seeds of either kind, which have nothing in common. With one
+    seed of a kind the interval leaves out what another would have changed.
+    """
+    if a.shape[1:] != b.shape[1:]:
+        raise ValueError(f"the encoders must share subsets, examples and statistics: {a.shape} against {b.shape}")
+    if not a.size or not b.size:
+        raise ValueError(f"there are no statistics to compare: {a.shape} against {b.shape}")
+    n = a.shape[2]
+    kinds = [np.array([[value(s) for s in encoder.sum(1)] for encoder in kind]) for kind in (a, b)]  # (seeds, subsets)
+    value_a, value_b = (float(values.mean()) for values in kinds)
 
     rng = np.random.default_rng(seed)
     chunks = []
     for _ in range(0, resamples, CHUNK):
         weights = _counts(rng, n, CHUNK)
-        chunks.append(_values(weights, b, value) - _values(weights, a, value))
-    half = _half_width(of_subsets[1] - of_subsets[0], np.concatenate(chunks)[:resamples], n)
+        of_a, of_b = (np.mean([_values(weights, encoder, value) for encoder in kind], axis=0) for kind in (a, b))
+        chunks.append(of_b - of_a)
+    variances = _variances(kinds[1].mean(0) - kinds[0].mean(0), np.concatenate(chunks)[:resamples], n)
+    variances += [(x.mean(1).var(ddof=1) / len(x), len(x) - 1) for x in kinds if len(x) > 1]
+    half = _half_width(variances)
 
     gain = (value_a - value_b if lower_is_better else value_b - value_a) / value_a if value_a else math.nan
     difference = value_b - value_a
     return Difference(value_a, value_b, gain, difference, difference - half, difference + half)
 
 
-def _half_width(differences: Float[np.ndarray, "subsets"], draws: Float[np.ndarray, "r subsets"], n: int) -> float:
-    """Half the interval of the mean difference, from each subset's and from what n redrawn examples make of these."""
-    subsets = len(differences)
-    of_examples, of_subsets = draws.mean(1).var(ddof=1), 0.0
-    if subsets > 1:
-        of_subsets = differences.var(ddof=1) / subsets
-        of_both = (draws - draws.mean(1, keepdims=True)).var(0, ddof=1).sum() / (subsets - 1) / subsets
-        of_examples = max(of_examples - of_both, 0.0)
-    variance = of_subsets + of_examples
+def _variances(
+    differences: Float[np.ndarray, "subsets"], draws: Float[np.ndarray, "r subsets"], n: int
+) -> list[tuple[float, int]]:
+    """Variances of the mean difference and their degrees of freedom: that of test examples, and of subsets if several.
+
+    From each subset's difference and from what n redrawn examples make of these.
+    """
+    subsets, of_examples = len(differences), draws.mean(1).var(ddof=1)
+    if subsets == 1:
+        return [(of_examples, max(n - 1, 1))]
+    of_both = (draws - draws.mean(1, keepdims=True)).var(0, ddof=1).sum() / (subsets - 1) / subsets
+    return [(max(of_examples - of_both, 0.0), max(n - 1, 1)), (differences.var(ddof=1) / subsets, subsets - 1)]
+
+
+def _half_width(variances: Sequence[tuple[float, int]]) -> float:
+    """Half the interval of an estimate whose variance is the sum of some, each with its degrees of freedom."""
+    variance = sum(v for v, _ in variances)
     if not variance > 0:
         return float(variance)  # 0 or NaN
-    freedom = variance**2 / (of_subsets**2 / max(subsets - 1, 1) + of_examples**2 / max(n - 1, 1))
+    freedom = variance**2 / sum(v**2 / degrees for v, degrees in variances)
     return float(stdtrit(freedom, (1 + LEVEL) / 2) * math.sqrt(variance))
 
 
@@ -127,39 +157,3 @@ def summary(values: Sequence[float | None]) -> dict[str, Any]:
         return None if math.isnan(v) else float(v)
 
     return {"mean": plain(numbers.mean()), "std": plain(std), "values": [plain(v) for v in numbers]}
-
-
-def seeds_difference(
-    a: Float[np.ndarray, "_ subsets n s"],
-    b: Float[np.ndarray, "_ subsets n s"],
-    value: Callable[[Float[np.ndarray, "s"]], float],
-    *,
-    lower_is_better: bool,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Difference:
-    """As `paired_difference`, of two kinds of encoder of which several were trained; axis 0 counts their seeds.
-
-    Every draw resamples, beside test examples and label subsets, the seeds of either kind on their own, since the
-    encoders of one seed have nothing in common. With one seed the interval leaves out what another would have changed.
-    """
-    if a.shape[1:] != b.shape[1:]:
-        raise ValueError(f"the encoders must share subsets, examples and statistics: {a.shape} against {b.shape}")
-    if not a.size or not b.size:
-        raise ValueError(f"there are no statistics to compare: {a.shape} against {b.shape}")
-    rng = np.random.default_rng(seed)
-    _, subsets, n, _ = a.shape
-    value_a, value_b = (float(np.mean([value(x) for x in kind.sum(2).reshape(-1, kind.shape[3])])) for kind in (a, b))
-    differences = []
-    for _ in range(0, resamples, CHUNK):
-        examples, chosen = _counts(rng, n, CHUNK), _counts(rng, subsets, CHUNK) / subsets
-        means = []
-        for kind in (a, b):
-            values = np.stack([_values(examples, encoder, value) for encoder in kind], axis=1)  # draw, seed, subset
-            seeds = _counts(rng, len(kind), CHUNK) / len(kind)
-            means.append(np.einsum("res,re,rs->r", values, seeds, chosen))
-        differences.append(means[1] - means[0])
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(np.concatenate(differences)[:resamples], [tail, 1 - tail])
-    gain = (value_a - value_b if lower_is_better else value_b - value_a) / value_a if value_a else math.nan
-    return Difference(value_a, value_b, gain, value_b - value_a, float(low), float(high))

@@ -41,12 +41,16 @@ PRETRAIN_NAMES = {
     *("seed", "steps", "log_every", "checkpoint_every", "checkpoint_minutes", "dtype", "remat", "ema"),
     *("data", "encoder", "objective", "optimizer", "mesh", "sharding", "operational"),
 }
-RUNTIME = {"encoder", "rngs", "dtype", "remat", "steps", "image_size", "meta"}  # what `build` is given beside a spec
+RUNTIME = {  # what `build` is given beside a spec
+    *("encoder", "rngs", "dtype", "remat", "steps", "image_size", "meta"),
+    *("outputs", "points", "taps"),  # heads, by their task
+}
 OTHER = {
     "variant": "S/16",
     "protocol": "finetune",
     "selection": "last",
     "crop": "whole",
+    "head": "farl",
     "dataset": "manifest/other",
     "data_dir": "elsewhere",
 }
@@ -206,9 +210,11 @@ def test_a_pretraining_builds_and_its_step_traces(path):
     assert {x.shape for x in metrics.values()} == {()}
 
 
-@pytest.mark.parametrize("path", EVALUATE)
-def test_an_evaluation_builds(path):
-    config = load(path).get_config(None)
+@pytest.mark.parametrize(
+    ("path", "arg"), [(path, arg) for path in EVALUATE for arg in ("", "head=farl")[: 1 + ("head" in arguments(path))]]
+)
+def test_an_evaluation_builds(path, arg):
+    config = load(path).get_config(arg)
     size = transformed(config.data.transforms)["image"].shape[0]
     assert transformed(config.data.augmentations)["image"].shape[0] == size
 

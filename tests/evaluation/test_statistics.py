@@ -16,7 +16,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facerep_jax.evaluation.statistics import label_subset, paired_difference, summary
+from facerep_jax.evaluation.statistics import label_subset, paired_difference, seeds_difference, summary
 
 
 def mean(sums):
@@ -170,6 +170,32 @@ def test_coverage_with_few_subsets(subsets, by_subset, by_example, by_both):
         return np.zeros((subsets, n)), 0.2 + effects + by_both * rng.normal(size=(subsets, n))
 
     assert 0.90 <= coverage(draw, 0.2) <= 0.98
+
+
+@pytest.mark.parametrize(("of_a", "of_b"), [(3, 3), (3, 1), (1, 3)])
+def test_coverage_with_few_seeds(of_a, of_b):
+    """The seeds of pre-training decide most; those of a kind that was trained once do not vary."""
+    subsets, n = 5, 40
+
+    def kind(rng, seeds):
+        return rng.normal(size=(seeds, 1, 1)) * (0.5 if seeds > 1 else 0) + 0.1 * rng.normal(size=(seeds, subsets, n))
+
+    inside = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        both = 0.2 * rng.normal(size=(subsets, 1)) + 0.5 * rng.normal(size=(1, n))
+        a, b = (np.stack([statistics(encoder) for encoder in kind(rng, seeds)]) for seeds in (of_a, of_b))
+        b[..., 0] += 0.3 + both
+        got = seeds_difference(a, b, mean, lower_is_better=True, resamples=200, seed=seed)
+        inside += got.low <= 0.3 <= got.high
+    assert 0.90 <= inside / 200 <= 0.99
+
+
+def test_one_seed_of_each_is_the_paired_difference():
+    a, b = ratio_data()
+    paired = paired_difference(a, b, mean, lower_is_better=True)
+    assert seeds_difference(a[None], b[None], mean, lower_is_better=True) == paired
+    assert seeds_difference(np.stack([a, a]), b[None], mean, lower_is_better=True) == paired
 
 
 def test_many_examples_are_quick():

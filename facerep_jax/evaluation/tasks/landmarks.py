@@ -5,14 +5,16 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from PIL import Image, ImageDraw
 from sklearn.linear_model import Ridge
 
-from facerep_jax.config import Spec, spec
+from facerep_jax.config import Spec, build, plain, spec
 from facerep_jax.evaluation.metrics import NME
-from facerep_jax.models.heads import Standardise, resized
+from facerep_jax.models import heatmaps
+from facerep_jax.models.heads import LINEAR, Maps, Standardise, resized
 from facerep_jax.models.layers import Linear
 from facerep_jax.typing import Batch, Carried, Encoder, Features, Metrics, View
 
@@ -20,17 +22,116 @@ PIXELS = 32  # side of the images that the ridge baseline sees
 ALPHAS = (1e1, 1e2, 1e3, 1e4, 1e5)  # its penalties, chosen on validation
 
 
-class Landmarks(nnx.Module):
-    """Points from a linear map of the taps' features.
+class Regression(nnx.Module):
+    """Points from one linear map of the taps' features.
 
     Each tap's map is averaged to at most `cells` x `cells`, standardised per channel, and all of it is mapped linearly
     to the coordinates, which are counted from the mean shape in units of the spread of the training labels.
     The loss is the mean distance in these units.
 
     Args:
+        cells: the finest grid that the head reads; finer maps are averaged.
+        points, taps, image_size: as of the task.
+    """
+
+    def __init__(
+        self, encoder: Encoder, points: int, *, taps: tuple[int, ...], image_size: int, cells: int = 7, rngs: nnx.Rngs
+    ):
+        rows, columns = encoder.grid((image_size, image_size))
+        self.grid = (min(rows, cells), min(columns, cells))
+        width = sum(encoder.tap_widths(taps))
+        self.standardise = Standardise(width)
+        self.mean_shape = Carried(jnp.zeros((points, 2)))
+        self.spread = Carried(jnp.ones(()))
+        features = self.grid[0] * self.grid[1] * width
+        self.linear = Linear(features, points * 2, init=nnx.initializers.zeros, rngs=rngs)
+
+    def fit(self, maps: Maps, labels: Float[Array, "b k 2"]) -> None:
+        """Take the statistics of features and labels."""
+        self.standardise.fit(self.averaged(maps))
+        mean = jnp.nanmean(labels, axis=0)
+        self.mean_shape.set_value(mean)
+        self.spread.set_value(jnp.sqrt(jnp.nanmean(jnp.square(labels - mean[None]))) + 1e-6)
+
+    def averaged(self, maps: Maps) -> Maps:
+        return tuple(resized(x.astype(jnp.float32), self.grid) for x in maps)
+
+    def losses(
+        self, maps: Maps, truth: Float[Array, "b k 2"], known: Bool[Array, "b k"], rng: Key[Array, "b"]
+    ) -> dict[str, Float[Array, ""]]:
+        distance = distances(self(maps), truth, known).sum() / jnp.maximum(known.sum(), 1)
+        return {"distance": distance / self.spread[...]}
+
+    def __call__(self, maps: Maps) -> Float[Array, "b k 2"]:
+        x = self.standardise(self.averaged(maps))
+        x = x.reshape(len(x), -1) / x.shape[-1] ** 0.5
+        return self.mean_shape[...][None] + self.spread[...] * self.linear(x).reshape(len(x), -1, 2)
+
+
+REGRESSION = plain(spec(Regression))  # the spec of the head that the task has unless told otherwise
+
+
+class Heatmaps(nnx.Module):
+    """Points as the centres of mass of heatmaps, one per point, that a dense head gives.
+
+    The loss has two terms of weight 1: `coordinates`, the mean distance as a share of the image's side, and
+    `heatmaps`, the mean binary cross-entropy of the logits, resized bilinearly to `size` pixels, with drawn heatmaps.
+    Source: FaRL (2112.03109; github.com/FacePerceiver/FaRL, face_alignment/task.py and network.py), where the head is
+    `spec(uper.UPerHead)`.
+    Changed: points that are not annotated are in neither term.
+
+    Args:
+        dense: spec of a dense head, see `models.heads`.
+        size: pixels of a side of the drawn heatmaps.
+        radius: of the drawn points, in these pixels.
+        points, taps, image_size: as of the task.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        points: int,
+        *,
+        taps: tuple[int, ...],
+        image_size: int,
+        dense: Spec = LINEAR,
+        size: int = 128,
+        radius: float = 5.0,
+        rngs: nnx.Rngs,
+    ):
+        self.image_size, self.size, self.radius = image_size, size, radius
+        self.dense = build(dense, encoder, points, taps=taps, rngs=rngs)
+
+    def fit(self, maps: Maps, labels: Float[Array, "b k 2"]) -> None:
+        """Let the dense head take what it takes from features."""
+        self.dense.fit(maps)
+
+    def losses(
+        self, maps: Maps, truth: Float[Array, "b k 2"], known: Bool[Array, "b k"], rng: Key[Array, "b"]
+    ) -> dict[str, Float[Array, ""]]:
+        logits, truth = self.dense(maps, rng=rng), (truth + 0.5) / self.image_size
+        drawn = heatmaps.drawn(truth, size=self.size, radius=self.radius)
+        surprise = optax.sigmoid_binary_cross_entropy(resized(logits, (self.size, self.size), antialias=False), drawn)
+        count = jnp.maximum(known.sum(), 1)
+        return {
+            "coordinates": distances(heatmaps.soft_argmax(logits), truth, known).sum() / count,
+            "heatmaps": jnp.where(known, surprise.mean((1, 2)), 0).sum() / count,
+        }
+
+    def __call__(self, maps: Maps) -> Float[Array, "b k 2"]:
+        return heatmaps.soft_argmax(self.dense(maps)) * self.image_size - 0.5
+
+
+class Landmarks(nnx.Module):
+    """Points of a face, by a head that reads them in pixels from the taps' maps.
+
+    The loss is the sum of the head's. Points that are not annotated, being NaN, are in none of them; the metric
+    `landmarks/known` is the share of those that are.
+
+    Args:
         taps: blocks of the encoder.
         points: landmarks of a face.
-        cells: the finest grid that the head reads; finer maps are averaged.
+        head: spec of `Regression` or `Heatmaps`.
         image_size: pixels of a side of the images.
         meta: of the data set.
     """
@@ -45,48 +146,29 @@ class Landmarks(nnx.Module):
         *,
         taps: tuple[int, ...],
         points: int = 68,
-        cells: int = 7,
+        head: Spec = REGRESSION,
         image_size: int,
         meta: Mapping[str, Any],
         rngs: nnx.Rngs,
     ):
         self.taps, self.points = tuple(taps), points
-        rows, columns = encoder.grid((image_size, image_size))
-        self.grid = (min(rows, cells), min(columns, cells))
-        width = sum(encoder.tap_widths(self.taps))
-        self.standardise = Standardise(width)
-        self.mean_shape = Carried(jnp.zeros((points, 2)))
-        self.spread = Carried(jnp.ones(()))
-        features = self.grid[0] * self.grid[1] * width
-        self.head = Linear(features, points * 2, init=nnx.initializers.zeros, rngs=rngs)
+        self.head = build(head, encoder, points, taps=self.taps, image_size=image_size, rngs=rngs)
 
     def begin(self, encoder: Encoder | None, step: Int[Array, ""]) -> None:
         """Nothing is carried from step to step."""
 
     def calibrate(self, seen: Mapping[str, Features], batch: Batch) -> None:
-        """Take the statistics of features and labels from training examples."""
-        self.standardise.fit(self.averaged(seen))
+        """Let the head take what it takes from training examples."""
         labels = jnp.asarray(batch["landmarks"])
         if labels.shape[1] != self.points:
             raise ValueError(
                 f"the data set has {labels.shape[1]} landmarks and the head {self.points}: "
                 f"set --config.task.points={labels.shape[1]}"
             )
-        mean = jnp.nanmean(labels, axis=0)
-        self.mean_shape.set_value(mean)
-        self.spread.set_value(jnp.sqrt(jnp.nanmean(jnp.square(labels - mean[None]))) + 1e-6)
+        self.head.fit(seen["image"].maps, labels)
 
     def views(self, batch: Batch, rng: Key[Array, "b"]) -> Mapping[str, View]:
         return {"image": View(batch["image"])}
-
-    def averaged(self, seen: Mapping[str, Features]) -> tuple[Float[Array, "b h w _"], ...]:
-        return tuple(resized(x.astype(jnp.float32), self.grid) for x in seen["image"].maps)
-
-    def offsets(self, seen: Mapping[str, Features]) -> Float[Array, "b k 2"]:
-        """Coordinates from the mean shape, in units of the spread."""
-        x = self.standardise(self.averaged(seen))
-        x = x.reshape(len(x), -1) / x.shape[-1] ** 0.5
-        return self.head(x).reshape(len(x), -1, 2)
 
     def loss(
         self,
@@ -97,22 +179,23 @@ class Landmarks(nnx.Module):
         step: Int[Array, ""],
         rng: Key[Array, "b"],
     ) -> tuple[Float[Array, ""], Metrics]:
-        truth = (batch["landmarks"] - self.mean_shape[...][None]) / self.spread[...]
+        truth = batch["landmarks"]
         known = jnp.isfinite(truth).all(-1)
-        error = jnp.where(known[..., None], self.offsets(seen) - jnp.nan_to_num(truth), 0)
-        distance = jnp.sqrt(jnp.square(error).sum(-1) + 1e-12)
-        loss = jnp.where(known, distance, 0).sum() / jnp.maximum(known.sum(), 1)
-        return loss, {"landmarks/loss": loss}
+        losses = self.head.losses(seen["image"].maps, truth, known, rng)
+        loss = jnp.stack(list(losses.values())).sum()
+        metrics = {"landmarks/loss": loss, "landmarks/known": known.mean()}
+        return loss, metrics | {f"landmarks/{name}": value for name, value in losses.items()}
 
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> Float[Array, "b k 2"]:
         """Landmarks in pixels of the image that the encoder saw."""
-        return self.mean_shape[...][None] + self.spread[...] * self.offsets(seen)
+        return self.head(seen["image"].maps)
 
     @staticmethod
     def metric(meta: Mapping[str, Any]) -> Spec:
         """The metric for a data set with this meta."""
         described = meta.get("landmarks") or {}
-        return spec(NME, normaliser=described.get("normaliser") or {"kind": "box"})
+        normaliser = described.get("normaliser") or {"kind": "box"}
+        return spec(NME, normaliser=normaliser, threshold=described.get("threshold"))
 
     @staticmethod
     def baselines(
@@ -154,3 +237,11 @@ def small(images: UInt8[np.ndarray, "b h w 3"]) -> Float[np.ndarray, "b p"]:
     size = (PIXELS, PIXELS)
     resize = [np.asarray(Image.fromarray(x).resize(size, Image.Resampling.BOX)) for x in images]
     return np.stack(resize).reshape(len(images), -1) / 255
+
+
+def distances(
+    points: Float[Array, "b k 2"], truth: Float[Array, "b k 2"], known: Bool[Array, "b k"]
+) -> Float[Array, "b k"]:
+    """How far each known point is from the truth; 0 for the others."""
+    offset = jnp.where(known[..., None], points - truth, 0)  # NaN stays out of the gradient
+    return jnp.where(known, jnp.sqrt(jnp.square(offset).sum(-1) + 1e-12), 0)

@@ -10,10 +10,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key, UInt8
 from PIL import Image
 
-from facerep_jax.config import Spec, spec
+from facerep_jax.config import Spec, build, spec
 from facerep_jax.evaluation.metrics import F1, IGNORED
-from facerep_jax.models.heads import Standardise, resized
-from facerep_jax.models.layers import Linear, trunc_normal
+from facerep_jax.models.heads import LINEAR, resized
 from facerep_jax.typing import Batch, Encoder, Features, Metrics, View
 
 COLOURS = np.array(  # of classes in pictures
@@ -26,14 +25,17 @@ COLOURS = np.array(  # of classes in pictures
 
 
 class Parsing(nnx.Module):
-    """A class for each pixel from a linear map of the taps' features.
+    """A class for each pixel, by a dense head whose logits are resized bilinearly to the image.
 
-    Every token gives logits for `cells` x `cells` parts of its patch, which are resized bilinearly to the image.
-    The loss is the mean cross-entropy over pixels; those of class 255 do not count.
+    The loss is the mean cross-entropy over pixels. FaRL's parsing (2112.03109) is that with the head
+    `spec(uper.UPerHead)`, whose logits have four times the resolution of the patches.
+    Changed: pixels of class 255, those outside of the image among them, do not count; FaRL has none and counts the
+    outside as background. Predictions are scored on the crop that the encoder sees, where train and test images have
+    one size; FaRL warps the logits back to the original image first, so small parts weigh a little differently here.
 
     Args:
         taps: blocks of the encoder.
-        cells: parts of a side of each patch; 1 is the common linear head of dense probes.
+        head: spec of a dense head, see `models.heads`.
         image_size: pixels of a side of the images.
         meta: of the data set; `classes` are its names of classes.
     """
@@ -47,33 +49,23 @@ class Parsing(nnx.Module):
         encoder: Encoder,
         *,
         taps: tuple[int, ...],
-        cells: int = 1,
+        head: Spec = LINEAR,
         image_size: int,
         meta: Mapping[str, Any],
         rngs: nnx.Rngs,
     ):
-        self.taps, self.cells, self.image_size = tuple(taps), cells, image_size
-        width = sum(encoder.tap_widths(self.taps))
-        self.classes = len(class_names(meta))
-        self.standardise = Standardise(width)
-        self.head = Linear(width, cells * cells * self.classes, init=trunc_normal(0.01), rngs=rngs)
+        self.taps, self.image_size = tuple(taps), image_size
+        self.head = build(head, encoder, len(class_names(meta)), taps=self.taps, rngs=rngs)
 
     def begin(self, encoder: Encoder | None, step: Int[Array, ""]) -> None:
         """Nothing is carried from step to step."""
 
     def calibrate(self, seen: Mapping[str, Features], batch: Batch) -> None:
-        """Take the statistics of features from training examples."""
-        self.standardise.fit(seen["image"].maps)
+        """Let the head take what it takes from training examples."""
+        self.head.fit(seen["image"].maps)
 
     def views(self, batch: Batch, rng: Key[Array, "b"]) -> Mapping[str, View]:
         return {"image": View(batch["image"])}
-
-    def logits(self, seen: Mapping[str, Features], size: tuple[int, int]) -> Float[Array, "b H W k"]:
-        """Logits of the classes for every pixel of an image of `size`."""
-        x = self.head(self.standardise(seen["image"].maps))
-        b, h, w, _ = x.shape
-        x = x.reshape(b, h, w, self.cells, self.cells, self.classes).transpose(0, 1, 3, 2, 4, 5)
-        return resized(x.reshape(b, h * self.cells, w * self.cells, self.classes), size)
 
     def loss(
         self,
@@ -86,14 +78,15 @@ class Parsing(nnx.Module):
     ) -> tuple[Float[Array, ""], Metrics]:
         mask = batch["mask"].astype(jnp.int32)
         known = mask != IGNORED
-        log_p = jax.nn.log_softmax(self.logits(seen, (mask.shape[1], mask.shape[2])))
-        log_p = jnp.take_along_axis(log_p, jnp.where(known, mask, 0)[..., None], axis=-1)[..., 0]
+        logits = resized(self.head(seen["image"].maps, rng=rng), (mask.shape[1], mask.shape[2]), antialias=False)
+        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.where(known, mask, 0)[..., None], axis=-1)[..., 0]
         loss = -jnp.where(known, log_p, 0).sum() / jnp.maximum(known.sum(), 1)
-        return loss, {"parsing/loss": loss}
+        return loss, {"parsing/loss": loss, "parsing/known": known.mean()}
 
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> UInt8[Array, "b H W"]:
         """The likeliest class of each pixel of the image that the encoder saw."""
-        return self.logits(seen, (self.image_size, self.image_size)).argmax(-1).astype(jnp.uint8)
+        size = (self.image_size, self.image_size)
+        return resized(self.head(seen["image"].maps), size, antialias=False).argmax(-1).astype(jnp.uint8)
 
     @staticmethod
     def metric(meta: Mapping[str, Any]) -> Spec:

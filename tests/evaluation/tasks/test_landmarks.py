@@ -51,7 +51,7 @@ def test_before_it_learns_the_head_gives_the_mean_shape_of_the_training_labels(t
 
 def test_features_are_standardised_per_channel(task):
     task.calibrate(features(6), {"landmarks": jnp.asarray(labels(6))})
-    x = np.asarray(task.standardise(task.averaged(features(6))))
+    x = np.asarray(task.head.standardise(task.head.averaged(features(6)["image"].maps)))
     np.testing.assert_allclose(x.mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(x.std((0, 1, 2)), 1, atol=1e-4)
 
@@ -59,7 +59,7 @@ def test_features_are_standardised_per_channel(task):
 def test_the_loss_is_the_mean_distance_over_known_points_in_units_of_the_spread(task):
     truth = labels(4)
     task.calibrate(features(4), {"landmarks": jnp.asarray(truth)})
-    mean, spread = np.asarray(task.mean_shape[...]), float(task.spread[...])
+    mean, spread = np.asarray(task.head.mean_shape[...]), float(task.head.spread[...])
     truth[1, 2] = np.nan
     known = np.isfinite(truth).all(-1)
     distance = np.linalg.norm((truth - mean) / spread, axis=-1)
@@ -76,7 +76,8 @@ def test_points_that_are_not_annotated_give_no_gradient_and_no_nan(task):
         return jax.grad(lambda p: loss_of(nnx.merge(graph, p, rest), features(4), batch))(params)
 
     truth[:, 2] = np.nan
-    kernel = np.asarray(gradient({"landmarks": jnp.asarray(truth)})["head"]["kernel"][...]).reshape(-1, POINTS, 2)
+    kernel = gradient({"landmarks": jnp.asarray(truth)})["head"]["linear"]["kernel"]
+    kernel = np.asarray(kernel[...]).reshape(-1, POINTS, 2)
     assert np.isfinite(kernel).all()
     assert (kernel[:, 2] == 0).all()
     assert (kernel[:, 1] != 0).any()

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from facerep_jax.config import build
+from facerep_jax.config import build, spec
 from facerep_jax.evaluation.tasks.parsing import Parsing
+from facerep_jax.models.heads import PerToken, resized
 from facerep_jax.models.vit import ViT
 from facerep_jax.typing import Features
 
@@ -21,7 +22,7 @@ def encoder():
 
 
 def task_with(encoder, cells: int) -> Parsing:
-    return Parsing(encoder, taps=(1,), cells=cells, image_size=SIZE, meta=META, rngs=nnx.Rngs(0))
+    return Parsing(encoder, taps=(1,), head=spec(PerToken, cells=cells), image_size=SIZE, meta=META, rngs=nnx.Rngs(0))
 
 
 def features(count: int) -> dict[str, Features]:
@@ -29,14 +30,18 @@ def features(count: int) -> dict[str, Features]:
     return {"image": Features(pooled=jnp.zeros((count, 16)), tokens=jnp.zeros((count, 16, 16)), maps=maps)}
 
 
+def logits_of(task: Parsing) -> np.ndarray:
+    return np.asarray(resized(task.head(features(2)["image"].maps), (SIZE, SIZE)), np.float64)
+
+
 def test_each_part_of_a_patch_has_its_own_logits_in_its_own_place(encoder):
     """The head gives part (row r, column c) of every patch the logit 10 r + c of class 1."""
     task = task_with(encoder, cells=8)
     table = np.zeros((8, 8, 3), np.float32)
     table[..., 1] = 10 * np.arange(8)[:, None] + np.arange(8)
-    task.head.kernel[...] = jnp.zeros_like(task.head.kernel[...])
-    task.head.bias[...] = jnp.asarray(table.reshape(-1))
-    logits = np.asarray(task.logits(features(2), (SIZE, SIZE)))
+    task.head.linear.kernel[...] = jnp.zeros_like(task.head.linear.kernel[...])
+    task.head.linear.bias[...] = jnp.asarray(table.reshape(-1))
+    logits = logits_of(task)
     np.testing.assert_allclose(logits[1, :, :, 1], np.tile(table[..., 1], (4, 4)))
 
 
@@ -52,7 +57,7 @@ def test_the_loss_is_cross_entropy_over_pixels_that_are_annotated(encoder):
         step=jnp.zeros((), jnp.int32),
         rng=jax.random.split(jax.random.key(0), 2),
     )
-    logits = np.asarray(task.logits(features(2), (SIZE, SIZE)), np.float64)
+    logits = logits_of(task)
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     known = mask != 255
     expected = -log_p[known][np.arange(known.sum()), mask[known]].mean()
@@ -64,7 +69,7 @@ def test_predictions_are_the_likeliest_class_of_every_pixel(encoder):
     task.calibrate(features(2), {})
     predicted = np.asarray(task.predict(features(2), {}))
     assert predicted.dtype == np.uint8
-    np.testing.assert_array_equal(predicted, np.asarray(task.logits(features(2), (SIZE, SIZE))).argmax(-1))
+    np.testing.assert_array_equal(predicted, logits_of(task).argmax(-1))
 
 
 def test_the_baseline_is_the_most_frequent_class_of_each_pixel():

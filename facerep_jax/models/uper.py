@@ -1,0 +1,157 @@
+"""UPerHead, which FaRL reads landmarks and face parts with."""
+
+from functools import partial
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from facerep_jax.models.batch_norm import BatchNorm
+from facerep_jax.models.heads import Maps, resized
+from facerep_jax.models.layers import Linear
+from facerep_jax.models.pyramid import Pyramid
+from facerep_jax.typing import Encoder
+
+LEVELS = 4
+STREAM = 0x09E  # of the draws of dropout; an encoder draws from the same keys
+
+KAIMING = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")  # of mmcv's ConvModule (recalled)
+TORCH = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default of a convolution
+
+bilinear = partial(resized, antialias=False)
+
+
+class UPerHead(nnx.Module):
+    """Four maps to one at four times their resolution, which sees the whole image and keeps its details.
+
+    The coarsest level is averaged over 1, 2 x 2, 3 x 3 and 6 x 6 parts, so that every pixel knows the whole; then each
+    level is added to the next finer one; then all, at the resolution of the finest, are fused. Dropout is of whole
+    channels, by a key per example.
+
+    A transformer's maps, all of one resolution, are made a pyramid first, as FaRL does. Maps that shrink by two from
+    one to the next, such as a ResNet's, are one already and are taken as they are, so that the result has the
+    resolution of the first.
+
+    Source: UPerNet (1807.10221); mmsegmentation 0.18 UPerHead, and FaRL's use of it (2112.03109).
+    Convolutions before a normalisation start as mmcv's (recalled), the other kernels as torch's.
+    Changed: biases start at 0, torch's at random.
+
+    Args:
+        outputs: channels of the result, such as classes.
+        taps: four blocks of the encoder.
+        channels: of every level; FaRL's 768 need a large accelerator, 64 do for small ones.
+        pool_sizes: parts of a side that the coarsest level is averaged over.
+        dropout: share of the channels that are dropped before the last map.
+        groups: of the batch normalisation.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        outputs: int,
+        *,
+        taps: tuple[int, ...],
+        channels: int = 768,
+        pool_sizes: tuple[int, ...] = (1, 2, 3, 6),
+        dropout: float = 0.1,
+        groups: int = 1,
+        rngs: nnx.Rngs,
+    ):
+        if len(taps) != LEVELS:
+            raise ValueError(f"UPerHead reads {LEVELS} taps of the encoder, not {len(taps)}: {tuple(taps)}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is a share from 0 to less than 1, not {dropout}")
+        widths = encoder.tap_widths(taps)
+        self.pyramid = Pyramid(widths, groups=groups, rngs=rngs) if is_flat(encoder.tap_strides(taps)) else None
+        self.pool_sizes, self.dropout = tuple(pool_sizes), dropout
+        conv = partial(Convolution, channels=channels, groups=groups, rngs=rngs)
+        self.pooled = nnx.List(conv(widths[3], size=1) for _ in self.pool_sizes)
+        self.context = conv(widths[3] + len(self.pool_sizes) * channels, size=3)
+        self.lateral = nnx.List(conv(width, size=1) for width in widths[:3])
+        self.level = nnx.List(conv(channels, size=3) for _ in widths[:3])
+        self.fusion = conv(LEVELS * channels, size=3)
+        self.out = Linear(channels, outputs, init=TORCH, rngs=rngs)
+
+    def fit(self, maps: Maps) -> None:
+        """Nothing is taken from examples."""
+
+    def __call__(self, maps: Maps, *, rng: Key[Array, "b"] | None = None) -> Float[Array, "b H W k"]:
+        train = rng is not None
+        maps = tuple(x.astype(jnp.float32) for x in maps)
+        levels = maps if self.pyramid is None else self.pyramid(maps, train=train)
+        laterals = [conv(x, train=train) for conv, x in zip(self.lateral, levels[:3], strict=True)]
+        laterals.append(self.in_context(levels[3], train))
+        for finer, coarser in ((2, 3), (1, 2), (0, 1)):
+            laterals[finer] = laterals[finer] + bilinear(laterals[coarser], size_of(laterals[finer]))
+        outputs = [conv(x, train=train) for conv, x in zip(self.level, laterals[:3], strict=True)] + laterals[3:]
+        together = jnp.concatenate([bilinear(x, size_of(outputs[0])) for x in outputs], axis=-1)
+        x = self.fusion(together, train=train)
+        if rng is not None:
+            x = x * kept_channels(rng, x.shape[-1], self.dropout)
+        return self.out(x)
+
+    def in_context(self, x: Float[Array, "b h w d"], train: bool) -> Float[Array, "b h w c"]:
+        """The coarsest level with averages over ever larger parts of it beside."""
+        parts = [
+            bilinear(conv(averaged(x, size), train=train), size_of(x))
+            for conv, size in zip(self.pooled, self.pool_sizes, strict=True)
+        ]
+        return self.context(jnp.concatenate([x, *parts], axis=-1), train=train)
+
+
+class Convolution(nnx.Module):
+    """A convolution that keeps the resolution, batch normalisation, ReLU."""
+
+    def __init__(self, width: int, *, channels: int, size: int, groups: int, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(KAIMING(rngs.params(), (size, size, width, channels), jnp.float32))
+        self.norm = BatchNorm(channels, groups=groups)
+
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
+        layout = ("NHWC", "HWIO", "NHWC")
+        x = jax.lax.conv_general_dilated(x, self.kernel[...], (1, 1), "SAME", dimension_numbers=layout)
+        return jax.nn.relu(self.norm(x, train=train))
+
+
+def taps_of(depth: int) -> tuple[int, ...]:
+    """FaRL's four taps: the blocks, from 0, that end a third, a half, two thirds and all of the depth.
+
+    3, 5, 7, 11 of 12 and 7, 11, 15, 23 of 24. Changed: of 32, FaRL takes 8, 14, 20, 31, and this is 10, 15, 20, 31.
+    """
+    return tuple(max(round(depth * share), 1) - 1 for share in (1 / 3, 1 / 2, 2 / 3, 1))
+
+
+def is_flat(strides: tuple[int, ...]) -> bool:
+    """Whether maps have one resolution; ValueError where they neither do nor shrink by two from one to the next."""
+    if len(set(strides)) > 1 and any(b != 2 * a for a, b in pairwise(strides)):
+        raise ValueError(f"UPerHead reads maps of one stride or of strides that double, not of {tuple(strides)}")
+    return len(set(strides)) == 1
+
+
+def averaged(x: Float[Array, "b h w d"], size: int) -> Float[Array, "b size size d"]:
+    """Means over size x size parts of a map, which overlap where they do not divide it."""
+    return jnp.einsum("yh,xw,bhwd->byxd", parts_of(x.shape[1], size), parts_of(x.shape[2], size), x)
+
+
+def parts_of(length: int, parts: int) -> Float[np.ndarray, "parts length"]:
+    """The matrix of means over parts of a line. Source: torch.nn.AdaptiveAvgPool2d.
+
+    Part i reaches from floor(i * length / parts) to ceil((i + 1) * length / parts).
+    """
+    index, place = np.arange(parts)[:, None], np.arange(length)[None]
+    inside = (place >= index * length // parts) & (place < -(-(index + 1) * length // parts))
+    return (inside / inside.sum(1, keepdims=True)).astype(np.float32)
+
+
+def kept_channels(rng: Key[Array, "b"], channels: int, dropout: float) -> Float[Array, "b 1 1 d"]:
+    """The factor of each channel of each example: 0 for those dropped, else 1 / (1 - dropout)."""
+    keys = jax.vmap(jax.random.fold_in, (0, None))(rng, STREAM)
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - dropout, (channels,)))(keys)
+    return (kept / (1 - dropout))[:, None, None].astype(jnp.float32)
+
+
+def size_of(x: Float[Array, "b h w d"]) -> tuple[int, int]:
+    """Height and width."""
+    return x.shape[1], x.shape[2]
