@@ -27,6 +27,7 @@ from facerep_jax.evaluation.workdirs import read_statistics
 from facerep_jax.files import local_path, write
 
 STOPPED = 75  # exit status: the time is over, start again to go on
+RANDOM = "random"  # the encoder before any training; its first evaluations hold the baselines of all
 TAIL = 15  # lines of a failed cell's log that are shown
 
 
@@ -100,14 +101,17 @@ def cells(config: ConfigDict, folder: Path) -> Iterator[Cell]:
         for fraction, (encoder, seed, checkpoint) in itertools.product(evaluation.fractions, encoders(config, folder)):
             workdir = folder / "evaluate" / name / f"{fraction:g}" / f"{encoder}_{seed}"
             recipe = f"--config={evaluation.config},fraction={fraction},data_dir={data}"
-            start = (f"--config.encoder_seed={seed}",) if checkpoint in config.untrained else ()
-            yield Cell(workdir, ("evaluate", recipe, *start, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))
+            more: tuple[str, ...] = ()
+            if checkpoint == RANDOM:
+                more = (f"--config.encoder_seed={seed}",)
+                if seed == 0 and fraction in evaluation.scratch:
+                    recipe, more = f"{recipe},scratch", (*more, *config.scratch)
+            yield Cell(workdir, ("evaluate", recipe, *more, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))
 
 
 def encoders(config: ConfigDict, folder: Path) -> Iterator[tuple[str, int, str]]:
     """Kind, seed and checkpoint of all encoders that are judged."""
-    for name, seeds in config.untrained.items():
-        yield from ((name, seed, name) for seed in range(seeds))
+    yield from ((RANDOM, seed, RANDOM) for seed in range(config.random))
     for name, recipe in config.pretrain.items():
         for seed in range(recipe.seeds):
             yield name, seed, str(folder / "pretrain" / f"{name}_{seed}")
@@ -136,18 +140,20 @@ def call(cell: Cell) -> int:
     return status
 
 
-def scores_of(config: ConfigDict, folder: Path, name: str) -> Iterator[Score]:
-    """What came of one evaluation: a score of each kind of encoder at each fraction of the labels."""
-    for fraction in config.evaluate[name].fractions:
-        where = folder / "evaluate" / name / f"{fraction:g}"
+def scores_of(config: ConfigDict, folder: Path, evaluation: str) -> Iterator[Score]:
+    """What came of one evaluation: a score of each kind of encoder and each baseline at each fraction of the labels."""
+    for fraction in config.evaluate[evaluation].fractions:
+        where = folder / "evaluate" / evaluation / f"{fraction:g}"
         kinds: dict[str, list[Path]] = {}
         for encoder, seed, _ in encoders(config, folder):
             kinds.setdefault(encoder, []).append(where / f"{encoder}_{seed}")
-        statistics = {kind: stacked(folders) for kind, folders in kinds.items()}
-        for kind, folders in kinds.items():
-            results = [json.loads((folder / "results.json").read_text()) for folder in folders]
-            first, headline = results[0], results[0]["headline"]
-            metric = build(first["metric"])
+        results = {kind: [json.loads((f / "results.json").read_text()) for f in of] for kind, of in kinds.items()}
+        statistics = {kind: stacked(of, "encoder") for kind, of in kinds.items()}
+        first = results[RANDOM][0]
+        for name, baseline in first["baselines"].items():
+            results[name], statistics[name] = [{**first, **baseline}], stacked(kinds[RANDOM][:1], name)
+        headline, metric = first["headline"], build(first["metric"])
+        for kind, found in results.items():
 
             def value(sums: np.ndarray, metric: Any = metric, headline: str = headline) -> float:
                 return metric.compute(sums)[headline]
@@ -161,14 +167,14 @@ def scores_of(config: ConfigDict, folder: Path, name: str) -> Iterator[Score]:
                 for rival in config.against
                 if rival != kind
             }
-            means = tuple(r["metrics"][headline]["mean"] for r in results)
-            spread = float(np.mean([r["metrics"][headline]["std"] for r in results]))
-            yield Score(name, fraction, kind, first["labels"], headline, means, spread, against)
+            means = tuple(r["metrics"][headline]["mean"] for r in found)
+            spread = float(np.mean([r["metrics"][headline]["std"] for r in found]))
+            yield Score(evaluation, fraction, kind, first["labels"], headline, means, spread, against)
 
 
-def stacked(folders: list[Path]) -> np.ndarray:
-    """Statistics (seeds, subsets, examples, s) of the encoders in some evaluations."""
-    found = {folder: read_statistics(folder) for folder in folders}
+def stacked(folders: list[Path], name: str) -> np.ndarray:
+    """Statistics (seeds, subsets, examples, s) of the encoders, or a baseline, in some evaluations."""
+    found = {folder: read_statistics(folder, name) for folder in folders}
     if missing := [str(folder) for folder, each in found.items() if each is None]:
         raise FileNotFoundError(f"{missing[0]} has no examples.parquet; remove the folder and start again")
     return np.stack([each[2] for each in found.values() if each is not None])

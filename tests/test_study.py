@@ -18,8 +18,8 @@ def get_config(arg=None):
     return ConfigDict(dict(
         prepare=dict(tiny=SET), manual_dirs={},
         pretrain=dict(farl=dict(config=PRETRAIN, seeds=2)),
-        untrained=dict(random=1), against=("random",),
-        evaluate=dict(landmarks=dict(config=EVALUATE, fractions=(0.5, 1.0))),
+        random=1, scratch=("--config.scratch.steps=5", "--config.scratch.rounds=1"), against=("random",),
+        evaluate=dict(landmarks=dict(config=EVALUATE, fractions=(0.5, 1.0), scratch=(1.0,))),
     ))
 """
 
@@ -48,10 +48,14 @@ def test_every_cell_is_run_once(finished, capsys):
 
 def test_the_table_holds_what_the_cells_found(finished):
     scores = json.loads((finished / "tiny" / "study.json").read_text())
-    assert [(s["fraction"], s["encoder"], s["labels"]) for s in scores] == [
-        *((0.5, "random", 15), (0.5, "farl", 15), (1.0, "random", 30), (1.0, "farl", 30))
+    baselines = ["mean_shape", "pixel_ridge"]
+    assert [(s["fraction"], s["labels"], s["encoder"]) for s in scores] == [
+        *((0.5, 15, name) for name in ("random", "farl", *baselines)),
+        *((1.0, 30, name) for name in ("random", "farl", *baselines, "scratch")),
     ]
     for score in scores:
+        if score["encoder"] not in ("random", "farl"):
+            continue
         for seed, value in enumerate(score["values"]):
             folder = (
                 finished / "tiny" / "evaluate" / "landmarks" / f"{score['fraction']:g}" / f"{score['encoder']}_{seed}"

@@ -45,14 +45,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 farl_oracle=dict(config=f"{RECIPE}:{web},captions=oracle_caption,steps={args.steps}", seeds=1),
                 farl_informative=dict(config=f"{RECIPE}:{informative},steps={args.steps}", seeds=1),
             ),
-            untrained=dict(random=3, scratch=1),
+            random=3,
+            scratch=("--config.scratch.steps=1500",),
             against=("random", "mim"),
             evaluate=dict(
                 landmarks=dict(
-                    config=f"configs/evaluate/landmarks_generated_faces.py:{labelled},{PROBE}", fractions=fractions
+                    config=f"configs/evaluate/landmarks_generated_faces.py:{labelled},{PROBE}",
+                    fractions=fractions,
+                    scratch=fractions,
                 ),
                 parsing=dict(
-                    config=f"configs/evaluate/parsing_generated_faces.py:{labelled},{PROBE}", fractions=fractions
+                    config=f"configs/evaluate/parsing_generated_faces.py:{labelled},{PROBE}",
+                    fractions=fractions,
+                    scratch=fractions,
                 ),
             ),
         )
@@ -61,6 +66,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.prepare.real = "manifest"
         config.manual_dirs.real = args.faces
         config.evaluate.real_landmarks = dict(
-            config=f"configs/evaluate/landmarks_manifest.py:dataset=manifest/real,{PROBE}", fractions=fractions
+            config=f"configs/evaluate/landmarks_manifest.py:dataset=manifest/real,{PROBE}",
+            fractions=fractions,
+            scratch=(0.1, 1.0),  # three labels teach a whole network nothing
         )
     return config
