@@ -12,7 +12,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import safetensors
+import safetensors.numpy
 
+from facerep_jax import cli
+from facerep_jax.models.dvae import published_name
 from facerep_jax.train.state import flat
 
 SMOKE = "configs/pretrain/farl.py:smoke"
@@ -156,6 +160,91 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
         assert np.isfinite(metrics(tmp_path)[int(path.name)]["loss"])
 
 
+@pytest.fixture(scope="module")
+def dvae(tmp_path_factory) -> Path:
+    """The workdir of a tiny dVAE after two steps."""
+    workdir = tmp_path_factory.mktemp("dvae")
+    status, output = finish(facerep(workdir, "--config=configs/pretrain/dvae.py:smoke"))
+    assert status == 0, output
+    assert metrics(workdir)[2]["dvae/temperature"] == pytest.approx(1 / 16)
+    return workdir
+
+
+@pytest.mark.parametrize(
+    ("args", "terms"),
+    [
+        ("objective=itc+mim,tokenizer=dvae,weights=DVAE", {"contrastive", "masked_tokens"}),
+        ("objective=itc,align,flip", {"contrastive"}),
+        ("objective=mim,mim_depth=6", {"masked_tokens"}),
+    ],
+)
+def test_ablations_of_farl_take_two_steps(dvae, tmp_path, args, terms):
+    status, output = finish(facerep(tmp_path, f"--config={SMOKE},{args}".replace("DVAE", str(dvae))))
+    assert status == 0, output
+    assert set(metrics(tmp_path)) == {1, 2}
+    assert {name.split("/")[0] for name in metrics(tmp_path)[2] if "/" in name} == terms
+    assert all(np.isfinite(value) for value in metrics(tmp_path)[2].values())
+    assert (tmp_path / "frozen.safetensors").exists() == ("masked_tokens" in terms)
+
+
+def test_a_run_keeps_the_weights_that_it_was_given(dvae, tmp_path):
+    """Of a checkpoint and of a file alike; and it goes on when neither is there any more."""
+    place = "params/encoder/"
+    encoder = {path.removeprefix(place): x for path, x in saved(dvae, 2).items() if path.startswith(place)}
+    state = {published_name(path): x.transpose(3, 2, 0, 1) if x.ndim == 4 else x for path, x in encoder.items()}
+    given = tmp_path / "dvae.safetensors"
+    safetensors.numpy.save_file({name: np.ascontiguousarray(x) for name, x in state.items()}, given)
+    kept = {}
+    for weights in (given, f"{dvae}@2"):
+        run = tmp_path / Path(weights).name
+        flags = [f"--config={SMOKE},objective=mim,tokenizer=dvae,weights={weights}", f"--workdir={run}.run"]
+        assert cli.main(["facerep", "pretrain", *flags]) == 0
+        file = Path(f"{run}.run") / "frozen.safetensors"
+        with safetensors.safe_open(file, "np") as opened:
+            origin = json.loads(opened.metadata()["weights"])
+        kept[str(weights)] = safetensors.numpy.load_file(file)
+        assert str(weights) in origin["objective/terms/masked_tokens/tokenizer"]
+    for arrays in kept.values():
+        frequency = arrays.pop("objective/terms/masked_tokens/tokenizer/frequency")
+        assert frequency.sum() == pytest.approx(1)
+        assert len(np.unique(frequency)) > 1
+        assert len(arrays) == len(encoder)
+        for path, array in encoder.items():
+            np.testing.assert_array_equal(arrays[f"objective/terms/masked_tokens/tokenizer/network/{path}"], array)
+    given.unlink()
+    flags = [f"--config={SMOKE},objective=mim,tokenizer=dvae,weights={given}", f"--workdir={given}.run"]
+    assert cli.main(["facerep", "pretrain", *flags]) == 0
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("", "objective/terms/masked_tokens/tokenizer has no weights; give a safetensors file or"),
+        ("{tmp}/none", "none is neither a safetensors file nor a pre-training's WORKDIR[@STEP] with a checkpoint"),
+        ("{tmp}/text.safetensors", "text.safetensors is no safetensors file: "),
+        ("{tmp}/other.safetensors", "other.safetensors: the dVAE's weights lack 'blocks."),
+        ("gs://bucket/dvae.safetensors", "gs:/"),
+    ],
+)
+def test_wrong_weights_are_one_line_and_leave_nothing(tmp_path, capsys, weights, message):
+    (tmp_path / "text.safetensors").write_text("no tensors, but more than eight bytes of text")
+    safetensors.numpy.save_file({"x": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
+    config = f"--config={SMOKE},tokenizer=dvae,weights={weights.format(tmp=tmp_path)}"
+    assert cli.main(["facerep", "pretrain", config, f"--workdir={tmp_path / 'run'}"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_another_size_are_named(dvae, tmp_path, capsys):
+    flags = [f"--config={SMOKE},tokenizer=dvae,weights={dvae}", f"--workdir={tmp_path / 'run'}"]
+    flags.append("--config.objective.terms.masked_tokens.tokenizer.codes=64")
+    assert cli.main(["facerep", "pretrain", *flags]) == 2
+    assert "encoder/output/bias is (128,) there and (64,) in the config" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -172,8 +261,6 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, flags, message):
-    from facerep_jax import cli
-
     workdir = tmp_path / "run"
     status = cli.main(["facerep", "pretrain", f"--config={SMOKE}", f"--workdir={workdir}", *flags])
     error = capsys.readouterr().err.strip()
@@ -184,8 +271,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, flags, messa
 
 
 def test_checkpoints_without_their_config_are_refused(tmp_path, capsys):
-    from facerep_jax import cli
-
     (tmp_path / "checkpoints" / "2" / "state").mkdir(parents=True)
     assert cli.main(["facerep", "pretrain", f"--config={SMOKE}", f"--workdir={tmp_path}"]) == 2
     assert "holds checkpoints (2, ...) but no config.json" in capsys.readouterr().err

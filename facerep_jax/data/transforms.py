@@ -120,7 +120,8 @@ class Flip:
 
     What has sides of its own is mirrored by the permutations in the data set's meta: `landmarks.flip` (for `landmarks`,
     `visible`, `landmarks_3d`), `mask_flip`, `attribute_flip`, `action_unit_flip`, `vertex_flip`. An annotation without
-    its permutation cannot be told from its mirror image: it is left out of all examples, mirrored or not.
+    its permutation cannot be told from its mirror image: it is left out of all examples, mirrored or not. The camera
+    becomes that of the mirrored head, whose left is at positive x where its right was: rotations stay rotations.
 
     Args:
         captions: the features that are searched for words such as left and right.
@@ -159,7 +160,7 @@ def mirrored(example: Example, permutations: Mapping[str, Any]) -> Example:
         x0, y0, x1, y1 = example["bbox"]
         flipped["bbox"] = np.array([last - x1, y0, last - x0, y1], np.float32)
     if "camera" in example:
-        flipped["camera"] = example["camera"] * np.array([[-1], [1], [1]], np.float32)
+        flipped["camera"] = example["camera"] * np.array([[1, -1, -1, -1], [-1, 1, 1, 1], [-1, 1, 1, 1]], np.float32)
         flipped["camera"][0, 3] += last
     if "masked" in example:
         side = math.isqrt(len(example["masked"]))

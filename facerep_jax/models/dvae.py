@@ -232,7 +232,7 @@ def unmap_pixels(image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
 
 
 def published_name(path: str) -> str:
-    """The name in the published state dicts of a parameter such as `groups/0/1/convs/2/kernel`."""
+    """The name in the published state dict of one of our parameters, such as `groups/0/1/convs/2/kernel`."""
     *place, leaf = path.split("/")
     match place:
         case ["stem"] | ["codebook"]:

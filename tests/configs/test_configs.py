@@ -46,13 +46,26 @@ RUNTIME = {  # what `build` is given beside a spec
     *("outputs", "points", "taps"),  # heads, by their task
 }
 OTHER = {
-    "variant": "S/16",
-    "protocol": "finetune",
-    "selection": "last",
-    "crop": "whole",
-    "head": "farl",
-    "dataset": "manifest/other",
-    "data_dir": "elsewhere",
+    "variant": ("S/16",),
+    "protocol": ("finetune",),
+    "selection": ("last",),
+    "head": ("farl",),
+    "crop": ("whole", "box"),
+    "dataset": ("manifest/other",),
+    "data_dir": ("elsewhere",),
+    "objective": ("itc",),
+    "tokenizer": ("dvae",),
+    "weights": ("elsewhere",),
+    "captions": ("oracle_caption",),
+}
+BESIDE = {"weights": "tokenizer=dvae"}  # arguments that act only beside others
+VARIANTS = {
+    "configs/pretrain/farl.py": (
+        *("objective=itc", "objective=mim", "mim_depth=6", "objective=itc,align", "align", "flip", "smoke"),
+        *("tokenizer=dvae,weights=x", "tokenizer=dvae_small,weights=x,objective=mim", "smoke,tokenizer=dvae,weights=x"),
+    ),
+    "configs/pretrain/farl_nano.py": ("objective=itc", "objective=mim", "crop=align", "crop=whole,flip"),
+    "configs/pretrain/dvae.py": ("variant=DALL-E", "crop=box", "smoke"),
 }
 META = {"classes": ("background", "skin")}  # of a data set, as much as tasks ask for
 
@@ -107,7 +120,7 @@ def specs(value: Any, name: str = "config") -> Iterator[tuple[str, Mapping[str, 
 def transformed(described: tuple[ConfigDict, ...]) -> dict[str, Any]:
     """A generated face after a config's transforms."""
     example = face_world.face(0, 0, 96)
-    for transform in build_transforms(described):
+    for transform in build_transforms(described, face_world.META):
         example = transform(example, np.random.default_rng(0))
     return example
 
@@ -142,8 +155,10 @@ def test_its_arguments_are_documented_and_used(path):
             other = name
         else:
             assert plain(get_config(f"{name}={value}")) == default
-            other = f"{name}={OTHER[name] if isinstance(value, str) else value * 2}"
-        assert plain(get_config(other)) != default, f"{other} changes nothing"
+            others = OTHER[name] if isinstance(value, str) else (value * 2,)
+            other = f"{name}={next(other for other in others if other != value)}"
+        beside = BESIDE.get(name, "")
+        assert plain(get_config(f"{beside},{other}")) != plain(get_config(beside)), f"{other} changes nothing"
     with pytest.raises(ValueError, match="'nonsense'"):
         get_config("nonsense=1")
 
@@ -190,9 +205,11 @@ def test_its_docstring_holds_a_command_that_is_right(path, monkeypatch):
     assert own.workdir
 
 
-@pytest.mark.parametrize("path", PRETRAIN)
-def test_a_pretraining_builds_and_its_step_traces(path):
-    config = load(path).get_config(None)
+@pytest.mark.parametrize(
+    ("path", "arg"), [(path, arg) for path in PRETRAIN for arg in ("", *VARIANTS.get(path, ()))], ids=":".join
+)
+def test_a_pretraining_builds_and_its_step_traces(path, arg):
+    config = load(path).get_config(arg)
     assert set(config) == PRETRAIN_NAMES
     assert set(config.mesh) == set(sharding.AXES)
     sharding.rules_by_name(config.sharding)
@@ -225,3 +242,30 @@ def test_an_evaluation_builds(path, arg):
     assert task.label in task.needs
     build(locate(config.task).metric(META))
     assert build(config.protocol).name
+
+
+def test_an_ablation_leaves_out_what_it_does_not_use():
+    farl = load("configs/pretrain/farl.py").get_config
+    called = {
+        arg: [t.call.partition(":")[2] for t in farl(arg).data.transforms] for arg in ("objective=itc", "objective=mim")
+    }
+    assert called == {
+        "objective=itc": ["RandomResizedCrop", "Tokenize"],
+        "objective=mim": ["RandomResizedCrop", "BlockMask"],
+    }
+    assert list(farl("objective=itc").objective.terms) == ["contrastive"]
+    assert list(farl("objective=mim").objective.terms) == ["masked_tokens"]
+    assert farl("mim_depth=6").objective.terms.masked_tokens.depth == 6
+
+
+@pytest.mark.parametrize(
+    ("arg", "message"),
+    [
+        ("objective=clip", r"objective is itc\+mim or itc or mim, not 'clip'"),
+        ("tokenizer=vqgan", "tokenizer is kmeans or dvae or dvae_small, not 'vqgan'"),
+        ("weights=x", "k-means is fitted and takes no weights; add tokenizer=dvae or tokenizer=dvae_small"),
+    ],
+)
+def test_a_wrong_choice_of_farls_is_named(arg, message):
+    with pytest.raises(ValueError, match=message):
+        load("configs/pretrain/farl.py").get_config(arg)

@@ -154,6 +154,24 @@ def test_transforms_are_built_in_order():
     assert built[0].size == 16
 
 
+def test_a_transform_that_takes_meta_is_given_that_of_the_data_set():
+    specs = (spec(transforms.Resize, size=4), spec(transforms.Flip, probability=1.0))
+    example = transforms.decode(SOURCE[1])
+    names = []
+    for meta in ({"landmarks": {"flip": list(range(len(example["landmarks"])))}}, {}):
+        moved = example
+        for transform in build_transforms(specs, meta):
+            moved = transform(moved, np.random.default_rng(0))
+        names.append("landmarks" in moved)
+    assert names == [True, False]
+
+
+def test_fewer_records_than_asked_for_are_peeked_at_once_each():
+    made = stream()
+    assert len(made.peek(10 * RECORDS)) == RECORDS
+    made.close()
+
+
 def test_a_split_is_loaded_in_order_with_ids_and_what_metrics_read():
     loaded = load(SOURCE, (transforms.Resize(size=4),), ("image", "landmarks"))
     assert set(loaded) == {"id", "image", "landmarks", "bbox", "landmarks_scale"}

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from facerep_jax.data import face_world, transforms
-from facerep_jax.data.transforms import BlockMask, CropToBox, RandomResizedCrop, Resize, Tokenize, crop
+from facerep_jax.data.transforms import BlockMask, CropToBox, Flip, RandomResizedCrop, Resize, Tokenize, crop
 
 
 def rng(seed=0):
@@ -363,3 +363,124 @@ def test_a_block_that_never_fits_is_an_error(grid, count, min_block):
 
 def test_text_of_bytes_and_strings():
     assert transforms.text_of("é".encode()) == transforms.text_of("é") == "é"
+
+
+FLIPS = {  # of three landmarks, three vertices, four classes, two attributes
+    "landmarks": {"flip": [1, 0, 2]},
+    "mask_flip": [0, 2, 1, 3],
+    "attribute_flip": [1, 0],
+    "vertex_flip": [0, 2, 1],
+}
+
+
+def annotated():
+    """A picture whose dots are its landmarks and the corners of its box, with what else a record holds."""
+    points = np.array([[4, 7], [13, 2], [9, 9]], np.float32)
+    vertices = np.array([[4, 7, 1.0], [13, 2, -2.0], [9, 9, 0.5]], np.float32)
+    return {
+        "id": b"a",
+        "image": dotted(12, 20, points.astype(int)),
+        "mask": rng().choice(np.array([0, 1, 2, 3, 255], np.uint8), (12, 20)),
+        "landmarks": points,
+        "visible": np.array([1, 0, 1], np.int32),
+        "landmarks_3d": vertices,
+        "vertices": vertices,
+        "camera": np.array([[2, 0, 1, 30], [0, 3, -1, 15], [0, 0, 2, 5]], np.float32),
+        "bbox": np.array([4, 2, 13, 9], np.float32),
+        "attributes": np.array([1, 0], np.float32),
+        "masked": np.array([1, 1, 0, 1, 0, 0, 0, 1, 0], bool),
+        "identity": 3,
+        "caption": [b"a person, smiling"],
+    }
+
+
+def test_a_mirrored_example_keeps_its_annotations_in_place():
+    """tried: 20 - x in place of 19 - x; points that move without changing names; the reverse; a box with x1 < x0."""
+    example = annotated()
+    kept = {name: np.array(value) for name, value in example.items()}
+    mirror = Flip(probability=1.0, meta=FLIPS)(example, rng())
+    for name, value in kept.items():
+        np.testing.assert_array_equal(example[name], value)  # the example is left as it was
+    np.testing.assert_array_equal(mirror["image"], example["image"][:, ::-1])
+    np.testing.assert_array_equal(mirror["landmarks"], [[19 - 13, 2], [19 - 4, 7], [19 - 9, 9]])
+    assert all(mirror["image"][int(y), int(x)].all() for x, y in mirror["landmarks"])
+    np.testing.assert_array_equal(mirror["visible"], [0, 1, 1])
+    np.testing.assert_array_equal(mirror["landmarks_3d"], [[6, 2, -2], [15, 7, 1], [10, 9, 0.5]])
+    np.testing.assert_array_equal(mirror["vertices"], [[15, 7, 1], [10, 9, 0.5], [6, 2, -2]])
+    np.testing.assert_array_equal(mirror["bbox"], [19 - 13, 2, 19 - 4, 9])
+    np.testing.assert_array_equal(mirror["attributes"], [0, 1])
+    np.testing.assert_array_equal(mirror["masked"], [0, 1, 1, 0, 0, 1, 0, 1, 0])
+    for before, after in ((0, 0), (1, 2), (2, 1), (3, 3), (255, 255)):
+        np.testing.assert_array_equal(mirror["mask"] == after, (example["mask"] == before)[:, ::-1])
+    x, y, depth = example["camera"] @ np.array([0.5, -1, 2, 1], np.float32)
+    np.testing.assert_allclose(mirror["camera"] @ np.array([-0.5, -1, 2, 1]), [19 - x, y, depth])
+    assert (mirror["identity"], mirror["caption"]) == (3, [b"a person, smiling"])
+
+
+def test_mirrored_twice_is_as_before():
+    example, flip = annotated(), Flip(probability=1.0, meta=FLIPS)
+    twice = flip(flip(example, rng()), rng())
+    assert twice.keys() == example.keys()
+    for name, value in example.items():
+        np.testing.assert_array_equal(twice[name], value)
+
+
+def test_a_mirrored_generated_face_is_that_of_the_mirrored_scene():
+    """The scene is mirrored by geometry, before anything is drawn."""
+    for index in (1, 2, 5):
+        scene = face_world.draw(0, index)
+        face = {**face_world.render(scene, 96), "caption": []}
+        ours = Flip(probability=1.0, meta=face_world.META)(face, rng())
+        theirs = face_world.render(face_world.mirror(scene), 96)
+        for name in ("landmarks", "landmarks_3d", "vertices", "bbox"):
+            np.testing.assert_allclose(ours[name], theirs[name], atol=1e-2, err_msg=name)
+        np.testing.assert_allclose(ours["camera"], theirs["camera"], rtol=1e-4, atol=1e-3)
+        for name in ("visible", "attributes"):
+            np.testing.assert_array_equal(ours[name], theirs[name])
+        assert (ours["mask"] == theirs["mask"]).mean() > 0.998
+        assert np.abs(ours["image"].astype(int) - theirs["image"]).mean() < 8  # noise stays where it is
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        *("a man on the LEFT", "Right: Ann", "left-handed", "the leftmost one", "facing_left", "looking rightwards"),
+        *("Ann (L) and Bo (R)", "from l to r", "L-R: Ann, Bo", "turned counterclockwise", "à gauche", "a la derecha"),
+    ],
+)
+def test_captions_that_speak_of_sides_are_not_mirrored(caption):
+    example = {**annotated(), "caption": [b"a person", caption.encode()]}
+    flip = Flip(probability=1.0, meta=FLIPS)
+    np.testing.assert_array_equal(flip(example, rng())["image"], example["image"])
+    other = Flip(probability=1.0, captions=("oracle",), meta=FLIPS)
+    assert (other(example, rng())["image"] != example["image"]).any()
+    np.testing.assert_array_equal(other({**example, "oracle": caption}, rng())["image"], example["image"])
+
+
+@pytest.mark.parametrize("caption", ["", "upright, bright copyright", "women's rugby", "a car's door", "clock", "R2D2"])
+def test_captions_without_sides_are_mirrored(caption):
+    example = {**annotated(), "caption": [caption]}
+    assert (Flip(probability=1.0, meta=FLIPS)(example, rng())["image"] != example["image"]).any()
+
+
+def test_annotations_without_permutation_are_left_out_whether_mirrored_or_not():
+    for probability in (0.0, 1.0):
+        names = set(Flip(probability=probability, meta={})(annotated(), rng()))
+        assert names == {"id", "image", "camera", "bbox", "masked", "identity", "caption"}
+
+
+def test_half_of_the_examples_are_mirrored_and_captions_do_not_move_the_generator():
+    flip, example = Flip(meta=FLIPS), annotated()
+    changed = [(flip(example, rng(seed))["image"] != example["image"]).any() for seed in range(400)]
+    assert np.mean(changed) == pytest.approx(0.5, abs=0.08)
+    one, other = rng(3), rng(3)
+    flip(example, one), flip({**example, "caption": ["left"]}, other)
+    assert one.random() == other.random()
+
+
+def test_another_feature_may_hold_the_captions():
+    example = {"caption": ["a cat"], "oracle_caption": b"a face", "id": b"a"}
+    text = Tokenize(feature="oracle_caption", length=6)(example, rng())["text"]
+    assert text.tolist() == [49406, 320, 1710, 49407, 0, 0]
+    with pytest.raises(ValueError, match="Tokenize needs the feature 'oracle_caption'; the records have: caption"):
+        Tokenize(feature="oracle_caption")({"caption": ["a"]}, rng())

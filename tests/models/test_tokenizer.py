@@ -1,10 +1,14 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from PIL import Image
 
 from facerep_jax.data import face_world
-from facerep_jax.models.tokenizer import KMeansTokenizer
+from facerep_jax.models.dvae import published_name
+from facerep_jax.models.tokenizer import DVAE, KMeansTokenizer
+from facerep_jax.train.state import flat, split
 
 PATCH, CODES = 8, 32
 
@@ -110,3 +114,96 @@ def test_patches_that_cells_do_not_divide_are_an_error():
 def test_too_few_patches_are_an_error():
     with pytest.raises(ValueError, match="16 patches are too few to fit 32 codes"):
         make().fit(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+def published(network, seed=0):
+    """A state dict as the published one is named and shaped, for a network of any size."""
+    rng = np.random.default_rng(seed)
+    state = {}
+    for path, variable in nnx.to_flat_state(nnx.state(network)):
+        shape = variable.shape if len(variable.shape) == 1 else tuple(variable.shape[i] for i in (3, 2, 0, 1))
+        state[published_name("/".join(map(str, path)))] = rng.normal(0, 0.2, shape).astype(np.float32)
+    return state
+
+
+def make_dvae(**settings):
+    sizes = dict(variant="Nano", groups=3, codes=24)
+    return nnx.eval_shape(lambda: DVAE(**{"patch": PATCH, **sizes, **settings}, rngs=nnx.Rngs(params=0)))
+
+
+@pytest.fixture(scope="module")
+def dvae():
+    dvae = make_dvae()
+    dvae.load(published(dvae.network))
+    dvae.fit(faces(0, 40))
+    return dvae
+
+
+@jax.jit
+def codes_of(tokenizer, image):
+    return tokenizer(image)
+
+
+@pytest.mark.parametrize(("patch", "size"), [(16, 224), (8, 48), (5, 35), (2, 12)])
+def test_an_image_is_resized_as_pil_does_in_float(patch, size):
+    """Eight pixels a patch, by Lanczos' filter. PIL on uint8, as BEiT has it, rounds and cuts off after each axis.
+
+    The two are less than half a grey level apart on average; where saturated pixels overshoot, a few levels.
+    """
+    dvae = make_dvae(patch=patch, groups=4)
+    image = np.asarray(face_world.face(0, 3, size if size >= 32 else 32)["image"][:size, :size])
+    out = size // patch * 8
+    ours = np.asarray(dvae.resized(jnp.asarray(image[None], jnp.float32)))[0]
+
+    def pil(mode):
+        channels = [Image.fromarray(image[..., c].astype(mode)) for c in range(3)]
+        return np.stack([np.asarray(c.resize((out, out), Image.Resampling.LANCZOS)) for c in channels], -1)
+
+    np.testing.assert_allclose(ours, pil(np.float32), atol=255e-5)
+    rounded = np.abs(ours.clip(0, 255) - pil(np.uint8))
+    assert rounded.mean() < 0.5
+    assert rounded.max() < 12
+
+
+def test_dvae_codes_are_aligned_with_patches(dvae):
+    """tried: rows and columns swapped; an image is moved by a patch, and so are its codes, but for the borders."""
+    image = jnp.asarray(faces(0, 4, 64))
+    codes = np.asarray(codes_of(dvae, image)).reshape(4, 8, 8)
+    down = np.asarray(codes_of(dvae, jnp.roll(image, PATCH, axis=1))).reshape(4, 8, 8)
+    right = np.asarray(codes_of(dvae, jnp.roll(image, PATCH, axis=2))).reshape(4, 8, 8)
+    assert len(np.unique(codes)) > 3
+    inner = slice(3, 6)
+    assert (down[:, 4:7, inner] == codes[:, 3:6, inner]).mean() > 0.9
+    assert (right[:, inner, 4:7] == codes[:, inner, 3:6]).mean() > 0.9
+    assert (down == codes).mean() < 0.9
+
+
+def test_dvae_frequency_is_that_of_the_fit(dvae):
+    counts = np.bincount(np.asarray(codes_of(dvae, jnp.asarray(faces(0, 40)))).ravel(), minlength=24) + 1
+    np.testing.assert_allclose(dvae.frequency[...], counts / counts.sum(), rtol=1e-5)
+
+
+def test_all_of_a_dvae_is_frozen(dvae):
+    _, params, variables, given = split(dvae)
+    assert not jax.tree.leaves((params, variables))
+    assert {"frequency", "network/stem/kernel", "network/groups/2/0/shortcut/bias"} <= set(flat(given))
+
+
+def test_weights_that_do_not_fit_are_named():
+    dvae = make_dvae()
+    state = published(dvae.network)
+    lacking = {name: array for name, array in state.items() if name != "blocks.output.conv.b"}
+    with pytest.raises(ValueError, match=r"the dVAE's weights lack 'blocks\.output\.conv\.b'"):
+        dvae.load(lacking)
+    with pytest.raises(ValueError, match=r"the dVAE's weights should not have 'blocks\.more\.w'"):
+        dvae.load({**state, "blocks.more.w": np.zeros(3)})
+    message = (
+        r"'blocks\.input\.w' as \(rows, columns, in, out\) is \(7, 7, 3, 32\) there and \(7, 7, 3, 16\) in the config"
+    )
+    with pytest.raises(ValueError, match=message):
+        dvae.load({**state, "blocks.input.w": np.zeros((32, 3, 7, 7))})
+
+
+def test_an_image_that_is_no_grid_of_patches_is_an_error(dvae):
+    with pytest.raises(ValueError, match="an image of 20 x 16 pixels is no grid of patches of 8 x 8"):
+        dvae(jnp.zeros((1, 20, 16, 3), jnp.uint8))
