@@ -5,7 +5,8 @@ facerep evaluate --config configs/evaluate/landmarks_manifest.py:dataset=manifes
 
 --checkpoint is the workdir of a pre-training (its newest step, or WORKDIR@STEP), or `random`: the same encoder before
 any training, which every result should be held against. The config's encoder must be that of the checkpoint.
-Writes results.json, subsets.json (the labelled examples), examples.parquet (each test example) and overlays.png.
+Writes results.json, subsets.json (the labelled examples), examples.parquet (each test example), command.txt, and sheets
+of test faces: overlays.png (predictions), worst.png (the ten worst) and tokens.png (what the encoder sees).
 """
 
 import hashlib
@@ -21,12 +22,12 @@ import pyarrow.parquet
 from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict, config_flags
-from PIL import Image
 from tqdm import tqdm
 
-from facerep_jax.config import build, locate, plain
+from facerep_jax.config import build, command_line, locate, plain
 from facerep_jax.data.features import Dataset, open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
+from facerep_jax.evaluation import pictures
 from facerep_jax.evaluation.protocols import Problem, take
 from facerep_jax.evaluation.statistics import label_subset, summary
 from facerep_jax.files import local_path, write
@@ -34,8 +35,6 @@ from facerep_jax.train import checkpoint
 from facerep_jax.train.state import abstract, flat, merge
 from facerep_jax.typing import Encoder, Metric, Task
 
-OVERLAYS = 8  # test faces in the picture
-WIDTH = 1200  # of the picture, at most about
 WEIGHTS = {"params": ("params", "encoder"), "ema": ("ema", "params", "encoder")}  # where a checkpoint holds them
 PACKAGES = ("facerep_jax", "jax", "flax", "numpy", "scikit-learn")
 
@@ -61,6 +60,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
         raise ValueError(f"evaluate takes no {words[0]!r}; all is said by flags")
     workdir = local_path("workdir", flag_values.workdir)
     results = evaluate(flag_values.config, flag_values.checkpoint, workdir)
+    write(workdir / "command.txt", command_line("evaluate", flag_values))
     print(headline_of(results))
 
 
@@ -87,7 +87,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
             statistics.setdefault(name, []).append(problem.metric.examples(prediction, problem.test))
         subsets.append({"seed": seed, "train": train, "validation": validation, "selected": outcome.selected})
         if len(subsets) == 1:
-            picture = overlays(task, problem, outcome.prediction)
+            sheets = pictures.sheets(task, problem, outcome.prediction, statistics["encoder"][0])
 
     scores = {name: summarised([problem.metric.compute(x.sum(0)) for x in xs]) for name, xs in statistics.items()}
     results = {
@@ -112,7 +112,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
     workdir.mkdir(parents=True, exist_ok=True)
     write(workdir / "subsets.json", json.dumps(subsets, indent=1))
     write(workdir / "examples.parquet", lambda path: write_table(path, statistics, problem.test["id"]))
-    write(workdir / "overlays.png", lambda path: picture.save(path, "PNG"))
+    pictures.save(workdir, sheets)
     write(workdir / "results.json", json.dumps(results, indent=2, allow_nan=False))
     return results
 
@@ -172,21 +172,6 @@ def indices_of(ids: Sequence[str], data: Mapping[str, Any]) -> np.ndarray:
 def summarised(values: list[dict[str, float]]) -> dict[str, Any]:
     """{metric: mean, standard deviation and values over subsets}."""
     return {name: summary([v[name] for v in values]) for name in values[0]}
-
-
-def overlays(task: Any, problem: Problem, prediction: np.ndarray) -> Image.Image:
-    """Some test faces with truth and prediction."""
-    images, labels = problem.test["image"], problem.test[task.label]
-    indices = np.linspace(0, len(images) - 1, min(OVERLAYS, len(images))).astype(int)
-    scale = max(1, WIDTH // 4 // task.draw(images[0], labels[0], prediction[0], 1).width)
-    pictures = [task.draw(images[i], labels[i], prediction[i], scale) for i in indices]
-    columns = max(1, WIDTH // pictures[0].width)
-    lines = -(-len(pictures) // columns)
-    w, h = (side + 8 for side in pictures[0].size)
-    sheet = Image.new("RGB", (columns * w - 8, lines * h - 8), "white")
-    for index, picture in enumerate(pictures):
-        sheet.paste(picture, (index % columns * w, index // columns * h))
-    return sheet
 
 
 def write_table(path: Path, statistics: Mapping[str, Sequence[np.ndarray]], ids: Sequence[str]) -> None:

@@ -41,6 +41,39 @@ class Difference(NamedTuple):
     high: float
 
 
+class Resampled(NamedTuple):
+    """An encoder's metric, and what it becomes when test examples and label subsets are drawn again."""
+
+    shape: tuple[int, ...]  # of the statistics: subsets, examples, sums
+    value: float
+    draws: Float[np.ndarray, "r subsets"]  # of each subset, the examples drawn again
+    subsets: Float[np.ndarray, "r subsets"]  # the share of each subset in each draw
+
+
+def resampled(
+    statistics: Float[np.ndarray, "subsets n s"],
+    value: Callable[[Float[np.ndarray, "s"]], float],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Resampled:
+    """The bootstrap of one encoder; under one seed the draws are those of every encoder with as many of everything."""
+    if not statistics.size:
+        raise ValueError(f"there are no statistics to compare: {statistics.shape}")
+    subsets, n, _ = statistics.shape
+    rng = np.random.default_rng(seed)
+    draws, shares = [], []
+    for _ in range(0, resamples, CHUNK):
+        draws.append(_values(_counts(rng, n, CHUNK), statistics, value))
+        shares.append(_counts(rng, subsets, CHUNK) / subsets)
+    return Resampled(
+        statistics.shape,
+        float(np.mean([value(s) for s in statistics.sum(1)])),
+        np.concatenate(draws)[:resamples],
+        np.concatenate(shares)[:resamples],
+    )
+
+
 def paired_difference(
     a: Float[np.ndarray, "subsets n s"],
     b: Float[np.ndarray, "_ _ _"],
@@ -63,24 +96,18 @@ def paired_difference(
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile interval); both factors
     resampled: Owen, The pigeonhole bootstrap, 2007, arXiv 0712.1111.
     """
+    one, other = (resampled(encoder, value, resamples=resamples, seed=seed) for encoder in (a, b))
+    return difference(one, other, lower_is_better=lower_is_better)
+
+
+def difference(a: Resampled, b: Resampled, *, lower_is_better: bool) -> Difference:
+    """`paired_difference` of what was resampled under one seed; ValueError where shapes differ."""
     if a.shape != b.shape:
         raise ValueError(f"the two encoders must share subsets, examples and statistics: {a.shape} against {b.shape}")
-    if not a.size:
-        raise ValueError(f"there are no statistics to compare: {a.shape}")
-    subsets, n, _ = a.shape
-    value_a, value_b = (float(np.mean([value(s) for s in encoder.sum(1)])) for encoder in (a, b))
-
-    rng = np.random.default_rng(seed)
-    differences = []
-    for _ in range(0, resamples, CHUNK):
-        weights = _counts(rng, n, CHUNK)
-        draws = np.stack([_values(weights, encoder, value) for encoder in (a, b)])  # encoder, draw, subset
-        differences.append(((draws[1] - draws[0]) * _counts(rng, subsets, CHUNK)).mean(1))
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(np.concatenate(differences)[:resamples], [tail, 1 - tail])
-
-    gain = (value_a - value_b if lower_is_better else value_b - value_a) / value_a if value_a else math.nan
-    return Difference(value_a, value_b, gain, value_b - value_a, float(low), float(high))
+    low, high = np.quantile(((b.draws - a.draws) * a.subsets).sum(1), [tail, 1 - tail])
+    gain = (a.value - b.value if lower_is_better else b.value - a.value) / a.value if a.value else math.nan
+    return Difference(a.value, b.value, gain, b.value - a.value, float(low), float(high))
 
 
 def _counts(rng: np.random.Generator, n: int, draws: int) -> Float[np.ndarray, "r n"]:

@@ -137,15 +137,18 @@ class Landmarks(nnx.Module):
 
     @staticmethod
     def draw(image: UInt8[np.ndarray, "h w 3"], label: np.ndarray, prediction: np.ndarray, scale: int) -> Image.Image:
-        """The image enlarged, with true points in green and predicted ones in red."""
+        """The image enlarged; true points are green rings, predicted ones red dots, and a line joins the two."""
         picture = Image.fromarray(image).resize(
             (image.shape[1] * scale, image.shape[0] * scale), Image.Resampling.BICUBIC
         )
         pen = ImageDraw.Draw(picture)
         radius = max(1.0, picture.width / 160)
-        for points, colour in ((label, (60, 220, 90)), (prediction, (255, 60, 60))):
-            for x, y in (points[np.isfinite(points).all(-1)] + 0.5) * scale:
-                pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+        known = np.isfinite(label).all(-1)
+        true, predicted = ((points[known] + 0.5) * scale for points in (label, prediction))
+        for (x0, y0), (x1, y1) in zip(true, predicted, strict=True):
+            pen.line((x0, y0, x1, y1), fill=(255, 255, 255))
+            pen.ellipse((x1 - radius, y1 - radius, x1 + radius, y1 + radius), fill=(255, 60, 60))
+            pen.ellipse((x0 - radius, y0 - radius, x0 + radius, y0 + radius), outline=(60, 220, 90))
         return picture
 
 
