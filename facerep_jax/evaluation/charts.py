@@ -117,7 +117,7 @@ def lines(
     def draw(axes: Axes) -> None:
         for s, look in reversed(drawn):  # encoders on top
             x, y, low, high = (np.asarray(values, np.float64) for values in (s.x, s.y, s.low, s.high))
-            shown = None if ticks else (len(x) // 8, len(x) // 4)
+            shown = None if ticks else (len(x) // 8, max(1, len(x) // 4))
             style = (0, tuple(map(float, look.dash.split()))) if look.dash else "-"
             axes.fill_between(x, low, high, color=look.colour, alpha=0.16, linewidth=0)
             axes.plot(x, y, color=look.colour, linestyle=style, marker=look.marker, markersize=5, markevery=shown)
@@ -182,7 +182,7 @@ def sample(look: Look) -> str:
 
 def whisker(interval: tuple[float, float, float], ends: tuple[float, float]) -> str:
     """A value with its interval on a scale from ends[0] to ends[1], and where 0 is on it."""
-    width, margin = 180, 8
+    width, margin = 150, 8
     span = (ends[1] - ends[0]) or 1
 
     def at(value: float) -> str:
@@ -192,7 +192,7 @@ def whisker(interval: tuple[float, float, float], ends: tuple[float, float]) -> 
     decided = low > 0 or high < 0
     fill = COLOURS[0] if decided else "none"
     parts = (
-        f'<path d="M{at(0)} 1V19" stroke="{SOFT}" stroke-width="1" stroke-dasharray="2 2"/>',
+        f'<path d="M{at(0.0)} 1V19" stroke="{SOFT}" stroke-width="1" stroke-dasharray="2 2"/>',
         f'<path d="M{at(low)} 10H{at(high)}M{at(low)} 6v8M{at(high)} 6v8" stroke="{COLOURS[0]}" stroke-width="1.6"/>',
         f'<circle cx="{at(value)}" cy="10" r="3.2" fill="{fill}" stroke="{COLOURS[0]}" stroke-width="1.6"/>',
     )

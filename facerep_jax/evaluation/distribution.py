@@ -61,7 +61,7 @@ def chart(found: Mapping[Line, Float[np.ndarray, "_ _"]]) -> Picture:
         caption=f"Cumulative error distribution, {wording.share(first.results['fraction'])}; higher and further left "
         f"is better. Mean over label subsets{band}.",
         alt=f"Cumulative distribution of {headline} over test faces, {caption_of(first)}. Median error: {medians}.",
-        limits=((0, 100 * float(grid[-1])), (0, 100)),
+        limits=((0.0, 100 * float(grid[-1])), (0.0, 100.0)),
     )
 
 

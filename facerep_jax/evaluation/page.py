@@ -97,35 +97,34 @@ def html(page: Page) -> str:
 
 
 class Cell(NamedTuple):
-    """A number in two parts, so that a column of them can be aligned at the decimal point."""
+    """A cell, and how far from the right edge it must end for the decimal points of its column to be in line."""
 
-    whole: str
-    rest: str
-    width: str  # of the rest, in the whole column
+    text: str
+    pad: str  # in widths of a digit; empty for none
 
 
-WIDE = {
-    **dict.fromkeys(".,[] :", 0.5),
-    **dict.fromkeys("%", 1.6),
-    **dict.fromkeys("+\N{MINUS SIGN}±", 1.05),
-}  # in digits
+# Of signs, in digits; all digits are equally wide.
+WIDTHS = {**dict.fromkeys(".,[] :", 0.5), **dict.fromkeys("%", 1.6), **dict.fromkeys("+\N{MINUS SIGN}±", 1.0)}
 
 
 def aligned(rows: Sequence[Row]) -> list[list[Cell]]:
-    """The cells behind the first of each row, split where the digits before the decimal point end."""
-    split = [[_split(cell) for cell in row.cells[1:]] for row in rows]
-    widths = [max((_width(rest) for _, rest in column), default=0) for column in zip(*split, strict=True)]
-    return [[Cell(*cell, f"{width:.2f}") for cell, width in zip(row, widths, strict=True)] for row in split]
+    """The cells behind the first of each row, for a column that is flush right."""
+    texts = [row.cells[1:] for row in rows]
+    behind = [[_behind_the_point(cell) for cell in row] for row in texts]
+    widest = [max(column) for column in zip(*behind, strict=True)]
+    return [
+        [
+            Cell(text, f"{most - width:.2f}" if most > width else "")
+            for text, width, most in zip(row, widths, widest, strict=True)
+        ]
+        for row, widths in zip(texts, behind, strict=True)
+    ]
 
 
-def _split(cell: str) -> tuple[str, str]:
-    found = re.match(r"([+\N{MINUS SIGN}]?[\d,]+)([.%e ].*)?$", cell)
-    return (found[1], found[2] or "") if found else (cell, "")
-
-
-def _width(text: str) -> float:
-    """About how many digits wide a text is."""
-    return sum(WIDE.get(sign, 1) for sign in text)
+def _behind_the_point(cell: str) -> float:
+    """How wide that is which follows the digits before the decimal point; 0 where a cell is no number."""
+    found = re.match(r"[+\N{MINUS SIGN}]?[\d,]+(([.%e ].*)?)$", cell)
+    return float(sum(WIDTHS.get(sign, 1.0) for sign in found[1])) if found else 0.0
 
 
 def whiskers(rows: Sequence[Row]) -> list[str]:

@@ -44,7 +44,7 @@ def save(workdir: Path, sheets: Mapping[str, Image.Image]) -> None:
 
 def overlays(task: Any, problem: Problem, prediction: np.ndarray) -> Image.Image:
     """Some test faces, evenly spaced, with truth and prediction."""
-    return sheet(drawn(task, problem, prediction, spaced(len(problem.test["image"]))))
+    return sheet(drawn(task, problem, prediction, spaced(len(problem.test["image"])), columns=4))
 
 
 def worst(
@@ -60,14 +60,16 @@ def worst(
     rows = [int(i) for i in order if np.isfinite(values[i])][:WORST]
     if not rows:
         return None
-    names = [f"{rank}. {100 * values[i]:.2f}%  {problem.test['id'][i]}" for rank, i in enumerate(rows, 1)]
-    return sheet(drawn(task, problem, prediction, rows), names)
+    names = [f"{rank}:  {100 * values[i]:.2f}%  {problem.test['id'][i]}" for rank, i in enumerate(rows, 1)]
+    return sheet(drawn(task, problem, prediction, rows, columns=5), names)
 
 
-def drawn(task: Any, problem: Problem, prediction: np.ndarray, rows: Sequence[int]) -> list[Image.Image]:
-    """Some test faces with truth and prediction, as the task draws them, four or so to a line."""
+def drawn(
+    task: Any, problem: Problem, prediction: np.ndarray, rows: Sequence[int], *, columns: int
+) -> list[Image.Image]:
+    """Some test faces with truth and prediction, as the task draws them, so wide that `columns` fit in a line."""
     images, labels = problem.test["image"], problem.test[task.label]
-    scale = max(1, WIDTH // 4 // task.draw(images[0], labels[0], prediction[0], 1).width)
+    scale = max(1, WIDTH // columns // task.draw(images[0], labels[0], prediction[0], 1).width)
     return [task.draw(images[i], labels[i], prediction[i], scale) for i in rows]
 
 

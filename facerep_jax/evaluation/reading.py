@@ -38,8 +38,10 @@ INTERVAL = (
 TOKENS = (
     "Left, a test face; right, its patches, coloured by the first three principal components of the encoder's patch "
     "tokens over the faces shown (red, green, blue). Patches of one colour look alike to the encoder.",
-    "Components are in the order of their variance, and each points to where the middle of the image, then its upper "
-    "or left half, is brighter; so sheets of two encoders can be compared by their shapes, but a colour has no name.",
+    "Colours that follow the parts of each face speak of content; colours that stay in their place whatever the face "
+    "speak of position; neither alone says how good an encoder is.",
+    "Components are in the order of their variance, and each is turned so that it grows towards the middle, the top or "
+    "the left, whichever it follows most. So sheets can be compared by their shapes, but a colour has no name.",
     "The encoder is as it was given, before any head learnt on it.",
 )
 PRETRAINING = (

@@ -93,7 +93,10 @@ def _glance(groups: Sequence[Group]) -> tuple[Section, ...]:
         "Improvement over untrained [95% interval]",
     )
     title = "Pre-trained against untrained encoders"
-    caption = "↓ lower and ↑ higher is better. The improvement is in points of the metric, above 0 is better."
+    caption = (
+        "↓ lower and ↑ higher is better. The improvement is in points of the metric, above 0 is better; it is drawn "
+    )
+    caption += "relative to the untrained encoder, so that tasks can be compared."
     table = Table(title, caption, ("Task and metric", *columns, "Verdict"), tuple(rows), scale=("worse", "better"))
     known = [name for name in ("better", "worse", "not decided") if name in verdicts]
     counts = ", ".join(f"{name} in {verdicts.count(name)}" for name in known)
@@ -118,8 +121,10 @@ def _glance_row(line: Line, untrained: Line | None, without: Line | None, agains
     values.append(f"{wording.percent(without.mean)} ({without.name})" if without else wording.NOTHING)
     improvement, interval = wording.NOTHING, None
     if against is not None and against.interval is not None:
-        interval = (against.improvement, *against.interval)
-        improvement = wording.interval(*interval)
+        improvement = wording.interval(against.improvement, *against.interval)
+        low, high = against.interval
+        if not math.isnan(low + high) and (scale := abs(against.other.mean)):
+            interval = (against.improvement / scale, low / scale, high / scale)
     elif against is not None:
         improvement = wording.signed(100 * against.improvement, ".2f")
     name = f"{wording.title(line.results['task'])}, {wording.words(headline)} {arrow}"

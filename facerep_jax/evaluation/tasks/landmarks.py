@@ -143,12 +143,13 @@ class Landmarks(nnx.Module):
         )
         pen = ImageDraw.Draw(picture)
         radius = max(1.0, picture.width / 160)
-        known = np.isfinite(label).all(-1)
-        true, predicted = ((points[known] + 0.5) * scale for points in (label, prediction))
-        for (x0, y0), (x1, y1) in zip(true, predicted, strict=True):
-            pen.line((x0, y0, x1, y1), fill=(255, 255, 255))
-            pen.ellipse((x1 - radius, y1 - radius, x1 + radius, y1 + radius), fill=(255, 60, 60))
-            pen.ellipse((x0 - radius, y0 - radius, x0 + radius, y0 + radius), outline=(60, 220, 90))
+        for true, predicted in ((np.stack((label, prediction), axis=1) + 0.5) * scale).tolist():
+            if np.isfinite((*true, *predicted)).all():
+                pen.line((*true, *predicted), fill=(235, 235, 235))
+            if np.isfinite(predicted).all():
+                pen.circle(predicted, radius, fill=(255, 60, 60))
+            if np.isfinite(true).all():
+                pen.circle(true, 1.6 * radius, outline=(60, 220, 90))
         return picture
 
 
