@@ -3,12 +3,14 @@
 import difflib
 import importlib
 import inspect
+import shlex
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from absl import flags
 from ml_collections import ConfigDict, config_dict
 
 Spec: TypeAlias = Mapping[str, Any] | ConfigDict  # {"call": "module:name", keyword: value, ...}
@@ -68,6 +70,15 @@ def locate(described: Spec) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
         raise ValueError(f"no callable {described['call']!r} (MODULE:NAME): {error}") from error
+
+
+def command_line(name: str, flag_values: flags.FlagValues) -> str:
+    """The command that gives a sub-command the values that its flags have, to be typed into a shell again."""
+    given = [flag_values[flag] for flag in flag_values if flag_values[flag].present]
+    words = [
+        flag.serialize() if isinstance(flag.value, ConfigDict) else f"--{flag.name}={flag.value}" for flag in given
+    ]
+    return shlex.join(["facerep", name, *words])
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:

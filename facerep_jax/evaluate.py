@@ -11,7 +11,8 @@ any training, which every result should be held against. The config's encoder mu
 network trained as a whole from random initialisation, by the protocol `config.scratch`.
 
 Writes results.json, subsets.json (the labelled examples), examples.parquet (statistics of each test example),
-predictions.parquet (at most `config.predictions` test examples, on the image that the encoder saw) and overlays.png.
+predictions.parquet (at most `config.predictions` test examples, on the image that the encoder saw), command.txt, and
+sheets of test faces: overlays.png (predictions), worst.png (the ten worst) and tokens.png (what the encoder sees).
 """
 
 import contextlib
@@ -29,13 +30,12 @@ import numpy as np
 from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict, config_flags
-from PIL import Image
 from tqdm import tqdm
 
-from facerep_jax.config import Spec, build, locate, nearest, plain
+from facerep_jax.config import Spec, build, command_line, locate, nearest, plain
 from facerep_jax.data.features import Dataset, open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
-from facerep_jax.evaluation import selection
+from facerep_jax.evaluation import pictures, selection
 from facerep_jax.evaluation.labels import Labels, draw, labelled
 from facerep_jax.evaluation.problem import Arrays, Problem, size, take
 from facerep_jax.evaluation.protocols import Protocol
@@ -47,8 +47,6 @@ from facerep_jax.train import checkpoint
 from facerep_jax.train.state import abstract, count, flat, merge
 from facerep_jax.typing import Encoder, Task
 
-OVERLAYS = 8  # test faces in the picture
-WIDTH = 1200  # of the picture, at most about
 WEIGHTS = {"params": ("params", "encoder"), "ema": ("ema", "params", "encoder")}  # where a checkpoint holds them
 SCRATCH = "scratch"  # the baseline that learns encoder and head from random initialisation on the same labels
 SCRATCH_LABELS = 16  # that it needs at least
@@ -83,6 +81,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
         raise ValueError(f"evaluate takes no {words[0]!r}; all is said by flags")
     workdir = local_path("workdir", flag_values.workdir)
     results = evaluate(flag_values.config, flag_values.checkpoint, workdir)
+    write(workdir / "command.txt", command_line("evaluate", flag_values))
     print(headline_of(results))
 
 
@@ -151,13 +150,14 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
     for name, of in outcomes.items():
         for subset, outcome in zip(subsets, of, strict=True):
             subset["selected" if name == "encoder" else f"selected_{name}"] = outcome.selected
-    ids, picture = problem.test["id"], overlays(locate(config.task), problem, predictions["encoder"][0])
+    sheets = pictures.sheets(locate(config.task), problem, predictions["encoder"][0], statistics["encoder"][0])
+    ids = problem.test["id"]
     some = {name: [prediction[kept] for prediction in of] for name, of in predictions.items()}
     workdir.mkdir(parents=True, exist_ok=True)
     write(workdir / "subsets.json", json.dumps(subsets, indent=1))
     write(workdir / "examples.parquet", lambda path: write_statistics(path, statistics, ids))
     write(workdir / "predictions.parquet", lambda path: write_predictions(path, some, [ids[row] for row in kept]))
-    write(workdir / "overlays.png", lambda path: picture.save(path, "PNG"))
+    pictures.save(workdir, sheets)
     write(workdir / "results.json", json.dumps(results, indent=2, allow_nan=False))
     return results
 
@@ -328,21 +328,6 @@ def looked_at(outcomes: Sequence[Outcome], labels: Sequence[Labels]) -> int:
 def summarised(values: list[dict[str, float]]) -> dict[str, Any]:
     """{metric: mean, standard deviation and values over subsets}."""
     return {name: summary([v[name] for v in values]) for name in values[0]}
-
-
-def overlays(task: Any, problem: Problem, prediction: np.ndarray) -> Image.Image:
-    """Some test faces with truth and prediction."""
-    images, labels = problem.test["image"], problem.test[task.label]
-    indices = np.linspace(0, len(images) - 1, min(OVERLAYS, len(images))).astype(int)
-    scale = max(1, WIDTH // 4 // task.draw(images[0], labels[0], prediction[0], 1).width)
-    pictures = [task.draw(images[i], labels[i], prediction[i], scale) for i in indices]
-    columns = max(1, WIDTH // pictures[0].width)
-    lines = -(-len(pictures) // columns)
-    w, h = (side + 8 for side in pictures[0].size)
-    sheet = Image.new("RGB", (columns * w - 8, lines * h - 8), "white")
-    for index, picture in enumerate(pictures):
-        sheet.paste(picture, (index % columns * w, index // columns * h))
-    return sheet
 
 
 def headline_of(results: Mapping[str, Any]) -> str:

@@ -21,9 +21,10 @@ from absl import flags, logging
 from flax import nnx
 from ml_collections import ConfigDict, config_flags
 
-from facerep_jax.config import build, difference, plain
+from facerep_jax.config import build, command_line, difference, plain
 from facerep_jax.data.features import open_dataset
 from facerep_jax.data.pipeline import HOST_ONLY, Stream, build_transforms
+from facerep_jax.evaluation import pictures
 from facerep_jax.files import local_path, write
 from facerep_jax.models.layers import remat_policy
 from facerep_jax.train import checkpoint, loop, sharding
@@ -53,7 +54,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
         raise ValueError(f"pretrain takes no {words[0]!r}; all is said by flags")
     workdir = local_path("workdir", flag_values.workdir)
     try:
-        pretrain(flag_values.config, workdir)
+        pretrain(flag_values.config, workdir, command_line("pretrain", flag_values))
     except loop.Stopped as stopped:
         print(f"facerep pretrain: {stopped}", flush=True)
         return STOPPED
@@ -63,8 +64,8 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     return 0
 
 
-def pretrain(config: ConfigDict, workdir: Path) -> None:
-    """Run a config in a workdir, from its newest checkpoint where there is one."""
+def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
+    """Run a config in a workdir, from its newest checkpoint where there is one; `command` is kept beside it."""
     mesh = sharding.make_mesh(plain(config.mesh))
     sharding.check_batch(config.data.batch_size, mesh)
     rules = sharding.rules_by_name(config.sharding)
@@ -94,6 +95,8 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             stream.state = meta["data"]
             logging.info("resuming at step %d", latest)
         write_config(config, changes, workdir, step=int(state.step))
+        write(workdir / "command.txt", command)
+        pictures.save(workdir, pictures.masked(stream.peek(pictures.FACES)))
         size = {"parameters": count(shapes.params), "flops_per_image": flops_per_image(config, stream)}
         write(workdir / "model.json", json.dumps(size) + "\n")
         logging.info("%s on %s devices", size, mesh.size)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from facerep_jax.evaluation import report, workdirs
+from facerep_jax.evaluation import page, report, workdirs
 from facerep_jax.files import write
 
 
@@ -25,13 +25,13 @@ def run(flag_values: flags.FlagValues, words: Sequence[str]) -> int:
     """Read everything, then write both files: bad input leaves nothing behind."""
     if not words:
         raise ValueError("which workdirs? facerep report DIR... --out DIR")
-    page = report.page(*workdirs.read([Path(word) for word in words]))
+    made = report.page(*workdirs.read([Path(word) for word in words]))
     out = Path(flag_values.out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; it must be a folder")
-    texts = {"report.html": report.html(page), "report.md": report.markdown(page)}
+    texts = {"report.html": page.html(made), "report.md": page.markdown(made)}
     out.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         write(out / name, text)
-    print(f"{out / 'report.html'} and report.md: {page.summary}")
+    print(f"{out / 'report.html'} and report.md: {made.summary}")
     return 0

@@ -15,16 +15,17 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from facerep_jax.config import build
-from facerep_jax.evaluation.statistics import seeds_difference
+from facerep_jax.evaluation.statistics import Resampled, difference, resampled
 from facerep_jax.evaluation.workdirs import read_statistics
 from facerep_jax.files import local_path, write
+from facerep_jax.typing import Metric
 
 STOPPED = 75  # exit status: the time is over, start again to go on
 RANDOM = "random"  # the encoder before any training; its first evaluations hold the baselines of all
@@ -148,24 +149,21 @@ def scores_of(config: ConfigDict, folder: Path, evaluation: str) -> Iterator[Sco
         for encoder, seed, _ in encoders(config, folder):
             kinds.setdefault(encoder, []).append(where / f"{encoder}_{seed}")
         results = {kind: [json.loads((f / "results.json").read_text()) for f in of] for kind, of in kinds.items()}
-        statistics = {kind: stacked(of, "encoder") for kind, of in kinds.items()}
         first = results[RANDOM][0]
+        headline, metric, lower = first["headline"], build(first["metric"]), first["lower_is_better"]
+
+        def drawn(
+            folders: list[Path], name: str = "encoder", metric: Metric = metric, headline: str = headline
+        ) -> Resampled:
+            return resampled(stacked(folders, name), lambda sums: metric.compute(sums)[headline])
+
+        draws = {kind: drawn(folders) for kind, folders in kinds.items()}
         for name, baseline in first["baselines"].items():
-            results[name], statistics[name] = [{**first, **baseline}], stacked(kinds[RANDOM][:1], name)
-        headline, metric = first["headline"], build(first["metric"])
+            results[name], draws[name] = [{**first, **baseline}], drawn(kinds[RANDOM][:1], name)
         for kind, found in results.items():
-
-            def value(sums: np.ndarray, metric: Any = metric, headline: str = headline) -> float:
-                return metric.compute(sums)[headline]
-
+            rivals = [rival for rival in config.against if rival != kind]
             against = {
-                rival: tuple(
-                    seeds_difference(
-                        statistics[rival], statistics[kind], value, lower_is_better=first["lower_is_better"]
-                    )[2:]
-                )
-                for rival in config.against
-                if rival != kind
+                rival: tuple(difference(draws[rival], draws[kind], lower_is_better=lower)[2:]) for rival in rivals
             }
             means = tuple(r["metrics"][headline]["mean"] for r in found)
             spread = float(np.mean([r["metrics"][headline]["std"] for r in found]))

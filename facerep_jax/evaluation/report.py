@@ -1,427 +1,286 @@
-"""Workdirs to one page: lay out the `page`, print it as `html` or `markdown`.
+"""Workdirs to one page: what belongs together, in the order in which one wants to know it."""
 
-The page is plain data of finished strings, so that both prints hold the same numbers.
-"""
-
+import hashlib
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import jinja2
-import numpy as np
+from facerep_jax.evaluation import anchors, attachments, distribution, reading, wording
+from facerep_jax.evaluation.charts import Picture, Series, lines
+from facerep_jax.evaluation.comparison import (
+    BASELINE,
+    KINDS,
+    PRETRAINED,
+    RANDOM,
+    SCRATCH,
+    Comparison,
+    Line,
+    compare,
+    comparisons,
+    names,
+    rank,
+    result_tables,
+)
+from facerep_jax.evaluation.comparison import lines as lines_of
+from facerep_jax.evaluation.page import Cards, Gallery, Page, Part, Row, Section, Table
+from facerep_jax.evaluation.repetition import evaluation_card
+from facerep_jax.evaluation.training import section as training_section
+from facerep_jax.evaluation.workdirs import Evaluation, Pretraining
 
-from facerep_jax import config
-from facerep_jax.evaluation.charts import Picture, Series, curve, data_uri, fractions
-from facerep_jax.evaluation.statistics import paired_difference
-from facerep_jax.evaluation.workdirs import Evaluation, Pretraining, read_statistics
+SHEETS = ("overlays.png", "worst.png", "tokens.png")
+DRAWN = {"landmarks": "truth green, prediction red", "parsing": "image, truth, prediction"}  # in the sheets of a task
 
-
-class Row(NamedTuple):
-    """The cells of one row of a table, the first its name."""
-
-    cells: tuple[str, ...]
-    best: bool = False
-
-
-class Table(NamedTuple):
-    """A table with what is needed to understand it alone."""
-
-    title: str
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
-    folded: bool = False  # secondary: closed until asked for
-
-
-class Section(NamedTuple):
-    """What belongs together: one task, data set, protocol and selection, or one pre-training run."""
-
-    title: str
-    facts: str
-    tables: tuple[Table, ...]
-    pictures: tuple[Picture, ...]
-    notes: tuple[str, ...] = ()  # on all tables
+Fractions = Mapping[float, list[Line]]
 
 
-class Page(NamedTuple):
-    """The whole report."""
+class Group:
+    """Evaluations that differ in encoder and label fraction alone."""
 
-    summary: str
-    evaluations: tuple[Section, ...]
-    pretrainings: tuple[Section, ...]
+    def __init__(self, evaluations: Sequence[Evaluation], named: Mapping[tuple[Any, ...], str]):
+        by_fraction: dict[float, list[Evaluation]] = defaultdict(list)
+        for e in evaluations:
+            by_fraction[float(e.results["fraction"])].append(e)
+        self.lines = {fraction: lines_of(by_fraction[fraction], named) for fraction in sorted(by_fraction)}
+        self.compared = {fraction: comparisons(found) for fraction, found in self.lines.items()}
+        self.results = evaluations[0].results
+        self.title = f"{wording.title(self.results['task'])} on {self.results['dataset']}"
 
 
 def page(evaluations: Sequence[Evaluation], pretrainings: Sequence[Pretraining]) -> Page:
     """Lay out everything that was read."""
-    groups: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
+    grouped: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
     for e in evaluations:
-        groups[tuple(str(e.results[key]) for key in ("task", "dataset", "protocol", "selection", "headline"))].append(e)
-    names = _checkpoint_names(evaluations)
+        key = tuple(str(e.results[key]) for key in ("task", "dataset", "protocol", "selection", "headline"))
+        grouped[key].append(e)
+    named = names(evaluations)
+    groups = [Group(grouped[key], named) for key in sorted(grouped)]
+    images = [e.folder / name for e in evaluations for name in SHEETS]
+    images += [run.folder / "masked.png" for run in pretrainings]
+    allowed = attachments.share(sum(path.exists() for path in images))
     counted = ((len(evaluations), "evaluation"), (len(pretrainings), "pre-training run"))
+    chapters = (
+        ("At a glance", _glance(groups)),
+        ("Evaluation", tuple(_evaluation_section(group, allowed) for group in groups)),
+        ("What the encoders see", _tokens(groups, allowed)),
+        ("Pre-training", tuple(training_section(run, allowed) for run in pretrainings)),
+        ("Published results", _published(groups)),
+    )
     return Page(
-        " and ".join(_plural(n, noun) for n, noun in counted if n),
-        tuple(_evaluation_section(groups[key], names) for key in sorted(groups)),
-        tuple(_pretraining_section(run) for run in pretrainings),
+        " and ".join(wording.plural(n, noun) for n, noun in counted if n),
+        tuple((name, sections) for name, sections in chapters if sections),
     )
 
 
-NOTHING = "\N{EN DASH}"
-MINUS = "\N{MINUS SIGN}"  # a hyphen is narrower than the plus
-
-
-def _signed(value: float, pattern: str) -> str:
-    """A number with the sign of mathematics in front."""
-    return NOTHING if math.isnan(value) else format(value, f"+{pattern}").replace("-", MINUS)
-
-
-def _percent(value: float | None) -> str:
-    return NOTHING if value is None or math.isnan(value) else f"{100 * value:.2f}"
-
-
-def _measured(name: str, metric: Mapping[str, Any] | None) -> str:
-    """Mean ± standard deviation over subsets in percent; counts (`images...`) as they are, one subset without ±."""
-    if metric is None or metric["mean"] is None:
-        return NOTHING
-    if name.startswith("images"):
-        return f"{metric['mean']:,.0f}"
-    spread = f" ± {_percent(metric['std'])}" if len(metric["values"]) > 1 else ""
-    return _percent(metric["mean"]) + spread
-
-
-def _number(value: float) -> str:
-    """A number of a training log in four figures."""
-    if not math.isfinite(value):
-        return NOTHING
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}".replace("-", MINUS)
-
-
-def _plural(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def _title(name: str) -> str:
-    """`linear_probe` as words."""
-    words = name.replace("_", " ")
-    return words[:1].upper() + words[1:]
-
-
-WORDS = {"nme": "NME", "f1": "F1", "miou": "mIoU", "ccc": "CCC", "tar": "TAR", "far": "FAR", "auc": "AUC"}
-
-
-def _words(metric: str) -> str:
-    """`nme_inter_ocular` as words."""
-    words = " ".join(WORDS.get(word, word) for word in metric.split("_")).replace("inter ocular", "inter-ocular")
-    return words[:1].upper() + words[1:] if words not in WORDS.values() else words
-
-
-RANDOM = "random initialisation"
-
-
-def _checkpoint(e: Evaluation) -> tuple[Any, ...]:
-    """What tells one encoder from another."""
-    c = e.results["checkpoint"]
-    return ("random",) if c == "random" else tuple(c.get(key) for key in ("path", "step", "weights", "digest"))
-
-
-def _checkpoint_names(evaluations: Iterable[Evaluation]) -> dict[tuple[Any, ...], str]:
-    """A name for every encoder: the last folder of its path, with more of it only where that is not enough."""
-    names: dict[tuple[Any, ...], str] = {("random",): RANDOM}
-    rest = {_checkpoint(e) for e in evaluations} - names.keys()
-    for where in (
-        lambda path, digest: Path(path).name,
-        lambda path, digest: path,
-        lambda path, digest: f"{path} {digest}",
-    ):
-        found = {c: _with_step(where(c[0], c[3]), c[1], c[2]) for c in rest}
-        clashes = Counter(found.values())
-        names |= {c: name for c, name in found.items() if clashes[name] == 1}
-        rest -= names.keys()
-    return names
-
-
-def _with_step(name: str, step: int | None, weights: str | None) -> str:
-    return ", ".join([name, *([f"step {step:,}"] if step is not None else []), *([weights] if weights else [])])
-
-
-class _Line(NamedTuple):
-    """One row of a table of results before it is text."""
-
-    name: str
-    metrics: Mapping[str, Any]
-    evaluation: Evaluation
-    kind: str  # encoder, random or baseline
-
-
-def _evaluation_section(evaluations: Sequence[Evaluation], names: Mapping[tuple[Any, ...], str]) -> Section:
-    results = evaluations[0].results
-    by_fraction: dict[float, list[Evaluation]] = defaultdict(list)
-    for e in evaluations:
-        by_fraction[float(e.results["fraction"])].append(e)
-    tables, lines = [], {}
-    for fraction in sorted(by_fraction):
-        lines[fraction] = _lines(by_fraction[fraction], names)
-        tables += _result_tables(fraction, lines[fraction])
-    pictures = [_fraction_chart(lines)] if len(lines) > 1 else []
-    for fraction in sorted(by_fraction, reverse=True):
-        for line in lines[fraction]:
-            path = line.evaluation.folder / "overlays.png"
-            if line.kind != "baseline" and path.exists():
-                caption = f"{line.name}, {_labels_used(fraction)}: test faces with truth and prediction"
-                folded = fraction < max(by_fraction)
-                pictures.append(Picture(caption, data_uri(path.read_bytes(), "png"), "strip", folded))
-    facts = _conditions(results)
-    if results["selection"] == "test_best":
-        facts.append("the best step on the test set itself: optimistic")
-    title = f"{_title(results['task'])} on {results['dataset']}"
-    notes = [SPREAD] + [INTERVAL] * any("Gain over random" in table.header for table in tables)
-    return Section(title, " · ".join(facts), (*tables, _provenance(lines)), tuple(pictures), tuple(notes))
-
-
-def _fraction_chart(lines: Mapping[float, Sequence[_Line]]) -> Picture:
-    """The headline against the label fraction, one line per encoder and baseline."""
-    results = next(iter(lines.values()))[0].evaluation.results
-    headline, direction = results["headline"], "lower" if results["lower_is_better"] else "higher"
-    series: dict[str, Series] = {}
-    for fraction, found in lines.items():
-        for line in found:
-            std = line.metrics.get(headline, {}).get("std") or 0
-            point = 100 * fraction, 100 * _mean(line.metrics, headline), 100 * std
-            series.setdefault(line.name, Series(line.kind, [])).points.append(point)
+def _glance(groups: Sequence[Group]) -> tuple[Section, ...]:
+    """Every pre-trained encoder against the same one before any training, one row each."""
+    rows, verdicts = [], []
+    for group in groups:
+        for fraction, found in group.lines.items():
+            untrained = next((line for line in found if line.kind in (RANDOM, SCRATCH)), None)
+            baselines = [line for line in found if line.kind == BASELINE and not math.isnan(line.mean)]
+            without = min(baselines, key=rank, default=None)
+            for line in (line for line in found if line.kind == PRETRAINED):
+                against = _against(group.compared[fraction], line, untrained)
+                rows.append(_glance_row(line, untrained, without, against))
+                verdicts += [against.verdict] if against is not None else []
+    if not rows:
+        return ()
+    columns = (
+        "Pre-trained (%)",
+        "Untrained (%)",
+        "Best without encoder (%)",
+        "Improvement over untrained [95% interval]",
+    )
+    title = "Pre-trained against untrained encoders"
     caption = (
-        f"{_words(headline)} against the label fraction: {', '.join([results['dataset'], *_conditions(results)])}. "
-        f"Mean ± standard deviation over label subsets; {direction} is better."
+        "↓ lower and ↑ higher is better. The improvement is in points of the metric, above 0 is better; it is drawn "
     )
-    return fractions(series, f"{_words(headline)} (%)", caption)
+    caption += "relative to the untrained encoder, so that tasks can be compared."
+    table = Table(title, caption, ("Task and metric", *columns, "Verdict"), tuple(rows), scale=("worse", "better"))
+    known = [name for name in ("better", "worse", "not decided") if name in verdicts]
+    counts = ", ".join(f"{name} in {verdicts.count(name)}" for name in known)
+    summed = f"Of {wording.plural(len(verdicts), 'comparison')} with the same encoder before any training: {counts}."
+    return (Section(title, summed if known else "", (table,)),)
 
 
-def _lines(evaluations: Sequence[Evaluation], names: Mapping[tuple[Any, ...], str]) -> list[_Line]:
-    """Pre-trained encoders by name, then the random one, then the baselines; equal baselines once."""
-    often = Counter(_checkpoint(e) for e in evaluations)
-    encoders = []
-    for e in evaluations:
-        again = f" ({e.folder.name})" if often[_checkpoint(e)] > 1 else ""
-        kind = "random" if e.results["checkpoint"] == "random" else "encoder"
-        encoders.append(_Line(names[_checkpoint(e)] + again, e.results["metrics"], e, kind))
-    encoders.sort(key=lambda line: (line.kind == "random", line.name))
-    baselines: dict[str, list[_Line]] = defaultdict(list)
-    for line in encoders:
-        for name, baseline in (line.evaluation.results.get("baselines") or {}).items():
-            if all(baseline["metrics"] != known.metrics for known in baselines[name]):
-                baselines[name].append(_Line(name, baseline["metrics"], line.evaluation, "baseline"))
-    flat = []
-    for name, found in baselines.items():
-        for b in found:
-            suffix = f" (of {b.evaluation.folder.name})" if len(found) > 1 else ""
-            flat.append(b._replace(name=name.replace("_", " ") + suffix))
-    return encoders + flat
+def _against(compared: Sequence[Comparison], line: Line, other: Line | None) -> Comparison | None:
+    """The comparison of a line with another, whichever way round it was made."""
+    for c in compared:
+        if c.line is line and c.other is other:
+            return c
+        if c.line is other and c.other is line:
+            return compare(line, c.line)
+    return None
 
 
-def _labels_used(fraction: float) -> str:
-    return f"{100 * fraction:g}% of the labels"
+def _glance_row(line: Line, untrained: Line | None, without: Line | None, against: Comparison | None) -> Row:
+    headline = line.results["headline"]
+    arrow = "↓" if line.results["lower_is_better"] else "↑"
+    values = [wording.measured(headline, x.metrics.get(headline)) if x else wording.NOTHING for x in (line, untrained)]
+    values.append(f"{wording.percent(without.mean)} ({without.name})" if without else wording.NOTHING)
+    improvement, interval = wording.NOTHING, None
+    if against is not None and against.interval is not None:
+        improvement = wording.interval(against.improvement, *against.interval)
+        low, high = against.interval
+        if not math.isnan(low + high) and (scale := abs(against.other.mean)):
+            interval = (against.improvement / scale, low / scale, high / scale)
+    elif against is not None:
+        improvement = wording.signed(100 * against.improvement, ".2f")
+    name = f"{wording.title(line.results['task'])}, {wording.words(headline)} {arrow}"
+    verdict = against.verdict if against else wording.NOTHING
+    return Row((name, *values, improvement, verdict), f"{line.name} · {line.conditions}", interval=interval)
 
 
-def _subsets(line: _Line) -> int:
-    return len(line.evaluation.results["seeds"])
+def _evaluation_section(group: Group, allowed: int) -> Section:
+    parts: list[Part] = []
+    if len(group.lines) > 1:
+        parts.append(Gallery("Labels and error", "", (_fraction_chart(group.lines),)))
+    for fraction, found in group.lines.items():
+        parts += result_tables(found, group.compared[fraction])
+    parts += _distributions(group.lines)
+    parts += _anchors_beside(group.results)
+    parts += _sheets(group.lines, allowed)
+    cards = [evaluation_card(line) for found in group.lines.values() for line in found if line.kind != BASELINE]
+    parts.append(Cards("How each row was made, and how to make it again", tuple(cards)))
+    first = next(iter(group.lines.values()))[0]
+    columns = list(getattr(first.metric, "columns", (group.results["headline"],)))
+    every = [line for found in group.lines.values() for line in found]
+    several = any(len(line.results["seeds"]) > 1 for line in every)
+    facts = [group.results["protocol"].replace("_", " "), wording.selection(group.results["selection"])]
+    explained = reading.of_evaluation(group.results, columns, several=several, compared=any(group.compared.values()))
+    # What is folded comes last, in its order.
+    return Section(group.title, " · ".join(facts), tuple(sorted(parts, key=lambda part: part.folded)), explained)
 
 
-def _mean(metrics: Mapping[str, Any], headline: str) -> float:
-    """The headline; NaN where there is none."""
-    mean = metrics.get(headline, {}).get("mean")
-    return math.nan if mean is None else float(mean)
-
-
-def _conditions(results: Mapping[str, Any]) -> list[str]:
-    """How an encoder was tried, in words."""
-    return [results["protocol"].replace("_", " "), f"selection: {results['selection'].replace('_', ' ')}"]
-
-
-def _metric(e: Evaluation) -> Any:
-    """The metric that scored an evaluation, from its spec."""
-    try:
-        return config.build(e.results["metric"])
-    except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{e.folder / 'results.json'}: cannot build metric {e.results['metric']}: {error}") from None
-
-
-def _result_tables(fraction: float, lines: Sequence[_Line]) -> list[Table]:
-    """The table of one label fraction, and behind it all metrics where there are more."""
-    results = lines[0].evaluation.results
-    headline, direction = results["headline"], "lower" if results["lower_is_better"] else "higher"
-    known = tuple(dict.fromkeys(name for line in lines for name in line.metrics))
-    wanted = getattr(_metric(lines[0].evaluation), "columns", known[:3])
-    columns = (headline, *(name for name in wanted if name in known and name != headline))
-
-    random = next((line.evaluation for line in lines if line.kind == "random"), None)
-    compared = random is not None and sum(line.kind != "baseline" for line in lines) > 1
-    means = [_mean(line.metrics, headline) for line in lines]
-    best = (min if results["lower_is_better"] else max)((m for m in means if not math.isnan(m)), default=math.nan)
-    rows, notes = [], []
-    for line, mean in zip(lines, means, strict=True):
-        cells = [line.name, *(_measured(name, line.metrics.get(name)) for name in columns)]
-        if random is not None and compared:
-            *gain, note = _gain(line.evaluation, random) if line.kind == "encoder" else ("", "", "")
-            cells += gain
-            notes += [f"{line.name}: {note}."] if note else []
-        labels = line.evaluation.results["labels"]
-        rows.append(Row((*cells, f"{labels:,}", str(_subsets(line))), best=mean == best))
-
-    gains = ("Gain over random", "Difference [95% interval]") if compared else ()
-    arrow = "↓" if results["lower_is_better"] else "↑"
-    header = ("Encoder", f"{_words(headline)} {arrow}", *map(_words, columns[1:]), *gains, "Labels", "Subsets")
-    counts = sorted({_subsets(line) for line in lines})
-    subsets = " or ".join(map(str, counts)) + f" label subset{'' if counts == [1] else 's'}"
-    facts = [_title(results["task"]), results["dataset"], *_conditions(results), _labels_used(fraction), subsets]
-    facts += [_plural(results["test_images"], "test image")] if results.get("test_images") else []
-    caption = " · ".join([*facts, f"{direction} is better"])
-    tables = [Table(_title(_labels_used(fraction)), caption, header, tuple(rows), tuple(notes))]
-    if set(known) - set(columns):
-        every = tuple(
-            Row((_words(name), *(_measured(name, line.metrics.get(name)) for line in lines))) for name in known
-        )
-        names = ("Metric", *(line.name for line in lines))
-        tables.append(Table(f"All metrics, {_labels_used(fraction)}", caption, names, every, folded=True))
-    return tables
-
-
-SPREAD = "Mean ± standard deviation over label subsets, in %. The row that is best in the first column is bold."
-INTERVAL = (
-    "Gain: improvement over the random encoder, relative to it; above 0 is better. Difference: encoder minus random in "
-    "points of the first column, with its 95% interval by a paired bootstrap over test images and label subsets (over "
-    "test images alone where there is one subset; too narrow where there are few)."
-)
-
-
-def _gain(e: Evaluation, random: Evaluation) -> tuple[str, str, str]:
-    """Relative gain, difference with interval, and why something is missing."""
-    mine, theirs, headline = e.results, random.results, e.results["headline"]
-    for key, reason in (
-        ("seeds", "learnt from other label subsets"),
-        ("labels", "learnt from other label subsets"),
-        ("metric", "scored by another metric"),
-    ):
-        if mine[key] != theirs[key]:
-            return NOTHING, NOTHING, f"{reason} than the random encoder, so there is no gain"
-    found, other = read_statistics(e.folder), read_statistics(random.folder)
-    if found is None or other is None:
-        a, b = (_mean(r["metrics"], headline) for r in (theirs, mine))
-        gain = ((a - b) if mine["lower_is_better"] else (b - a)) / a if a else math.nan
-        missing = e.folder.name if found is None else random.folder.name
-        return _gained(gain), _signed(100 * (b - a), ".2f"), f"no interval, since {missing} has no examples.parquet"
-    if found[:2] != other[:2]:
-        return NOTHING, NOTHING, "tested on other images than the random encoder, so there is no gain"
-    metric = _metric(e)
-    d = paired_difference(
-        other[2], found[2], lambda sums: metric.compute(sums)[headline], lower_is_better=mine["lower_is_better"]
+def _fraction_chart(found: Fractions) -> Picture:
+    """The headline against the label fraction, one line per encoder and baseline."""
+    first = next(iter(found.values()))[0]
+    results, headline = first.results, first.results["headline"]
+    by_name: dict[str, list[tuple[float, Line]]] = defaultdict(list)
+    ticks = {}
+    for fraction, some in found.items():
+        ticks[100 * fraction] = f"{100 * fraction:g}%\n{some[0].results['labels']:,}"
+        for line in some:
+            by_name[line.name].append((100 * fraction, line))
+    series = []
+    for name, points in by_name.items():
+        x, y, spread = zip(*((x, 100 * line.mean, 100 * line.spread) for x, line in points), strict=True)
+        low, high = ([a + sign * b for a, b in zip(y, spread, strict=True)] for sign in (-1, 1))
+        series.append(Series(name, KINDS[points[0][1].kind], x, y, low, high))
+    conditions = ", ".join((results["dataset"], results["protocol"].replace("_", " "),
+                            wording.selection(results["selection"])))  # fmt: skip
+    direction = wording.better(results["lower_is_better"])[2:]
+    ends = "; ".join(f"{s.name} from {s.y[0]:.2f}% at {s.x[0]:g}% to {s.y[-1]:.2f}% at {s.x[-1]:g}%" for s in series)
+    return lines(
+        series,
+        x_label="labels used: share and number of faces",
+        y_label=f"{wording.words(headline)} (%)",
+        caption=f"{wording.words(headline)} against the label fraction: {conditions}; {direction}. "
+        "Band: ± one standard deviation over label subsets.",
+        alt=f"{wording.words(headline)} against the label fraction on {conditions}: {ends}.",
+        ticks=ticks,
     )
-    interval = f"{_signed(100 * d.difference, '.2f')} [{_signed(100 * d.low, '.2f')}, {_signed(100 * d.high, '.2f')}]"
-    stored = _mean(mine["metrics"], headline)
-    if math.isclose(d.b, stored, rel_tol=1e-4):
-        return _gained(d.relative_gain), interval, ""
-    note = f"examples.parquet gives {_percent(d.b)}, results.json {_percent(stored)}; is one of them old?"
-    return _gained(d.relative_gain), interval, note
 
 
-def _gained(gain: float) -> str:
-    return NOTHING if math.isnan(gain) else f"{_signed(100 * gain, '.1f')}%"
+def _distributions(found: Fractions) -> list[Part]:
+    charts, tables = [], []
+    for some in found.values():
+        spread = {line: distribution.errors(line) for line in some if distribution.has_errors(line)}
+        if not spread:
+            continue
+        charts.append(distribution.chart(spread))
+        tables.append(distribution.table(spread))
+        encoders = [(line, e) for line, e in spread.items() if line.kind != BASELINE]
+        if encoders:
+            tables.append(distribution.worst_table(*encoders[0], encoders[1:]))
+    gallery = [Gallery("How many faces have how small an error", "", tuple(charts))] if charts else []
+    return [*gallery, *tables]
 
 
-def _provenance(lines: Mapping[float, Sequence[_Line]]) -> Table:
-    """Where every row comes from."""
-    rows = []
-    for fraction, found in lines.items():
-        for line in found:
-            if line.kind == "baseline":
+def _anchors_beside(results: Mapping[str, Any]) -> list[Table]:
+    """What was published on the same data set, by its name."""
+    found = [anchor for anchor in anchors.of(results["task"]) if anchors.same_data(anchor, results["dataset"])]
+    if not found:
+        return []
+    caption = (
+        "By others, on a data set of the same name. Not taken under the conditions above: each row says in what it "
+        "differs."
+    )
+    rows = tuple(_anchor_row(anchor, anchors.differences(anchor, results)) for anchor in found)
+    return [Table("Published by others", caption, ANCHOR_HEADER, rows, foreign=True)]
+
+
+ANCHOR_HEADER = ("Published", "Data set", "Metric", "Value (%)", "Labels")
+
+
+def _anchor_row(anchor: anchors.Anchor, differs: Sequence[str]) -> Row:
+    selection = {"test_best": "best epoch on the test set", "last": "last epoch"}.get(anchor.selection, "")
+    if anchor.epoch is not None:
+        selection += f" ({anchor.epoch})"
+    value = f"{anchor.value:.3f}" if anchor.value < 10 else f"{anchor.value:.2f}"
+    conditions = [anchor.protocol, selection or "selection not known", anchor.provenance]
+    conditions += [f"differs from ours: {', '.join(differs)}"] if differs else []
+    cells = (anchor.encoder, anchor.dataset, wording.words(anchor.metric), value, anchor.labels)
+    return Row(cells, " · ".join(conditions))
+
+
+def _published(groups: Sequence[Group]) -> tuple[Section, ...]:
+    """What was published of the same tasks on other data, folded away."""
+    tables = []
+    for task in sorted({group.results["task"] for group in groups}):
+        ours = [group.results["dataset"] for group in groups if group.results["task"] == task]
+        foreign = [a for a in anchors.of(task) if not any(anchors.same_data(a, dataset) for dataset in ours)]
+        if foreign:
+            caption = f"Published, other data: not comparable with ours on {', '.join(dict.fromkeys(ours))}."
+            rows = tuple(_anchor_row(anchor, ()) for anchor in foreign)
+            tables.append(Table(f"{wording.title(task)}: published, other data, not comparable", caption,
+                                ANCHOR_HEADER, rows, folded=True, foreign=True))  # fmt: skip
+    if not tables:
+        return ()
+    return (Section("Of the same tasks on other data", "not ours · not comparable", tuple(tables), reading.PUBLISHED),)
+
+
+def _sheets(found: Fractions, allowed: int) -> list[Gallery]:
+    """Test faces with truth and prediction, and the worst: open at the largest fraction, folded at smaller ones."""
+    galleries = []
+    for fraction in sorted(found, reverse=True):
+        encoders = [line for line in found[fraction] if line.kind != BASELINE]
+        drawn = DRAWN.get(encoders[0].results["task"], "truth and prediction") if encoders else ""
+        for name, title, what in (
+            ("overlays.png", "Some test faces", f"Evenly spaced over the test set, first label subset: {drawn}."),
+            ("worst.png", "The ten worst test faces", f"Largest errors first, first label subset: {drawn}."),
+        ):
+            pictures = []
+            for line in encoders:
+                path = line.evaluation.folder / name
+                if path.exists():
+                    caption = f"{line.name}, {wording.share(fraction)}"
+                    alt = f"{title} of {line.name}, {drawn}. {line.conditions}."
+                    pictures.append(Picture(caption, alt, uri=attachments.attached(path, allowed)))
+            smaller = fraction < max(found)
+            title += f", {wording.share(fraction)}" if len(found) > 1 else ""
+            galleries += [Gallery(title, what, tuple(pictures), folded=smaller)] if pictures else []
+    return galleries
+
+
+def _tokens(groups: Sequence[Group], allowed: int) -> tuple[Section, ...]:
+    """Sheets of patch tokens, each encoder's once per data set."""
+    seen: dict[str, list[Picture]] = defaultdict(list)
+    digests = set()
+    for group in groups:
+        for line in (line for found in group.lines.values() for line in found if line.kind != BASELINE):
+            path = line.evaluation.folder / "tokens.png"
+            if not path.exists():
                 continue
-            e = line.evaluation
-            checkpoint = {} if e.results["checkpoint"] == "random" else e.results["checkpoint"]
-            parts = [str(checkpoint.get(key, NOTHING)) for key in ("path", "digest")]
-            versions = ", ".join(f"{k} {v}" for k, v in (e.results.get("versions") or {}).items())
-            seeds = ", ".join(map(str, e.results["seeds"]))
-            rows.append(Row((line.name, f"{100 * fraction:g}%", seeds, *parts, str(e.folder), versions or NOTHING)))
-    header = ("Encoder", "Labels", "Seeds", "Checkpoint", "Digest", "Workdir", "Versions")
-    return Table("Provenance", "Where every row comes from", header, tuple(rows), folded=True)
-
-
-def _pretraining_section(run: Pretraining) -> Section:
-    scalars = run.scalars
-    terms = [name for name in sorted(scalars) if name.endswith("/loss")]
-    shown = [name for name in ("loss", *terms, "images_per_second", "input_wait", "learning_rate") if name in scalars]
-    rows = []
-    for name in dict.fromkeys([*shown, *sorted(scalars)]):
-        values = scalars[name][1]
-        middle = values[np.isfinite(values)]
-        numbers = (values[0], np.median(middle) if middle.size else math.nan, values[-1])
-        rows.append(Row((name, *(_number(float(v)) for v in numbers))))
-    steps = np.unique(np.concatenate([steps for steps, _ in scalars.values()])) if scalars else np.zeros(0, int)
-    caption = f"{run.folder.name} · {_plural(len(steps), 'logged step')}"
-    caption += f", {steps[0]:,} to {steps[-1]:,}" if len(steps) else ""
-    table = Table(
-        "Scalars", caption, ("Scalar", "First", "Median", "Last"), tuple(rows), (run.note,) if run.note else ()
-    )
-    pictures = tuple(curve(name, scalars) for name in shown)
-    return Section(run.folder.name, _run_facts(run.config), (table,), pictures)
-
-
-def _run_facts(described: Mapping[str, Any]) -> str:
-    """What a reader wants to know of a config first, as far as it is there."""
-
-    def get(*keys: str) -> Any:
-        value: Any = described
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value
-
-    def called(key: str) -> str:
-        return str(get(key, "call") or "").rpartition(":")[2]
-
-    encoder = " ".join(str(part) for part in (called("encoder"), get("encoder", "variant")) if part)
-    terms = get("objective", "terms")
-    objective = " + ".join(terms) if isinstance(terms, Mapping) else called("objective")
-    facts = [encoder, objective, get("data", "dataset")]
-    facts += [f"batch {get('data', 'batch_size'):,}"] if isinstance(get("data", "batch_size"), int) else []
-    facts += [f"{get('steps'):,} steps"] if isinstance(get("steps"), int) else []
-    return " · ".join(str(fact) for fact in facts if fact)
-
-
-def html(page: Page) -> str:
-    """The page as one HTML file that loads nothing."""
-    text = (resources.files(__package__) / "report.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text).render(page=page)
-
-
-def markdown(page: Page) -> str:
-    """The page's words and tables; pictures are in the HTML alone."""
-    parts = ["# Face representations: report", f"{page.summary}. Curves and pictures: report.html."]
-    for heading, sections in (("Evaluation", page.evaluations), ("Pre-training", page.pretrainings)):
-        parts += [f"## {heading}"] if sections else []
-        for section in sections:
-            parts += [f"### {_escaped(section.title)}", _escaped(section.facts)]
-            parts += [_escaped(note) for note in section.notes]
-            for table in section.tables:
-                parts += [f"#### {_escaped(table.title)}", _escaped(table.caption), _markdown_table(table)]
-                parts += [_escaped(note) for note in table.notes]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _markdown_table(table: Table) -> str:
-    lines = [tuple(map(_escaped, table.header)), ("---", *["---:"] * (len(table.header) - 1))]
-    for row in table.rows:
-        cells = [_escaped(cell) for cell in row.cells]
-        lines.append(tuple(f"**{cell}**" if row.best and cell else cell for cell in cells))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-ESCAPES: dict[int, str] = {ord(sign): f"\\{sign}" for sign in "\\|*_`[]"}
-ESCAPES |= {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord("\n"): " "}
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown prints as it is."""
-    return text.translate(ESCAPES)
+            digest = hashlib.sha256(path.read_bytes()).digest()
+            if digest not in digests:
+                digests.add(digest)
+                alt = f"Test faces beside the three principal components of the patch tokens of {line.name}."
+                picture = Picture(f"{line.name} ({line.kind})", alt, uri=attachments.attached(path, allowed))
+                seen[group.results["dataset"]].append(picture)
+    return tuple(
+        Section(f"Patch tokens on {dataset}", "three principal components as colours",
+                (Gallery("Test faces and their tokens", "", tuple(pictures)),), reading.TOKENS)
+        for dataset, pictures in seen.items()
+    )  # fmt: skip

@@ -114,6 +114,24 @@ def _read_pretraining(folder: Path) -> Pretraining:
     return Pretraining(folder, described, scalars, note)
 
 
+def read_command(folder: Path) -> str:
+    """The command line that made a workdir; empty where it was not recorded."""
+    path = folder / "command.txt"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+
+def read_selected(folder: Path) -> list[tuple[int, dict[str, float]]]:
+    """(seed, what was selected on validation and its score) of each label subset; none where it was not recorded."""
+    path = folder / "subsets.json"
+    if not path.exists():
+        return []
+    try:
+        subsets = json.loads(path.read_text(encoding="utf-8"))
+        return [(subset["seed"], subset.get("selected") or {}) for subset in subsets]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} must hold a list of label subsets, each with a seed: {error!r}") from None
+
+
 def read_statistics(
     folder: Path, encoder: str = "encoder"
 ) -> tuple[list[int], list[str], Float[np.ndarray, "subsets n s"]] | None:

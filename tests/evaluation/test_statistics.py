@@ -16,7 +16,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facerep_jax.evaluation.statistics import label_subset, paired_difference, seeds_difference, summary
+from facerep_jax.evaluation.statistics import difference, label_subset, paired_difference, resampled, summary
 
 
 def mean(sums):
@@ -186,7 +186,7 @@ def test_coverage_with_few_seeds(of_a, of_b):
         both = 0.2 * rng.normal(size=(subsets, 1)) + 0.5 * rng.normal(size=(1, n))
         a, b = (np.stack([statistics(encoder) for encoder in kind(rng, seeds)]) for seeds in (of_a, of_b))
         b[..., 0] += 0.3 + both
-        got = seeds_difference(a, b, mean, lower_is_better=True, resamples=200, seed=seed)
+        got = difference(*(resampled(x, mean, resamples=200, seed=seed) for x in (a, b)), lower_is_better=True)
         inside += got.low <= 0.3 <= got.high
     assert 0.90 <= inside / 200 <= 0.99
 
@@ -194,8 +194,9 @@ def test_coverage_with_few_seeds(of_a, of_b):
 def test_one_seed_of_each_is_the_paired_difference():
     a, b = ratio_data()
     paired = paired_difference(a, b, mean, lower_is_better=True)
-    assert seeds_difference(a[None], b[None], mean, lower_is_better=True) == paired
-    assert seeds_difference(np.stack([a, a]), b[None], mean, lower_is_better=True) == paired
+    one, other, twice = (resampled(x, mean) for x in (a[None], b[None], np.stack([a, a])))
+    assert difference(one, other, lower_is_better=True) == paired
+    assert difference(twice, other, lower_is_better=True) == pytest.approx(paired)
 
 
 def test_many_examples_are_quick():

@@ -220,15 +220,19 @@ class Landmarks(nnx.Module):
 
     @staticmethod
     def draw(image: UInt8[np.ndarray, "h w 3"], label: np.ndarray, prediction: np.ndarray, scale: int) -> Image.Image:
-        """The image enlarged, with true points in green and predicted ones in red."""
+        """The image enlarged; true points are green rings, predicted ones red dots, and a line joins the two."""
         picture = Image.fromarray(image).resize(
             (image.shape[1] * scale, image.shape[0] * scale), Image.Resampling.BICUBIC
         )
         pen = ImageDraw.Draw(picture)
         radius = max(1.0, picture.width / 160)
-        for points, colour in ((label, (60, 220, 90)), (prediction, (255, 60, 60))):
-            for x, y in (points[np.isfinite(points).all(-1)] + 0.5) * scale:
-                pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+        for true, predicted in ((np.stack((label, prediction), axis=1) + 0.5) * scale).tolist():
+            if np.isfinite((*true, *predicted)).all():
+                pen.line((*true, *predicted), fill=(235, 235, 235))
+            if np.isfinite(predicted).all():
+                pen.circle(predicted, radius, fill=(255, 60, 60))
+            if np.isfinite(true).all():
+                pen.circle(true, 1.6 * radius, outline=(60, 220, 90))
         return picture
 
 

@@ -125,5 +125,9 @@ def test_pictures_have_the_points_where_they_are():
         Landmarks.draw(np.zeros((SIZE, SIZE, 3), np.uint8), np.array([[8.0, 4.0]]), np.array([[20.0, np.nan]]), scale=4)
     )
     assert picture.shape == (4 * SIZE, 4 * SIZE, 3)
-    assert picture[18, 34, 1] > 200  # (8 + 0.5) * 4 across, (4 + 0.5) * 4 down
+    down, across = np.argwhere(picture[..., 1] > 200).mean(0)  # of the ring
+    assert (round(across), round(down)) == (34, 18)  # (8 + 0.5) * 4 across, (4 + 0.5) * 4 down
     assert (picture[..., 0] > 200).sum() == 0  # a prediction that is no number is not drawn
+    both = Landmarks.draw(np.zeros((SIZE, SIZE, 3), np.uint8), np.array([[8.0, 4.0]]), np.array([[20.0, 4.0]]), scale=4)
+    assert np.asarray(both)[18, 82].tolist() == [255, 60, 60]
+    assert np.asarray(both)[18, 58].min() > 200  # a line joins the two

@@ -1,0 +1,131 @@
+"""Published results to hold ours against, each with where it was read and under which conditions it was taken.
+
+Values are in percent, as our tables print them. None of them is ours, and none is comparable with a result on another
+data set, under another protocol or with another way of choosing the step: `differences` puts that into words.
+
+Source: FaRL (arXiv 2112.03109), its official repository github.com/FacePerceiver/FaRL: README and training logs.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+VERIFIED = "verified: training log of the official repository"
+SECOND_HAND = "recalled: quoted by a third party from Table 2 of the paper, which was not read"
+
+
+class Anchor(NamedTuple):
+    """One published number."""
+
+    task: str
+    dataset: str
+    metric: str  # by our names
+    value: float  # in percent
+    encoder: str
+    protocol: str  # in words
+    selection: str  # `test_best`, `last`, or empty where it is not known
+    epoch: int | None  # that was selected
+    labels: str
+    provenance: str
+
+
+class _Setting(NamedTuple):
+    """What the runs on one data set share."""
+
+    task: str
+    dataset: str
+    metric: str
+    labels: str
+
+
+FINE_TUNED = "fine-tuned, UPerHead, 448 px"
+FROZEN = "frozen backbone"
+PAPER, AGAIN, LONGER = "FaRL B/16, 16 epochs (paper)", "FaRL B/16, 16 epochs (again)", "FaRL B/16, 64 epochs"
+
+_SETTINGS = {
+    "lapa": _Setting("parsing", "LaPa", "f1_mean_foreground", "18,176 (100%)"),
+    "celebamask_hq": _Setting("parsing", "CelebAMask-HQ", "f1_mean_foreground", "24,183 (100%)"),
+    "aflw19": _Setting("landmarks", "AFLW-19 full", "nme_diagonal", "20,000 (100%)"),
+    "300w": _Setting("landmarks", "300W full", "nme_inter_ocular", "3,148 (100%)"),
+    "wflw": _Setting("landmarks", "WFLW full", "nme_inter_ocular", "7,500 (100%)"),
+}
+
+# Encoder, then (value, epoch) of the epoch that was best on the test set, and of the last one that was logged.
+_LOGS: dict[str, tuple[tuple[str, tuple[float, int], tuple[float, int]], ...]] = {
+    "lapa": (
+        (PAPER, (93.88, 150), (93.81, 300)),
+        (AGAIN, (93.86, 125), (93.77, 300)),
+        (LONGER, (94.04, 82), (93.90, 300)),
+    ),
+    "celebamask_hq": (
+        (PAPER, (89.56, 25), (88.74, 300)),
+        (AGAIN, (89.65, 25), (89.16, 92)),
+        (LONGER, (89.57, 30), (88.58, 300)),
+    ),
+    "aflw19": (
+        (PAPER, (0.943, 15), (1.000, 150)),
+        (AGAIN, (0.943, 19), (0.986, 50)),
+        (LONGER, (0.938, 16), (0.984, 50)),
+    ),
+    "300w": (
+        (PAPER, (2.927, 183), (2.944, 250)),
+        (AGAIN, (2.922, 194), (2.941, 250)),
+        (LONGER, (2.884, 63), (2.927, 250)),
+    ),
+    "wflw": (
+        (PAPER, (3.964, 30), (3.980, 150)),
+        (AGAIN, (3.977, 22), (4.031, 224)),
+        (LONGER, (3.882, 28), (4.048, 300)),
+    ),
+}
+
+# Encoder, then the mean accuracy over 40 attributes at 1, 10 and 100 % of the labels.
+_CELEBA = (("CLIP ViT-B/16", (89.09, 90.47, 90.86)), ("FaRL B/16, 16 epochs (paper)", (89.66, 90.99, 91.39)))
+_LAPA_FROZEN = (("CLIP ViT-B/16", 92.21), ("FaRL B/16, 16 epochs (paper)", 92.32))
+
+ANCHORS: tuple[Anchor, ...] = (
+    *(
+        Anchor(*_SETTINGS[name][:3], value, encoder, FINE_TUNED, selection, epoch, _SETTINGS[name].labels, VERIFIED)
+        for name, runs in _LOGS.items()
+        for encoder, best, last in runs
+        for selection, (value, epoch) in (("test_best", best), ("last", last))
+    ),
+    *(
+        Anchor("parsing", "LaPa", "f1_mean_foreground", value, encoder, FROZEN, "", None, "18,176 (100%)", SECOND_HAND)
+        for encoder, value in _LAPA_FROZEN
+    ),
+    *(
+        Anchor("attributes", "CelebA", "accuracy_mean", value, encoder, FROZEN, "", None, labels, SECOND_HAND)
+        for encoder, values in _CELEBA
+        for labels, value in zip(("1%", "10%", "100%"), values, strict=True)
+    ),
+)
+
+
+def of(task: str) -> tuple[Anchor, ...]:
+    """What was published of a task, on any data set."""
+    return tuple(anchor for anchor in ANCHORS if anchor.task == task)
+
+
+def same_data(anchor: Anchor, dataset: str) -> bool:
+    """Whether a data set of ours is the anchor's, by its name: `lapa/default` and `manifest/lapa` are LaPa."""
+    name = _plain(anchor.dataset.removesuffix(" full"))
+    return name in {_plain(part) for part in re.split(r"[/:]", dataset)}
+
+
+def differences(anchor: Anchor, results: Mapping[str, Any]) -> Sequence[str]:
+    """In words, in what an anchor differs from one of our results; the protocol is never quite the same."""
+    found = []
+    if not same_data(anchor, results["dataset"]):
+        found.append(f"other data set ({anchor.dataset})")
+    if anchor.metric != results["headline"]:
+        found.append("other metric")
+    found.append(f"other protocol ({anchor.protocol})")
+    if anchor.selection != results["selection"]:
+        found.append("other selection" if anchor.selection else "selection not known")
+    return found
+
+
+def _plain(name: str) -> str:
+    """A name without case and signs, for comparing."""
+    return re.sub(r"[^a-z0-9]", "", name.lower()).replace("ibug", "")

@@ -1,0 +1,186 @@
+"""Sheets of images to look at: predictions on test faces, the worst of them, an encoder's tokens, masked patches."""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from facerep_jax.evaluation.protocols import Problem
+from facerep_jax.files import write
+from facerep_jax.typing import Encoder, View
+
+FACES = 8  # in a sheet
+WORST = 10
+WIDTH = 1200  # of a sheet in pixels, at most about
+GAP = 8  # between tiles
+TEXT = 16  # pixels of the letters of a tile's name
+HIDDEN, STRIPES = (150, 150, 150), (95, 95, 95)  # of a masked patch
+
+
+def sheets(
+    task: Any, problem: Problem, prediction: np.ndarray, statistics: Float[np.ndarray, "b s"]
+) -> dict[str, Image.Image]:
+    """All that there is to see of an evaluation, by the name of the file: overlays, worst, tokens."""
+    found = {
+        "overlays": overlays(task, problem, prediction),
+        "worst": worst(task, problem, prediction, statistics),
+        "tokens": tokens(problem.encoder, problem.test["image"]),
+    }
+    return {name: image for name, image in found.items() if image is not None}
+
+
+def save(workdir: Path, sheets: Mapping[str, Image.Image]) -> None:
+    """Write sheets as PNG into a workdir."""
+    for name, image in sheets.items():
+        write(workdir / f"{name}.png", partial(image.save, format="PNG"))
+
+
+def overlays(task: Any, problem: Problem, prediction: np.ndarray) -> Image.Image:
+    """Some test faces, evenly spaced, with truth and prediction."""
+    return sheet(drawn(task, problem, prediction, spaced(len(problem.test["image"])), columns=4))
+
+
+def worst(
+    task: Any, problem: Problem, prediction: np.ndarray, statistics: Float[np.ndarray, "b s"]
+) -> Image.Image | None:
+    """The test faces with the worst headline metric, worst first, each with its id and metric in percent.
+
+    The metric is computed on each face by itself, from its row of statistics; faces where it is not defined are left
+    out. None where it is defined on no face, as of correlations.
+    """
+    values = np.array([problem.metric.compute(row)[problem.metric.headline] for row in statistics], np.float64)
+    order = np.argsort(-values if problem.metric.lower_is_better else values, kind="stable")
+    rows = [int(i) for i in order if np.isfinite(values[i])][:WORST]
+    if not rows:
+        return None
+    names = [f"{rank}:  {100 * values[i]:.2f}%  {problem.test['id'][i]}" for rank, i in enumerate(rows, 1)]
+    return sheet(drawn(task, problem, prediction, rows, columns=5), names)
+
+
+def drawn(
+    task: Any, problem: Problem, prediction: np.ndarray, rows: Sequence[int], *, columns: int
+) -> list[Image.Image]:
+    """Some test faces with truth and prediction, as the task draws them, so wide that `columns` fit in a line."""
+    images, labels = problem.test["image"], problem.test[task.label]
+    scale = max(1, WIDTH // columns // task.draw(images[0], labels[0], prediction[0], 1).width)
+    return [task.draw(images[i], labels[i], prediction[i], scale) for i in rows]
+
+
+def tokens(encoder: Encoder, images: UInt8[np.ndarray, "b h w 3"]) -> Image.Image:
+    """Some of the images, each beside the first three principal components of its patch tokens as red, green, blue."""
+    chosen = images[spaced(len(images))]
+    graph, state = nnx.split(encoder)
+    found = jax.jit(lambda state, x: nnx.merge(graph, state)(View(x)).tokens)(state, chosen)
+    grid = encoder.grid((images.shape[1], images.shape[2]))
+    colours = components(np.asarray(found, np.float64), grid)
+    side = max(1, (WIDTH // 4 - GAP) // 2)
+    tiles = []
+    for image, colour in zip(chosen, colours, strict=True):
+        height = round(side * image.shape[0] / image.shape[1])
+        left = Image.fromarray(image).resize((side, height), Image.Resampling.BICUBIC)
+        right = Image.fromarray(colour).resize((side, height), Image.Resampling.NEAREST)
+        tiles.append(beside(left, right))
+    return sheet(tiles)
+
+
+def components(tokens: Float[np.ndarray, "b n d"], grid: tuple[int, int]) -> UInt8[np.ndarray, "b h w 3"]:
+    """The first three principal components of all tokens, in the order of their variance, from 0 to 255.
+
+    The sign of a component is not determined by the tokens' distribution. Each is turned so that it grows towards the
+    middle, the top or the left of the image, whichever it follows most. So the result depends neither on the basis of
+    the features nor on the order of the images. The 2nd and the 98th percentile of a component are black and white.
+    """
+    b, n, d = tokens.shape
+    flat = tokens.reshape(-1, d) - tokens.mean((0, 1))
+    left, size, _ = np.linalg.svd(flat, full_matrices=False)
+    scores = np.zeros((b * n, 3))
+    count = min(3, len(size))
+    scores[:, :count] = left[:, :count] * size[:count]
+
+    rows, columns = np.mgrid[0 : grid[0], 0 : grid[1]].reshape(2, -1) / np.array([[grid[0]], [grid[1]]])
+    centred = rows + 0.5 / grid[0] - 0.5, columns + 0.5 / grid[1] - 0.5
+    middle = -(centred[0] ** 2 + centred[1] ** 2)
+    places = np.stack([middle - middle.mean(), -centred[0], -centred[1]])
+    places /= np.linalg.norm(places, axis=1, keepdims=True) + 1e-12
+    follows = places @ scores.reshape(b, n, 3).mean(0)  # place, component
+    strongest = follows[np.abs(follows).argmax(0), np.arange(3)]
+    scores *= np.where(strongest < 0, -1.0, 1.0)[None]
+
+    low, high = np.quantile(scores, [0.02, 0.98], axis=0)
+    spread = high - low
+    even = spread <= 1e-6 * max(float(size[0]), 1e-12)  # a component that says nothing is grey
+    shades = np.where(even[None], 0.5, (scores - low[None]) / np.where(even, 1.0, spread)[None])
+    return np.round(255 * shades.clip(0, 1)).astype(np.uint8).reshape(b, *grid, 3)
+
+
+def masked(examples: Sequence[Mapping[str, Any]]) -> dict[str, Image.Image]:
+    """`masked`: training images, each beside itself with the patches striped over that the encoder does not see.
+
+    Examples hold `image` (h, w, 3) and `masked` (n,), the patches of a grid as wide as high as the image's sides tell.
+    Nothing where they hold no such thing.
+    """
+    tiles = []
+    for example in examples:
+        image, hidden = example.get("image"), example.get("masked")
+        if image is None or hidden is None or image.dtype != np.uint8:
+            return {}
+        rows = round(math.sqrt(hidden.size * image.shape[0] / image.shape[1]))
+        if rows * (hidden.size // rows) != hidden.size:
+            return {}
+        side = (WIDTH // 4 - GAP) // 2
+        whole = Image.fromarray(image).resize(
+            (side, round(side * image.shape[0] / image.shape[1])), Image.Resampling.BICUBIC
+        )
+        tiles.append(beside(whole, striped(whole, hidden.reshape(rows, -1))))
+    return {"masked": sheet(tiles)} if tiles else {}
+
+
+def striped(image: Image.Image, hidden: np.ndarray) -> Image.Image:
+    """The image with some cells of a grid hidden under stripes."""
+    y, x = np.mgrid[0 : image.height, 0 : image.width]
+    row, column = y * hidden.shape[0] // image.height, x * hidden.shape[1] // image.width
+    cover = np.where(((x + y) // 4 % 3 == 0)[..., None], np.array(STRIPES), np.array(HIDDEN))
+    return Image.fromarray(np.where(hidden[row, column][..., None], cover, np.asarray(image)).astype(np.uint8))
+
+
+def beside(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Two images of one height as one."""
+    both = Image.new("RGB", (left.width + right.width, left.height))
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width, 0))
+    return both
+
+
+def spaced(count: int) -> list[int]:
+    """The indices of some of `count` things, evenly spaced."""
+    return [int(i) for i in np.linspace(0, count - 1, min(FACES, count))]
+
+
+def sheet(tiles: Sequence[Image.Image], names: Sequence[str] = ()) -> Image.Image:
+    """Tiles of one size in lines on white, with a name below each where names are given."""
+    columns = min(len(tiles), max(1, (WIDTH + GAP) // (tiles[0].width + GAP)))
+    lines = -(-len(tiles) // columns)
+    below = TEXT + GAP if names else 0
+    w, h = tiles[0].width + GAP, tiles[0].height + below + GAP
+    whole = Image.new("RGB", (columns * w - GAP, lines * h - GAP), "white")
+    pen, font = ImageDraw.Draw(whole), ImageFont.load_default(TEXT)
+    for index, tile in enumerate(tiles):
+        x, y = index % columns * w, index // columns * h
+        whole.paste(tile, (x, y))
+        if names:
+            pen.text((x, y + tile.height + GAP // 2), fitting(names[index], font, tile.width), "black", font)
+    return whole
+
+
+def fitting(text: str, font: Any, width: int) -> str:
+    """The text, or as much of its beginning as is no wider than `width` pixels."""
+    while len(text) > 1 and font.getlength(text) > width:
+        text = text[:-2] + "\N{HORIZONTAL ELLIPSIS}"
+    return text
