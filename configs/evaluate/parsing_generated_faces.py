@@ -59,7 +59,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 validation_split="validation",
                 test_split="test",
                 transforms=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
-                augmentations=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
+                augmentations=(spec(transforms.CropToBox, size=args.size, margin=0.25, shift=0.05, zoom=0.1),),
             ),
             encoder=spec(vit.ViT, variant=args.variant, image_size=args.size),
             encoder_seed=0,

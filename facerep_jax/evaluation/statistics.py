@@ -73,7 +73,7 @@ def paired_difference(
         raise ValueError(f"the two encoders must share subsets, examples and statistics: {a.shape} against {b.shape}")
     if not a.size:
         raise ValueError(f"there are no statistics to compare: {a.shape}")
-    subsets, n, _ = a.shape
+    n = a.shape[1]
     of_subsets = np.array([[value(s) for s in encoder.sum(1)] for encoder in (a, b)])
     value_a, value_b = (float(values.mean()) for values in of_subsets)
 
