@@ -45,9 +45,10 @@ from facerep_jax.evaluation.tables import evenly, write_predictions, write_stati
 from facerep_jax.files import local_path, write
 from facerep_jax.train import checkpoint
 from facerep_jax.train.state import abstract, count, flat, merge
-from facerep_jax.typing import Encoder, Task
+from facerep_jax.typing import Encoder, Metric, Task
 
 WEIGHTS = {"params": ("params", "encoder"), "ema": ("ema", "params", "encoder")}  # where a checkpoint holds them
+ENCODER = "encoder"  # the row of what is judged
 SCRATCH = "scratch"  # the baseline that learns encoder and head from random initialisation on the same labels
 SCRATCH_LABELS = 16  # that it needs at least
 DEFAULTS = {  # of what a config need not say
@@ -89,70 +90,67 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
     """Learn the task on every subset of the labels, score it on the test split, and write all of it to the workdir."""
     config, seconds = completed(config), dict[str, float]()
     selection.check(config.selection)
-    protocol, scratch = build(config.protocol), scratch_of(config)
+    specs = {ENCODER: config.protocol, **({SCRATCH: config.scratch} if SCRATCH in (config.baselines or ()) else {})}
+    protocols = {who: build(spec) for who, spec in specs.items()}
     folder = folder_for(workdir)
     with timed(seconds, "load"):
         dataset = open_dataset(config.data.dataset, config.data.data_dir)
         encoder, origin = load_encoder(config, checkpoint_name)
         problem = make_problem(config, dataset, encoder, folder)
     labels = draw(problem, config.fraction, config.seeds, config.validation_minimum)
-    require_labels(labels[0], scratch)
+    if SCRATCH in protocols and len(labels[0].train) < SCRATCH_LABELS:
+        raise ValueError(
+            f"the baseline scratch learns a whole network and needs {SCRATCH_LABELS} labels, there are "
+            f"{len(labels[0].train)}: raise the fraction or leave it out of the baselines"
+        )
+    if config.selection == "test_best":
+        print("warning: test_best selects on the test set itself: no fair number comes of it", file=sys.stderr)
     subsets = [ids_of(problem, subset) for subset in labels]
     problem, labels = labelled(problem, labels)
 
     with timed(seconds, "baselines"):
         fixed = predicted(config, problem, labels, dataset.meta)
-    if problem.selection == "test_best":
-        print("warning: test_best selects on the test set itself: no fair number comes of it", file=sys.stderr)
-    outcomes = {"encoder": learnt(protocol, problem, labels, origin_name(origin), seconds, ("prepare", "learn"))}
-    if scratch:
+    outcomes = {ENCODER: learnt(protocols[ENCODER], problem, labels, origin_name(origin), seconds)}
+    if SCRATCH in protocols:
         start = problem._replace(encoder=make_encoder(config))
-        outcomes["scratch"] = learnt(scratch, start, labels, "scratch", seconds, ("scratch", "scratch"))
-    predictions = {name: [o.prediction for o in of] for name, of in outcomes.items()} | fixed
+        outcomes[SCRATCH] = learnt(protocols[SCRATCH], start, labels, SCRATCH, seconds, f"_{SCRATCH}")
+    predictions = {who: [outcome.prediction for outcome in of] for who, of in outcomes.items()} | fixed
     with timed(seconds, "score"):
-        statistics = {
-            name: [problem.metric.examples(prediction, problem.test) for prediction in of]
-            for name, of in predictions.items()
-        }
+        statistics = {who: [problem.metric.examples(x, problem.test) for x in of] for who, of in predictions.items()}
+        metrics = {who: summarised(problem.metric, of) for who, of in statistics.items()}
+    scores: dict[str, dict[str, Any]] = {who: {"metrics": of} for who, of in metrics.items()}
+    for who, of in outcomes.items():
+        scores[who]["protocol"] = protocols[who].name
+        scores[who]["protocol_settings"] = settings_of(specs[who])
+        scores[who]["validation_labels"] = len(labels[0].validation) if "validation" in of[0].selected else 0
+        for subset, outcome in zip(subsets, of, strict=True):
+            subset["selected" if who == ENCODER else f"selected_{who}"] = outcome.selected
 
-    scores = {name: summarised([problem.metric.compute(x.sum(0)) for x in xs]) for name, xs in statistics.items()}
     kept = evenly(size(problem.test), config.predictions)
     results = {
         "task": locate(config.task).__module__.rpartition(".")[2],
         "dataset": dataset.name,
         "dataset_digest": dataset.digest,
         "encoder": described(config, encoder, origin),
-        "protocol": protocol.name,
-        "protocol_settings": settings_of(config.protocol),
-        "selection": problem.selection,
+        "selection": config.selection,
         "fraction": config.fraction,
         "labels": len(labels[0].train),
-        "validation_labels": looked_at(outcomes["encoder"], labels),
         "test_images": size(problem.test),
         "predictions": len(kept),
         "seeds": list(config.seeds),
         "headline": problem.metric.headline,
         "lower_is_better": problem.metric.lower_is_better,
-        "metrics": scores.pop("encoder"),
-        "baselines": {name: {"metrics": metrics} for name, metrics in scores.items()},
+        **scores.pop(ENCODER),
+        "baselines": scores,
         "metric": plain(locate(config.task).metric(dataset.meta)),
         "checkpoint": origin,
         "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
         "config": plain(config),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-    if scratch:
-        results["baselines"]["scratch"] |= {
-            "protocol": scratch.name,
-            "protocol_settings": settings_of(config.scratch),
-            "validation_labels": looked_at(outcomes["scratch"], labels),
-        }
-    for name, of in outcomes.items():
-        for subset, outcome in zip(subsets, of, strict=True):
-            subset["selected" if name == "encoder" else f"selected_{name}"] = outcome.selected
-    sheets = pictures.sheets(locate(config.task), problem, predictions["encoder"][0], statistics["encoder"][0])
+    sheets = pictures.sheets(locate(config.task), problem, predictions[ENCODER][0], statistics[ENCODER][0])
     ids = problem.test["id"]
-    some = {name: [prediction[kept] for prediction in of] for name, of in predictions.items()}
+    some = {who: [prediction[kept] for prediction in of] for who, of in predictions.items()}
     workdir.mkdir(parents=True, exist_ok=True)
     write(workdir / "subsets.json", json.dumps(subsets, indent=1))
     write(workdir / "examples.parquet", lambda path: write_statistics(path, statistics, ids))
@@ -163,21 +161,14 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
 
 
 def completed(config: ConfigDict) -> ConfigDict:
-    """The config with what it leaves open."""
+    """The config with what it leaves open; ValueError where it names a baseline that it does not describe."""
     whole = config.copy_and_resolve_references()
     with whole.unlocked():
         for name, default in DEFAULTS.items():
             whole[name] = whole.get(name, default)
-    return whole
-
-
-def scratch_of(config: ConfigDict) -> Protocol | None:
-    """How the baseline `scratch` is learnt; None where it is not wanted."""
-    if SCRATCH not in (config.baselines or ()):
-        return None
-    if not config.get(SCRATCH):
+    if SCRATCH in (whole.baselines or ()) and SCRATCH not in whole:
         raise ValueError("the baseline scratch needs config.scratch, the spec of the protocol that trains it")
-    return build(config.scratch)
+    return whole
 
 
 def folder_for(workdir: Path) -> Path:
@@ -196,15 +187,6 @@ def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start
-
-
-def require_labels(labels: Labels, scratch: Protocol | None) -> None:
-    """ValueError where labels are too few for a network without pre-training."""
-    if scratch and len(labels.train) < SCRATCH_LABELS:
-        raise ValueError(
-            f"the baseline scratch learns a whole network and needs {SCRATCH_LABELS} labels, there are "
-            f"{len(labels.train)}: raise the fraction or leave it out of the baselines"
-        )
 
 
 def predicted(
@@ -236,12 +218,12 @@ def learnt(
     labels: Sequence[Labels],
     name: str,
     seconds: dict[str, float],
-    phases: tuple[str, str],
+    suffix: str = "",
 ) -> list[Outcome]:
     """What comes of each subset of the labels."""
-    with timed(seconds, phases[0]):
+    with timed(seconds, f"prepare{suffix}"):
         learn = protocol.prepare(problem)
-    with timed(seconds, phases[1]):
+    with timed(seconds, f"learn{suffix}"):
         progress = tqdm(labels, f"{name}: label subsets", disable=None)
         return [learn(subset.train, subset.validation, subset.seed) for subset in progress]
 
@@ -250,6 +232,8 @@ def load_encoder(config: ConfigDict, name: str) -> tuple[Encoder, Any]:
     """The config's encoder with the weights that `--checkpoint` names, and where they came from, for the results."""
     if name == "random":
         return make_encoder(config), "random"
+    if name == SCRATCH and not Path(name).is_dir():
+        raise ValueError("scratch is a baseline beside an encoder, not one: name it in --config.baselines")
     if config.weights not in WEIGHTS:
         raise ValueError(f"weights are {' or '.join(WEIGHTS)}, not {config.weights!r}")
     folder, step = checkpoint.find(name)
@@ -320,13 +304,9 @@ def settings_of(protocol: Spec) -> dict[str, Any]:
     return {name: value for name, value in plain(protocol).items() if name != "call"}
 
 
-def looked_at(outcomes: Sequence[Outcome], labels: Sequence[Labels]) -> int:
-    """Validation labels that decided what counts, of each subset."""
-    return len(labels[0].validation) if "validation" in outcomes[0].selected else 0
-
-
-def summarised(values: list[dict[str, float]]) -> dict[str, Any]:
-    """{metric: mean, standard deviation and values over subsets}."""
+def summarised(metric: Metric, statistics: Sequence[np.ndarray]) -> dict[str, Any]:
+    """{name: mean, standard deviation and values over subsets} from every subset's statistics of all examples."""
+    values = [metric.compute(of_examples.sum(0)) for of_examples in statistics]
     return {name: summary([v[name] for v in values]) for name in values[0]}
 
 

@@ -1,17 +1,32 @@
+import io
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from facerep_jax import cli
 from facerep_jax.config import build
+from facerep_jax.data.features import open_dataset
+from facerep_jax.data.pipeline import build_transforms, load
+from facerep_jax.evaluate import completed
+from facerep_jax.evaluation.workdirs import read_statistics
 
 DRAWN = "generated_faces:size=48,train=40,validation=12,test=16"
 SHORT = ("--config.protocol.steps=12", "--config.seeds=(0,1)")
 SHALLOW = ("--config.encoder.depth=2", "--config.task.taps=(0,1)")
 TASKS = {"landmarks": "nme_box", "parsing": "f1_mean_foreground"}
+LABELS = {"landmarks": "landmarks", "parsing": "mask"}
+SCRATCH = ("--config.scratch.steps=4", "--config.scratch.rounds=2", "--config.scratch.batch_size=4")
+
+
+def build_config(task):
+    path = Path(__file__).parents[1] / f"configs/evaluate/{task}_generated_faces.py"
+    return runpy.run_path(str(path))["get_config"]()
 
 
 def evaluate(task, workdir, *flags, checkpoint="random", data=DRAWN):
@@ -31,7 +46,11 @@ def test_results_say_what_they_are(finished):
     task, _, results = finished
     assert (results["task"], results["dataset"], results["protocol"]) == (task, DRAWN, "linear_probe")
     assert (results["selection"], results["fraction"], results["seeds"]) == ("validation", 0.1, [0, 1])
-    assert (results["labels"], results["test_images"], results["checkpoint"]) == (4, 16, "random")
+    assert (results["labels"], results["validation_labels"]) == (4, 10)
+    assert (results["test_images"], results["checkpoint"]) == (16, "random")
+    assert results["encoder"] == {"kind": "random", "name": "ViT Nano/8", "parameters": 469_824}
+    assert results["protocol_settings"]["weight_decay"] == 1e-2  # a default
+    assert {"load", "baselines", "prepare", "learn", "score"} == set(results["seconds"])
     assert results["headline"] == TASKS[task]
     assert results["config"]["protocol"]["weight_decay"] == 1e-2  # a default
     assert results["versions"]["jax"]
@@ -58,11 +77,32 @@ def test_the_statistics_of_every_example_add_up_to_the_metric(finished):
         assert metric.compute(np.sum(of, 0))[results["headline"]] == pytest.approx(value)
 
 
+def test_predictions_are_kept_and_score_as_reported(finished):
+    task, workdir, results = finished
+    rows = pq.read_table(workdir / "predictions.parquet").to_pylist()
+    assert len(rows) == 16 * 2 * (1 + len(results["baselines"]))
+    assert results["predictions"] == 16
+    statistics = pq.read_table(workdir / "examples.parquet").to_pylist()
+    assert [(r["id"], r["subset"], r["encoder"]) for r in rows] == [
+        (r["id"], r["subset"], r["encoder"]) for r in statistics
+    ]
+    transforms = build_transforms([build_config(task).data.transforms[0]])
+    test = load(open_dataset(DRAWN, "nowhere").source("test"), transforms, ("image", LABELS[task]))
+    of = [r["prediction"] for r in rows if r["encoder"] == "encoder" and r["subset"] == 1]
+    if task == "landmarks":
+        prediction = np.array(of, np.float32).reshape(16, 68, 2)
+    else:
+        prediction = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in of])
+    metric = build(results["metric"])
+    value = metric.compute(metric.examples(prediction, test).sum(0))[results["headline"]]
+    assert value == pytest.approx(results["metrics"][results["headline"]]["values"][1], rel=1e-6)
+
+
 def test_the_labelled_examples_are_stored(finished):
     _, workdir, _ = finished
     subsets = json.loads((workdir / "subsets.json").read_text())
     assert [s["seed"] for s in subsets] == [0, 1]
-    assert all(len(s["train"]) == 4 and len(s["validation"]) == 1 for s in subsets)
+    assert all(len(s["train"]) == 4 and len(s["validation"]) == 10 for s in subsets)  # of 12, more than a tenth
     assert subsets[0]["train"] != subsets[1]["train"]
     assert "learning_rate" in subsets[0]["selected"]
 
@@ -78,6 +118,68 @@ def test_the_same_again_is_the_same(finished, tmp_path):
     task, _, results = finished
     assert evaluate(task, tmp_path) == 0
     assert json.loads((tmp_path / "results.json").read_text())["metrics"] == results["metrics"]
+
+
+@pytest.fixture(scope="module")
+def supervised(tmp_path_factory):
+    """A run with two baselines, one of which is the network from scratch, that selects on the test set."""
+    workdir = tmp_path_factory.mktemp("supervised")
+    flags = ("--config.fraction=0.5", "--config.selection=test_best", "--config.predictions=3", *SCRATCH)
+    assert evaluate("landmarks", workdir, *flags, "--config.baselines=('mean_shape','scratch')") == 0
+    return workdir, json.loads((workdir / "results.json").read_text())
+
+
+def test_scratch_is_a_baseline_beside_the_others(supervised):
+    workdir, results = supervised
+    assert list(results["baselines"]) == ["scratch", "mean_shape"]
+    scratch = results["baselines"]["scratch"]
+    assert scratch["protocol"] == "finetune"
+    assert scratch["protocol_settings"]["encoder_multiplier"] == 1.0
+    assert results["seconds"]["learn_scratch"] > 0
+    values = [of["metrics"]["nme_box"]["values"] for of in (results, *results["baselines"].values())]
+    assert len({tuple(v) for v in values}) == 3
+    metric, statistics = build(results["metric"]), read_statistics(workdir, "scratch")[2]
+    again = [metric.compute(subset.sum(0))["nme_box"] for subset in statistics]
+    assert again == pytest.approx(scratch["metrics"]["nme_box"]["values"])
+
+
+def test_a_selection_on_the_test_set_is_labelled(supervised, tmp_path, capsys):
+    workdir, results = supervised
+    assert results["selection"] == "test_best"
+    assert (results["validation_labels"], results["baselines"]["scratch"]["validation_labels"]) == (0, 0)
+    for subset, value in zip(
+        json.loads((workdir / "subsets.json").read_text()), results["metrics"]["nme_box"]["values"], strict=True
+    ):
+        assert subset["selected"]["test"] == pytest.approx(value)
+        assert subset["selected_scratch"]["step"] in (2, 4)
+    assert evaluate("landmarks", tmp_path, "--config.selection=test_best", "--config.seeds=(0,)") == 0
+    assert "warning: test_best selects on the test set itself" in capsys.readouterr().err
+
+
+def test_few_predictions_are_kept_on_request(supervised):
+    workdir, results = supervised
+    rows = pq.read_table(workdir / "predictions.parquet").to_pylist()
+    assert (results["predictions"], len(rows)) == (3, 3 * 2 * 3)
+    ids = [r["id"] for r in pq.read_table(workdir / "examples.parquet").to_pylist()][:16]
+    assert [r["id"] for r in rows][:3] == [ids[0], ids[7], ids[15]]
+
+
+def test_the_last_step_needs_no_validation(tmp_path):
+    data = "generated_faces:size=48,train=40,validation=0,test=16"
+    flags = ("--config.selection=last", "--config.protocol.learning_rates=(1e-3,)")
+    assert evaluate("landmarks", tmp_path, *flags, data=data) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (results["selection"], results["validation_labels"]) == ("last", 0)
+    assert np.isfinite(results["baselines"]["pixel_ridge"]["metrics"]["nme_box"]["mean"])
+    (selected,) = {tuple(s["selected"].items()) for s in json.loads((tmp_path / "subsets.json").read_text())}
+    assert dict(selected) == {"step": 12, "learning_rate": 1e-3}
+
+
+def test_what_a_config_leaves_open_is_filled_in():
+    config = ConfigDict({"selection": "last", "fraction": 1.0})
+    full = completed(config)
+    assert (full.selection, full.baselines, full.validation_minimum, full.predictions) == ("last", None, 10, 1000)
+    assert "baselines" not in config
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +208,14 @@ def test_a_checkpoint_is_scored_and_named(pretrained, tmp_path):
         ((), "random", "generated_faces/none", "facerep prepare generated_faces --name none"),
         (("--config.task.taps=(9,)",), "random", DRAWN, "taps (9,) are not blocks"),
         (("--config.fraction=1.5",), "random", DRAWN, "fraction must be above 0 and at most 1"),
+        (("--config.fraction=0.04",), "random", DRAWN, "0.04 of 40 training examples is less than 2 labels"),
+        (("--config.selection=tset_best",), "random", DRAWN, "no selection 'tset_best'; did you mean 'test_best'?"),
+        (("--config.baselines=('mean_shap',)",), "random", DRAWN, "no baseline 'mean_shap'; did you mean 'mean_shape'"),
+        (("--config.baselines=('scratch',)",), "random", DRAWN, "scratch learns a whole network and needs 16 labels, "),
+        (("--config.protocol.cache_folder=/nowhere",), "random", DRAWN, "cannot keep features in /nowhere: No such"),
+        (("--config.protocol.steps=5",), "random", DRAWN, "not 6 rounds in 5 steps"),
+        ((), "scratch", DRAWN, "scratch is a baseline beside an encoder, not one"),
+        (("--config.selection=last",), "random", DRAWN.replace("validation=12", "validation=0"), "give one rate"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_leaves_nothing(pretrained, tmp_path, capsys, flags, checkpoint, data, message):
@@ -116,3 +226,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(pretrained, tmp_path, capsys, 
     assert message in error
     assert "\n" not in error
     assert not workdir.exists()
+
+
+def test_a_workdir_that_cannot_be_is_refused_before_anything_is_done(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert evaluate("landmarks", tmp_path / "file" / "result") == 2
+    assert capsys.readouterr().err.strip().endswith(f"{tmp_path / 'file'} is a file")

@@ -40,7 +40,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         farl=dict(taps=uper.taps_of(depth), head=spec(landmarks.Heatmaps, dense=spec(uper.UPerHead, channels=64))),
     )
     augmented = dict(
-        linear=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
+        linear=(spec(transforms.CropToBox, size=args.size, margin=0.25, shift=0.05, zoom=0.1),),
         farl=(
             spec(augmentations.RandomAffine, size=args.size, margin=0.25, shift=0.05, angle_rad=0.174, zoom=0.1),
             spec(augmentations.BlackRectangle),

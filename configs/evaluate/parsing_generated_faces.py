@@ -41,7 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     alone = (args.protocol, args.head) == ("linear_probe", "linear")
     settings = dict(learning_rates=(0.2,)) if alone else {}  # a linear head alone bears them
     augmented = dict(
-        linear=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
+        linear=(spec(transforms.CropToBox, size=args.size, margin=0.25, shift=0.05, zoom=0.1),),
         farl=(
             spec(
                 augmentations.RandomAffine,

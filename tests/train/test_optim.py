@@ -100,6 +100,17 @@ def test_short_runs_have_a_schedule_too(warmup, steps):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates(optimizer)))
 
 
+def test_steps_are_those_of_multisteplr():
+    """tried: milestones counted from the end of the warm-up."""
+    optimizer = constant(warmup_steps=10, initial_learning_rate=0.0, schedule="steps", milestones=(0.5, 0.8))
+    rates = [float(optimizer.schedule(step)) for step in (0, 5, 10, 49, 50, 79, 80, 99)]
+    assert rates == pytest.approx([0, 0.05, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    flat_one = constant(schedule="steps")
+    assert [float(flat_one.schedule(step)) for step in (0, 50, 99)] == pytest.approx([0.1] * 3)
+    with pytest.raises(ValueError, match="schedule is cosine or steps, not 'linear'"):
+        constant(schedule="linear")
+
+
 def test_multipliers_scale_what_their_pattern_matches():
     """tried: the last pattern used for all (a closure over the loop's variable)."""
     plain = flat(updates(constant())[0])

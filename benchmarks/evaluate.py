@@ -1,0 +1,73 @@
+"""A linear probe on cached features against one that encodes the images of every batch anew.
+
+python benchmarks/evaluate.py
+
+Prints the seconds of both, from images to predictions, and their ratio. Both learn the same head on the same batches.
+Compiled programs come from a cache, so that compilation is in neither figure; the encoder's pass over all images is in
+both.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from facerep_jax.config import build, spec
+from facerep_jax.data.features import open_dataset
+from facerep_jax.data.pipeline import build_transforms, load
+from facerep_jax.data.transforms import CropToBox
+from facerep_jax.evaluation.problem import Problem, size
+from facerep_jax.evaluation.protocols import LinearProbe
+from facerep_jax.evaluation.tasks.landmarks import Landmarks
+from facerep_jax.models.vit import ViT
+from facerep_jax.typing import Task
+
+FACES = "generated_faces:size=64,train=256,validation=64,test=128"
+VARIANT, PIXELS, TAPS = "Nano/8", 48, (0, 1, 2, 3)
+STEPS, BATCH_SIZE = 240, 32
+REPEATS = 3  # of which the fastest counts: other work on the machine only ever adds
+
+
+def main() -> None:
+    """Time both and print the ratio."""
+    settings: dict[str, Any] = dict(steps=STEPS, rounds=2, batch_size=BATCH_SIZE, learning_rates=(1e-3,))
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        problem = make_problem(Path(folder))
+        cached = seconds_of(LinearProbe(**settings), problem)
+        anew = seconds_of(LinearProbe(**settings, cache_gigabytes=0.0), problem)
+    print(f"cached features {cached:.2f} s, encoded in every step {anew:.2f} s: {anew / cached:.1f} times as long")
+    print(f"{STEPS} steps of {BATCH_SIZE} images, {VARIANT} at {PIXELS} px, {FACES}, {jax.default_backend()}")
+
+
+def make_problem(folder: Path) -> Problem:
+    """Landmarks of generated faces, for a random encoder."""
+    dataset = open_dataset(FACES, "nowhere")
+    transforms = build_transforms([spec(CropToBox, size=PIXELS, margin=0.25)])
+    splits = [load(dataset.source(name), transforms, Landmarks.needs) for name in ("train", "validation", "test")]
+    encoder = ViT(variant=VARIANT, image_size=PIXELS, dtype="float32", remat="none", rngs=nnx.Rngs(params=0))
+
+    def make_task(seed: int) -> Task:
+        return Landmarks(encoder, taps=TAPS, image_size=PIXELS, meta=dataset.meta, rngs=nnx.Rngs(params=seed))
+
+    metric = build(Landmarks.metric(dataset.meta))
+    return Problem(encoder, make_task, metric, *splits, dataset.source("train"), transforms, folder=folder)
+
+
+def seconds_of(probe: LinearProbe, problem: Problem) -> float:
+    """How long a probe takes from images to predictions."""
+    spent = []
+    for _ in range(1 + REPEATS):  # the first compiles
+        start = time.perf_counter()
+        probe.prepare(problem)(np.arange(size(problem.train)), np.arange(size(problem.validation)), 0)
+        spent.append(time.perf_counter() - start)
+    return min(spent[1:])
+
+
+if __name__ == "__main__":
+    main()
