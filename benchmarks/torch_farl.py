@@ -1,0 +1,204 @@
+"""FaRL's training step in PyTorch, the peer of `train_step.py`: the mathematics of ours, written the way of torch.
+
+One fused projection for query, key and value, fused attention, fused AdamW, patches embedded once for the clean and the
+masked copy. What ours computes for its log alone (accuracies, the gradient's norm) is left out here.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MAX_SCALE = 100.0
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block with CLIP's activation."""
+
+    def __init__(self, width: int, heads: int, causal: bool = False):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+        self.heads, self.causal = heads, causal
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = self.qkv(self.attention_norm(x)).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        x = x + self.out(attended.transpose(1, 2).reshape(b, n, d))
+        y = self.up(self.mlp_norm(x))
+        return x + self.down(y * torch.sigmoid(1.702 * y))
+
+
+class FaRL(nn.Module):
+    """Encoder, text tower and both losses. Sizes are those of `train_step.Case`."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        depth: int,
+        heads: int,
+        patch: int,
+        grid: int,
+        text: Mapping[str, int],
+        vocabulary: int,
+        context: int,
+        embedding: int,
+        centres: Tensor,
+        cells: int,
+        count: int,
+    ):
+        super().__init__()
+        self.patch, self.grid, self.cells, self.count = patch, grid, cells, count
+        self.embed = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+        self.class_token = nn.Parameter(torch.empty(width))
+        self.positions = nn.Parameter(torch.empty(1 + grid * grid, width))
+        self.norm_in = nn.LayerNorm(width)
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
+        self.norm_out = nn.LayerNorm(width)
+
+        self.text_embedding = nn.Embedding(vocabulary, text["width"])
+        self.text_positions = nn.Parameter(torch.empty(context, text["width"]))
+        self.text_blocks = nn.Sequential(*(Block(text["width"], text["heads"], True) for _ in range(text["depth"])))
+        self.text_norm = nn.LayerNorm(text["width"])
+
+        self.image_projection = nn.Parameter(torch.empty(width, embedding))
+        self.text_projection = nn.Parameter(torch.empty(text["width"], embedding))
+        self.log_scale = nn.Parameter(torch.empty(()))
+
+        self.mask_token = nn.Parameter(torch.empty(width))
+        self.mask_block = Block(width, heads)
+        self.mask_norm = nn.LayerNorm(width)
+        self.mask_head = nn.Linear(width, len(centres))
+
+        self.register_buffer("centres", centres)
+        self.register_buffer("mean", 255 * torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1))
+
+    def forward(self, image: Tensor, text: Tensor, masked: Tensor) -> Tensor:
+        """The loss of uint8 images (b, h, w, 3), token ids (b, l) and masks (b, n)."""
+        clean, hidden = self.encode(image, masked)
+        contrast = self.contrastive(self.norm_out(clean[:, 0]), text)
+        return contrast + self.masked_tokens(hidden, masked, self.codes(image))
+
+    def encode(self, image: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last block leaves of the clean and of the masked copies, which pass it as one batch."""
+        pixels = (image.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        x = self.embed(pixels).flatten(2).transpose(1, 2)
+        x = torch.cat([x, torch.where(masked[..., None], self.mask_token, x)])
+        x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1) + self.positions
+        return self.blocks(self.norm_in(x)).chunk(2)
+
+    def contrastive(self, pooled: Tensor, text: Tensor) -> Tensor:
+        """InfoNCE both ways; the gradient passes the clamp of the scale."""
+        x = self.text_blocks(self.text_embedding(text) + self.text_positions[: text.shape[1]])
+        last = self.text_norm(x[torch.arange(len(x)), text.argmax(1)])
+        images = F.normalize(pooled @ self.image_projection, dim=-1)
+        texts = F.normalize(last @ self.text_projection, dim=-1)
+        clamped = self.log_scale.clamp(max=float(np.log(MAX_SCALE)))
+        scale = (self.log_scale + (clamped - self.log_scale).detach()).exp()
+        logits = scale * images @ texts.T
+        own = torch.arange(len(logits))
+        return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+    def masked_tokens(self, x: Tensor, masked: Tensor, codes: Tensor) -> Tensor:
+        """Cross-entropy of the codes of masked patches; a row with fewer than `count` is filled with ignored ones."""
+        where = (~masked).to(torch.uint8).argsort(dim=1, stable=True)[:, : self.count]
+        targets = codes.gather(1, where).masked_fill(~masked.gather(1, where), -100)
+        x = self.mask_block(x)[:, 1:].gather(1, where[..., None].expand(-1, -1, x.shape[-1]))
+        return F.cross_entropy(self.mask_head(self.mask_norm(x)).flatten(0, 1), targets.flatten())
+
+    @torch.no_grad()
+    def codes(self, image: Tensor) -> Tensor:
+        """The nearest centre of each patch: the tokenizer, a part of the step on both sides."""
+        b, c, g = len(image), self.cells, self.grid
+        x = image.float()
+        x = x - x.mean((1, 2, 3), keepdim=True)
+        x = x / (x.std((1, 2, 3), correction=0, keepdim=True) + 1e-3)
+        x = x.view(b, g, c, self.patch // c, g, c, self.patch // c, 3).mean((3, 6))
+        x = x.permute(0, 1, 3, 2, 4, 5).reshape(b * g * g, -1)
+        distance = torch.addmm(self.centres.square().sum(-1), x, self.centres.T, alpha=-2)
+        return distance.argmin(-1).view(b, g * g)
+
+
+def load(model: FaRL, weights: Mapping[str, np.ndarray]) -> None:
+    """Take weights of ours; ValueError where one of either side is left over."""
+    left, theirs = dict(weights), dict[str, np.ndarray]()
+
+    def norm(name: str, path: str) -> None:
+        theirs[f"{name}.weight"], theirs[f"{name}.bias"] = left.pop(f"{path}/scale"), left.pop(f"{path}/bias")
+
+    def blocks(names: list[str], path: str) -> None:
+        stacked = {each: left.pop(each) for each in list(left) if each.startswith(f"{path}/")}
+        for index, name in enumerate(names):
+            own = {each.removeprefix(f"{path}/"): array[index] for each, array in stacked.items()}
+            for part in ("attention_norm", "mlp_norm"):
+                theirs[f"{name}.{part}.weight"], theirs[f"{name}.{part}.bias"] = own[f"{part}/scale"], own[f"{part}/bias"]
+            for part in ("out", "up", "down"):
+                theirs[f"{name}.{part}.weight"], theirs[f"{name}.{part}.bias"] = own[f"{part}/kernel"].T, own[f"{part}/bias"]
+            parts = ("query", "key", "value")
+            theirs[f"{name}.qkv.weight"] = np.concatenate([own[f"{part}/kernel"].T for part in parts])
+            theirs[f"{name}.qkv.bias"] = np.concatenate([own[f"{part}/bias"] for part in parts])
+
+    contrastive, masked = "objective/terms/contrastive", "objective/terms/masked_tokens"
+    kernel = left.pop("encoder/embed/kernel").reshape(model.patch, model.patch, 3, -1)
+    theirs["embed.weight"] = kernel.transpose(3, 2, 0, 1)
+    blocks([f"blocks.{i}" for i in range(len(model.blocks))], "encoder/blocks")
+    blocks([f"text_blocks.{i}" for i in range(len(model.text_blocks))], f"{contrastive}/text_encoder/blocks")
+    blocks(["mask_block"], f"{masked}/blocks")
+    norm("norm_in", "encoder/norm_in")
+    norm("norm_out", "encoder/norm_out")
+    norm("text_norm", f"{contrastive}/text_encoder/norm_out")
+    norm("mask_norm", f"{masked}/norm")
+    theirs["mask_head.weight"] = left.pop(f"{masked}/head/kernel").T
+    theirs["mask_head.bias"] = left.pop(f"{masked}/head/bias")
+    for name, path in {
+        "class_token": "encoder/class_token",
+        "positions": "encoder/positions",
+        "text_embedding.weight": f"{contrastive}/text_encoder/token_embedding",
+        "text_positions": f"{contrastive}/text_encoder/positions",
+        "image_projection": f"{contrastive}/image_projection",
+        "text_projection": f"{contrastive}/text_projection",
+        "log_scale": f"{contrastive}/log_scale",
+        "mask_token": f"{masked}/mask_token",
+    }.items():
+        theirs[name] = left.pop(path)
+    missing, unknown = model.load_state_dict({k: torch.tensor(np.ascontiguousarray(v)) for k, v in theirs.items()}, strict=False)
+    missing = set(missing) - {name for name, _ in model.named_buffers()}
+    if left or missing or unknown:
+        raise ValueError(f"weights do not fit: left over {sorted(left)}, missing {sorted(missing)}, unknown {unknown}")
+
+
+def make_step(
+    model: FaRL, batch: Mapping[str, np.ndarray], *, compiled: bool, learning_rate: float, b2: float, weight_decay: float
+) -> Callable[[], Tensor]:
+    """A training step on one batch that gives the loss; as in ours, biases, norms and tokens are not decayed."""
+    decayed = [p for name, p in model.named_parameters() if is_decayed(name)]
+    others = [p for name, p in model.named_parameters() if not is_decayed(name)]
+    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(
+        groups, learning_rate, betas=(0.9, b2), eps=1e-8, weight_decay=weight_decay, fused=True
+    )
+    inputs = [torch.tensor(batch["image"]), torch.tensor(batch["text"]).long(), torch.tensor(batch["masked"])]
+    loss_of = torch.compile(model) if compiled else model
+
+    def step() -> Tensor:
+        loss = loss_of(*inputs)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def is_decayed(name: str) -> bool:
+    """Kernels, projections and the embedding of words are; norms, biases, tokens and positions are not."""
+    return name.endswith("projection") or (name.endswith("weight") and "norm" not in name)

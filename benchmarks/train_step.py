@@ -1,0 +1,370 @@
+"""Images per second of FaRL's training step, ours and the same mathematics in PyTorch, in turn on the same machine.
+
+python benchmarks/train_step.py --case Ti [--rounds 7] [--steps 2] [--sides ours,eager,compiled] [--trace DIR]
+
+The step is image-text contrast and masked tokens: clean and masked copies through a ViT as one batch, a text tower, a
+block for the masked copies, the k-means tokenizer (a part of the timed step on both sides), the gradient, AdamW; all in
+float32, on one fixed batch of noise with block-wise masks. PyTorch (`torch_farl.py`, eager and by torch.compile) comes
+with `pip install .[parity]`; without it, only our figures are printed. torch.compile needs a C++ compiler.
+
+Each side is a process of its own. Before anything is timed, all take the same weights, and their parameters must be
+equally many and the losses of their first three steps equal to 1e-4; so gradients and optimizer are compared, too.
+Then rounds of a few steps alternate. A ratio is the median over rounds of the ratio within a round, with its range in
+brackets; on a machine that others use only ratios mean something. Memory is the largest resident set of the process
+over its life, compilation included. The share is that of the faster library's rate for a large matrix product, measured
+in every round; operations are counted on our trace, without what `--remat` computes again.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import app, flags
+
+NAMES = {"ours": "facerep_jax", "eager": "torch eager", "compiled": "torch.compile"}
+CHECKED = 3  # first steps, whose losses are compared
+TOLERANCE = 1e-4
+OPTIMIZER = dict(learning_rate=1e-4, b2=0.98, weight_decay=0.05)
+CODES, CELLS, EMBEDDING = 8192, 4, 512
+SIDE = 3072  # of the matrices whose product tells the machine's rate
+
+
+class Case(NamedTuple):
+    """What is trained on."""
+
+    variant: str
+    image_size: int
+    batch: int
+    text: Mapping[str, int]
+    vocabulary: int = 49_408
+    context: int = 77
+
+
+CASES = {
+    "Nano": Case("Nano/8", 32, 4, dict(width=32, depth=1, heads=2), 512, 16),  # to try the benchmark itself
+    "Ti": Case("Ti/16", 112, 64, dict(width=256, depth=6, heads=4)),
+    "B": Case("B/16", 224, 8, dict(width=512, depth=12, heads=8)),
+}
+
+flags.DEFINE_enum("case", "Ti", list(CASES), "Ti: Ti/16 at 112 px, batch 64; B: B/16 at 224 px, batch 8; Nano: to try")
+flags.DEFINE_integer("rounds", 7, "rounds of steps; the sides take turns", lower_bound=1)
+flags.DEFINE_integer("steps", 2, "steps of a side in a round", lower_bound=1)
+flags.DEFINE_integer("cores", None, "that each side is held to; by default all", lower_bound=1)
+flags.DEFINE_list("sides", list(NAMES), "what takes part")
+flags.DEFINE_string("remat", "dots_with_no_batch_dims_saveable", "our rematerialisation policy")
+flags.DEFINE_string("trace", None, "folder for a profile of our step, whose ten most expensive kinds are printed")
+flags.DEFINE_string("serve", None, "used by the benchmark itself: the side that this process is")
+flags.DEFINE_string("weights", None, "used by the benchmark itself: the file of the common weights")
+FLAGS = flags.FLAGS
+
+
+def main(argv: list[str]) -> int:
+    """The benchmark, or one side of it."""
+    if argv[1:]:
+        raise app.UsageError(f"all is said by flags, but got {argv[1]!r}")
+    case = CASES[FLAGS.case]
+    if FLAGS.serve:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: FLAGS.cores])
+        serve((our_side if FLAGS.serve == "ours" else torch_side)(case))
+        return 0
+    sides = available(FLAGS.sides)
+    with tempfile.TemporaryDirectory() as folder:
+        started: dict[str, Side] = {}
+        for name in sides:  # ours is the first: it writes the weights
+            started[name] = Side(name, Path(folder) / "weights.safetensors")
+        agree(started)
+        rounds = alternate(started, FLAGS.rounds, FLAGS.steps)
+        print(table(case, started, rounds))
+        if FLAGS.trace:
+            print(started["ours"].ask("trace", FLAGS.trace)["kinds"])
+        for side in started.values():
+            side.close()
+    return 0
+
+
+def available(wanted: list[str]) -> list[str]:
+    """The sides that this machine can run, ours first; says which cannot take part."""
+    if unknown := set(wanted) - set(NAMES):
+        raise app.UsageError(f"sides are {', '.join(NAMES)}, not {', '.join(sorted(unknown))}")
+    sides = ["ours", *(name for name in NAMES if name in wanted and name != "ours")]
+    if len(sides) > 1 and importlib.util.find_spec("torch") is None:
+        print("PyTorch is not installed (pip install .[parity]); these are our figures alone", file=sys.stderr)
+        return ["ours"]
+    if "compiled" in sides and shutil.which(os.environ.get("CXX", "g++")) is None:
+        print("torch.compile needs a C++ compiler and finds none; eager mode alone is compared", file=sys.stderr)
+        sides.remove("compiled")
+    return sides
+
+
+class Side:
+    """A process that trains, and does what it is asked."""
+
+    def __init__(self, name: str, weights: Path):
+        self.name = name
+        command = [sys.executable, __file__, f"--case={FLAGS.case}", f"--remat={FLAGS.remat}"]
+        command += [f"--serve={name}", f"--weights={weights}", *([f"--cores={FLAGS.cores}"] if FLAGS.cores else [])]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.hello = self.read()
+
+    def ask(self, word: str, value: Any = None) -> dict[str, Any]:
+        """The answer to a word."""
+        self.process.stdin.write(json.dumps([word, value]) + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def read(self) -> dict[str, Any]:
+        """The process's next line; RuntimeError where it died instead."""
+        if not (line := self.process.stdout.readline()):
+            raise RuntimeError(f"{NAMES[self.name]} ended with status {self.process.wait()}; see above")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def agree(sides: Mapping[str, Side]) -> None:
+    """RuntimeError where parameters or first losses differ between the sides."""
+    ours = sides["ours"].hello
+    for name, side in sides.items():
+        if side.hello["parameters"] != ours["parameters"]:
+            raise RuntimeError(f"{NAMES[name]} has {side.hello['parameters']} parameters, ours {ours['parameters']}")
+        if not np.allclose(side.hello["losses"], ours["losses"], rtol=TOLERANCE, atol=0):
+            raise RuntimeError(f"{NAMES[name]} begins with losses {side.hello['losses']}, ours with {ours['losses']}")
+
+
+def alternate(sides: Mapping[str, Side], rounds: int, steps: int) -> list[dict[str, dict[str, float]]]:
+    """For each round and side, seconds of a step and seconds of a matrix product; who begins changes."""
+    order, results = list(sides), []
+    for _ in range(rounds):
+        results.append({name: sides[name].ask("steps", steps) for name in order})
+        order = [*order[1:], order[0]]
+    return results
+
+
+def table(case: Case, sides: Mapping[str, Side], rounds: list[dict[str, dict[str, float]]]) -> str:
+    """The result as text."""
+    hello = sides["ours"].hello
+    rate = statistics.median(max(2 * SIDE**3 / one["product"] for one in each.values()) for each in rounds)
+    lines = [
+        f"{FLAGS.case}: {case.variant} at {case.image_size} px, batch {case.batch}, {hello['parameters'] / 1e6:.1f} M "
+        f"parameters, {hello['flops'] / 1e9:.1f} GFLOP per image, {os.cpu_count()} cores, "
+        f"float32 products at {rate / 1e9:.0f} GFLOP/s",
+        f"losses of the first steps: {', '.join(f'{loss:.5f}' for loss in hello['losses'])}",
+        "",
+        f"{'':16}{'images/s':>10}{'of products':>13}{'memory':>11}   ours / it",
+    ]
+    for name, side in sides.items():
+        speed = statistics.median(case.batch / each[name]["step"] for each in rounds)
+        ratios = [each[name]["step"] / each["ours"]["step"] for each in rounds]
+        lines.append(
+            f"{NAMES[name]:16}{speed:10.2f}{speed * hello['flops'] / rate:13.0%}"
+            f"{side.ask('memory')['bytes'] / 2**30:7.2f} GiB" + (f"   {spread(ratios)}" if name != "ours" else "")
+        )
+    if len(sides) > 1:
+        fastest = [
+            min(each[name]["step"] for name in sides if name != "ours") / each["ours"]["step"] for each in rounds
+        ]
+        lines += ["", f"ours / the faster torch of each round: {spread(fastest)} over {len(rounds)} rounds"]
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """The median and the range."""
+    return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
+
+
+class Trainer(NamedTuple):
+    """What a side must be able to do."""
+
+    step: Callable[[], float]  # one training step; gives the loss
+    product: Callable[[], Any]  # one product of two square matrices of SIDE
+    hello: dict[str, Any]
+    trace: Callable[[str], str]
+
+
+def serve(trainer: Trainer) -> None:
+    """Take the first steps, say what came of them, then do what is asked until there is nothing more."""
+
+    def say(**answer: Any) -> None:
+        print(json.dumps(answer), flush=True)
+
+    losses = [trainer.step() for _ in range(CHECKED)]
+    trainer.product()
+    say(losses=losses, **trainer.hello)
+    for line in sys.stdin:
+        word, value = json.loads(line)
+        if word == "steps":
+            start, cpu = time.perf_counter(), time.process_time()
+            for _ in range(value):
+                trainer.step()
+            middle, cpu = time.perf_counter(), time.process_time() - cpu
+            trainer.product()
+            say(step=(middle - start) / value, cpu=cpu / value, product=time.perf_counter() - middle)
+        elif word == "memory":
+            say(bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        elif word == "trace":
+            say(kinds=trainer.trace(value))
+
+
+def batch_of(case: Case) -> dict[str, np.ndarray]:
+    """Noise for images, random texts of several lengths, block-wise masks."""
+    from facerep_jax.data.transforms import BlockMask
+
+    rng = np.random.default_rng(0)
+    grid, count, least = grid_of(case)
+    text = rng.integers(1, case.vocabulary - 1, (case.batch, case.context), np.int32)
+    for row, length in zip(text, rng.integers(case.context // 4, case.context, case.batch), strict=True):
+        row[length], row[length + 1 :] = case.vocabulary - 1, 0
+    mask = BlockMask(grid=grid, count=count, min_block=least)
+    return {
+        "image": rng.integers(0, 256, (case.batch, case.image_size, case.image_size, 3), np.uint8),
+        "text": text,
+        "masked": np.stack([mask.draw(rng).reshape(-1) for _ in range(case.batch)]),
+        "position": np.arange(case.batch, dtype=np.uint32),
+    }
+
+
+def grid_of(case: Case) -> tuple[int, int, int]:
+    """Patches of a side, the most that are masked, and the least block of them, in FaRL's proportions."""
+    grid = case.image_size // int(case.variant.partition("/")[2])
+    return grid, round(75 / 196 * grid**2), max(1, round(16 / 196 * grid**2))
+
+
+def our_side(case: Case) -> Trainer:
+    """facerep_jax, which draws the weights and writes them for the others."""
+    import jax
+    import jax.numpy as jnp
+    import safetensors.numpy
+    from flax import nnx
+
+    from facerep_jax.config import spec
+    from facerep_jax.models import text, tokenizer, vit
+    from facerep_jax.objectives import combined, contrastive, masked_tokens
+    from facerep_jax.train import optim
+    from facerep_jax.train.flops import flops
+    from facerep_jax.train.state import Model, abstract, count, flat, initial
+    from facerep_jax.train.step import make_step
+
+    sizes = vit.sizes_of(case.variant)
+
+    def maker(remat: str) -> Callable[[], Model]:
+        tower = spec(text.TextTransformer, vocabulary=case.vocabulary, context=case.context, **case.text)
+        codes = spec(tokenizer.KMeansTokenizer, patch=sizes.patch, codes=CODES, cells=CELLS)
+        terms = dict(
+            contrastive=spec(contrastive.Contrastive, text_encoder=tower, embedding=EMBEDDING),
+            masked_tokens=spec(
+                masked_tokens.MaskedTokens, tokenizer=codes, count=grid_of(case)[1], heads=sizes.heads
+            ),
+        )
+
+        def make() -> Model:
+            rngs = nnx.Rngs(params=0)
+            encoder = vit.ViT(
+                variant=case.variant, image_size=case.image_size, dtype="float32", remat=remat, rngs=rngs
+            )
+            return Model(encoder, combined.Combined(encoder, terms=terms, rngs=rngs))
+
+        return make
+
+    rate = OPTIMIZER["learning_rate"]
+    optimizer = optim.adamw(
+        **OPTIMIZER, initial_learning_rate=rate, final_learning_rate=rate, warmup_steps=1, steps=1_000_000
+    ).transform
+    make = maker(FLAGS.remat)
+    graph, _, _, frozen = abstract(make)
+    centres = np.random.default_rng(1).normal(0, 0.1, (CODES, 3 * CELLS**2)).astype(np.float32)
+    frozen = jax.tree.unflatten(
+        jax.tree.structure(frozen),
+        [jnp.asarray(centres) if path.endswith("centres") else jnp.full(CODES, 1 / CODES) for path in flat(frozen)],
+    )
+    state = jax.jit(lambda: initial(make, optimizer.init, ema=False))()
+    arrays = {path: np.asarray(x) for path, x in flat(state.params).items()}
+    safetensors.numpy.save_file(arrays | {"centres": centres}, FLAGS.weights)
+    batch = jax.device_put(batch_of(case))
+    run = jax.jit(make_step(graph, optimizer, seed=0), donate_argnums=0)
+
+    def step() -> float:
+        nonlocal state
+        state, metrics = run(state, frozen, batch)
+        jax.block_until_ready(state)
+        return float(metrics["loss"])
+
+    matrix = jnp.asarray(np.random.default_rng(0).normal(size=(SIDE, SIDE)), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    plain = maker("none")
+    shapes = jax.eval_shape(lambda: initial(plain, optimizer.init, ema=False))
+    operations = flops(make_step(abstract(plain)[0], optimizer, seed=0), shapes, frozen, batch) // case.batch
+
+    def trace(folder: str) -> str:
+        with jax.profiler.trace(folder):
+            for _ in range(FLAGS.steps):
+                step()
+        return expensive(folder)
+
+    hello = {"parameters": count(state.params), "flops": operations}
+    return Trainer(step, lambda: product(matrix, matrix).block_until_ready(), hello, trace)
+
+
+def expensive(folder: str, most: int = 10) -> str:
+    """The kinds of thunks of a profile's XLA line that took most of the time, by name without their numbers."""
+    import jax
+
+    path = max(Path(folder).glob("**/*.xplane.pb"), key=lambda path: path.stat().st_mtime)
+    seconds: dict[str, float] = {}
+    for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
+        for line in plane.lines:
+            if not line.name.startswith("tf_XLA"):
+                continue
+            for event in line.events:
+                kind = re.sub(r"(\.\d+)+|\.clone", "", event.name)
+                seconds[kind] = seconds.get(kind, 0) + event.duration_ns / 1e9
+    rows = sorted(seconds.items(), key=lambda item: -item[1])[:most]
+    return "\n".join(f"{value:9.3f} s  {kind}" for kind, value in rows)
+
+
+def torch_side(case: Case) -> Trainer:
+    """PyTorch, eager or compiled, with our weights."""
+    import safetensors.numpy
+    import torch
+    import torch_farl
+
+    from facerep_jax.models.vit import sizes_of
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    weights = safetensors.numpy.load_file(FLAGS.weights)
+    centres = torch.tensor(weights.pop("centres"))
+    size, (grid, count, _) = sizes_of(case.variant), grid_of(case)
+    model = torch_farl.FaRL(
+        **size._asdict(),
+        grid=grid,
+        text=case.text,
+        vocabulary=case.vocabulary,
+        context=case.context,
+        embedding=EMBEDDING,
+        centres=centres,
+        cells=CELLS,
+        count=count,
+    )
+    torch_farl.load(model, weights)
+    run = torch_farl.make_step(model, batch_of(case), compiled=FLAGS.serve == "compiled", **OPTIMIZER)
+    matrix = torch.randn(SIDE, SIDE)
+    hello = {"parameters": sum(p.numel() for p in model.parameters())}
+    return Trainer(lambda: float(run()), lambda: matrix @ matrix, hello, lambda folder: "")
+
+
+if __name__ == "__main__":
+    app.run(main)
