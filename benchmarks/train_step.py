@@ -266,16 +266,12 @@ def our_side(case: Case) -> Trainer:
         codes = spec(tokenizer.KMeansTokenizer, patch=sizes.patch, codes=CODES, cells=CELLS)
         terms = dict(
             contrastive=spec(contrastive.Contrastive, text_encoder=tower, embedding=EMBEDDING),
-            masked_tokens=spec(
-                masked_tokens.MaskedTokens, tokenizer=codes, count=grid_of(case)[1], heads=sizes.heads
-            ),
+            masked_tokens=spec(masked_tokens.MaskedTokens, tokenizer=codes, count=grid_of(case)[1], heads=sizes.heads),
         )
 
         def make() -> Model:
             rngs = nnx.Rngs(params=0)
-            encoder = vit.ViT(
-                variant=case.variant, image_size=case.image_size, dtype="float32", remat=remat, rngs=rngs
-            )
+            encoder = vit.ViT(variant=case.variant, image_size=case.image_size, dtype="float32", remat=remat, rngs=rngs)
             return Model(encoder, combined.Combined(encoder, terms=terms, rngs=rngs))
 
         return make
