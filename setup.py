@@ -37,6 +37,12 @@ EXTRAS = {
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda13]"],
     "prepare": ["apache-beam>=2.77"],
+    "parity": [  # what tests/parity compares with; the package itself never imports it
+        "open-clip-torch>=3.3,<4",
+        "timm>=1.0.31,<2",
+        "torch>=2.14,<3",
+        "torchvision>=0.29,<1",
+    ],
     "dev": [
         "beartype>=0.22",
         "hypothesis>=6.140",

@@ -34,7 +34,10 @@ def gelu(x: Array) -> Array:
 
 
 class LayerNorm(nnx.Module):
-    """Layer normalisation with statistics in float32, whatever the type of its input."""
+    """Layer normalisation in float32, whatever the type of its input and output.
+
+    Source: openai/CLIP. FaRL rounds to the input's type before scale and bias rather than behind them.
+    """
 
     def __init__(self, width: int, *, eps: float = 1e-5):
         self.scale = nnx.Param(jnp.ones(width))

@@ -85,10 +85,13 @@ class ViT(nnx.Module):
     Its published code norms all tokens in the end: that is `norm_out` of `tokens`, which are given without it.
     Source: facebookresearch/mae (2111.06377), which MCF (2309.03575) takes its encoders from, initialised as there.
 
+    Changed: the residual stream is of `dtype`. Under torch's autocast to bfloat16 MAE's is float32, open_clip's is not.
+
     Args:
         flavour: "clip" or "mae".
         variant: size and patch, such as "B/16"; sizes are those of `SIZES`.
-        image_size: pixels of a side that positions are for; for others both flavours resize them, as published.
+        image_size: pixels of a side that positions are for; for others both flavours resize them, as published. No
+            checkpoint holds MAE's, so that this must be the size of pre-training.
         width, depth, heads: override the variant's.
         drop_path: rate of the last block, growing linearly from 0 over depth.
         patch_dropout: share of the patches that an image loses in training; the class token stays. Source: 2212.00794.

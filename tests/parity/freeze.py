@@ -27,7 +27,7 @@ NORMALISATION = {
 }
 
 
-def clip(weights: dict[str, np.ndarray], model: str, size: int, dtype: torch.dtype) -> torch.nn.Module:
+def clip(weights: Mapping[str, Any], model: str, size: int, dtype: torch.dtype) -> torch.nn.Module:
     """open_clip's CLIP with quick GELU, for images of a size; B/16 is the published config."""
     config = open_clip.get_model_config("ViT-B-16-quickgelu")
     if model == "small":
@@ -42,7 +42,7 @@ def clip(weights: dict[str, np.ndarray], model: str, size: int, dtype: torch.dty
     return loaded(built, {**weights, name: positions}, dtype)
 
 
-def mae(weights: dict[str, np.ndarray], model: str, size: int, dtype: torch.dtype, **settings: Any) -> torch.nn.Module:
+def mae(weights: Mapping[str, Any], model: str, size: int, dtype: torch.dtype, **settings: Any) -> torch.nn.Module:
     """timm's VisionTransformer, which MAE and MCF build theirs from, for images of a size."""
     settings |= dict(img_size=size, num_classes=0)
     side = MODELS[model][0]["image_size"]
@@ -63,6 +63,9 @@ def mae_positions(side: int, width: int) -> torch.Tensor:
     """timm's sin-cos positions of a grid, transposed: their first half speaks of rows, that of MAE's of columns."""
     table = build_sincos2d_pos_embed([side, side], width, interleave_sin_cos=True)
     return table.reshape(side, side, width).transpose(0, 1).flatten(0, 1)
+
+
+BUILD = {"clip": clip, "mae": mae}
 
 
 def resized(positions: torch.Tensor, side: int) -> torch.Tensor:
@@ -90,13 +93,17 @@ def pixels(flavour: str, size: int, dtype: torch.dtype) -> torch.Tensor:
 
 
 @torch.no_grad()
-def theirs(built: torch.nn.Module, flavour: str, model: str, size: int, dtype: torch.dtype) -> dict[str, np.ndarray]:
+def theirs(
+    flavour: str, weights: Mapping[str, Any], model: str, size: int, dtype: torch.dtype
+) -> dict[str, np.ndarray]:
     """What `published.ours` gives, of the published model."""
+    built = BUILD[flavour](weights, model, size, dtype)
     visual = built.visual if flavour == "clip" else built
     norm = visual.ln_post if flavour == "clip" else visual.norm
     blocks = visual.transformer.resblocks if flavour == "clip" else visual.blocks
     layers: list[torch.Tensor] = []
-    hooks = [block.register_forward_hook(lambda _, __, x: layers.append(x)) for block in blocks]
+    for block in blocks:
+        block.register_forward_hook(lambda _, __, x: layers.append(x))
     x = pixels(flavour, size, dtype)
     if flavour == "clip":
         projection, visual.proj = visual.proj, None
@@ -104,8 +111,6 @@ def theirs(built: torch.nn.Module, flavour: str, model: str, size: int, dtype: t
         visual.proj = projection
     else:
         pooled = visual.forward_head(visual.forward_features(x))
-    for hook in hooks:
-        hook.remove()
     where = places(model, layers[-1].shape[1] - 1)
     tokens = layers[-1][:, 1:][:, where]
     everything = {"pooled": pooled, "cls": layers[-1][:, 0], "tokens": tokens, "normed": norm(tokens)}
@@ -114,20 +119,17 @@ def theirs(built: torch.nn.Module, flavour: str, model: str, size: int, dtype: t
         tokens = torch.from_numpy(text()).long()
         everything |= {"images": built.encode_image(x, normalize=True), "texts": built.encode_text(tokens, True)}
         everything["logits"] = built.get_logits(x, tokens)[0]
-    return {name: value.numpy() for name, value in everything.items()}
-
-
-BUILD = {"clip": clip, "mae": mae}
+    return {name: value.to(dtype).numpy() for name, value in everything.items()}
 
 
 def main() -> None:
     """Write frozen.npz."""
     frozen = {"versions": np.array([f"{name} {version}" for name, version in VERSIONS.items()])}
-    for flavour, model, size in CASES:
+    for flavour, model in CASES:
         weights = torch_names(drawn(partial(make, flavour, model)))
-        built = BUILD[flavour](weights, model, size, torch.float64)
-        outputs = theirs(built, flavour, model, size, torch.float64)
-        frozen |= {f"{flavour} {model} {size} {name}": value.astype(np.float32) for name, value in outputs.items()}
+        for size in MODELS[model][3]:
+            outputs = theirs(flavour, weights, model, size, torch.float64)
+            frozen |= {f"{flavour} {model} {size} {name}": value.astype(np.float32) for name, value in outputs.items()}
     np.savez_compressed(FROZEN, **frozen)
     print(f"{FROZEN}: {len(frozen) - 1} arrays, {FROZEN.stat().st_size / 1e6:.2f} MB; {', '.join(frozen['versions'])}")
 

@@ -32,7 +32,7 @@ MODELS = {  # name: encoder, text tower, width of the common space, sizes of ima
     "B/16": (dict(variant="B/16", image_size=224), {}, 512, (224, 448)),
 }
 TAPS = {"small": (0, 1, 2), "B/16": (3, 5, 7, 11)}  # the latter are those that FaRL's heads read
-CASES = [(flavour, model, size) for model in MODELS for size in MODELS[model][3] for flavour in ("clip", "mae")]
+CASES = [(flavour, model) for model in MODELS for flavour in ("clip", "mae")]
 CAPTIONS = (
     "a photo of a face",
     "Élodie, 27, smiling at the café &amp; reading",
@@ -42,11 +42,11 @@ CAPTIONS = (
 )
 
 
-def make(flavour: str, model: str) -> Any:
+def make(flavour: str, model: str, dtype: str = "float32") -> Any:
     """MAE's encoder, or CLIP: an encoder and the contrastive objective, which owns the text tower."""
     sizes, text, embedding, _ = MODELS[model]
     rngs = nnx.Rngs(params=0)
-    encoder = ViT(flavour=flavour, **sizes, dtype="float32", remat="none", rngs=rngs)
+    encoder = ViT(flavour=flavour, **sizes, dtype=dtype, remat="none", rngs=rngs)
     if flavour == "mae":
         return Model(encoder, None)
     return Model(

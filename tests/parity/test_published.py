@@ -1,17 +1,17 @@
 """Our models against open_clip's CLIP and timm's VisionTransformer, side by side in float32."""
 
 import importlib
-from functools import cache, partial
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from published import CAPTIONS, CASES, FROZEN, assert_close, drawn, make, ours, text, torch_names
+from published import CAPTIONS, FROZEN, MODELS, assert_close, make, ours, text, torch_names
 
 from facerep_jax.models.layers import LayerNorm, cubic_matrix
 from facerep_jax.models.vit import sincos
-from facerep_jax.train.state import abstract, count
+from facerep_jax.train.state import count
 
 torch, _, open_clip, _ = (
     pytest.importorskip(library, reason=f"{library} is not installed; the extra `parity` has it")
@@ -21,50 +21,58 @@ freeze = importlib.import_module("freeze")
 pytestmark = pytest.mark.slow
 
 
-@cache
-def model(flavour, name):
-    return drawn(partial(make, flavour, name))
+def test_outputs_are_equal(case):
+    flavour, name, model = case
+    for size in MODELS[name][3]:
+        assert_close(ours(model, name, size), freeze.theirs(flavour, torch_names(model), name, size, torch.float32))
 
 
-def theirs(flavour, name, size, dtype=torch.float32):
-    built = freeze.BUILD[flavour](torch_names(model(flavour, name)), name, size, dtype)
-    return built, freeze.theirs(built, flavour, name, size, dtype)
+@pytest.mark.parametrize("flavour", ["clip", "mae"])
+def test_frozen_outputs_are_what_the_libraries_give(small, flavour):
+    for size in MODELS["small"][3]:
+        outputs = freeze.theirs(flavour, torch_names(small[flavour]), "small", size, torch.float64)
+        with np.load(FROZEN) as frozen:
+            for key, value in outputs.items():
+                np.testing.assert_allclose(frozen[f"{flavour} small {size} {key}"], value, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("flavour", "name", "size"), CASES)
-def test_outputs_are_equal(flavour, name, size):
-    assert_close(ours(model(flavour, name), name, size), theirs(flavour, name, size)[1])
-
-
-@pytest.mark.parametrize(("flavour", "name", "size"), [case for case in CASES if case[1] == "small"])
-def test_frozen_outputs_are_what_the_libraries_give(flavour, name, size):
-    outputs = theirs(flavour, name, size, torch.float64)[1]
-    with np.load(FROZEN) as frozen:
-        for key, value in outputs.items():
-            np.testing.assert_allclose(frozen[f"{flavour} {name} {size} {key}"], value, rtol=1e-5, atol=1e-6)
-
-
-def test_mean_pooling_is_the_norm_of_mean_tokens():
+def test_mean_pooling_is_the_norm_of_mean_tokens(small):
     """MAE is fine-tuned so: timm's fc_norm, in place of the norm of all tokens."""
-    weights = torch_names(model("mae", "small"))
     weights = {
-        name.replace("norm.", "fc_norm.") if name.startswith("norm.") else name: v for name, v in weights.items()
+        name.replace("norm.", "fc_norm.") if name.startswith("norm.") else name: value
+        for name, value in torch_names(small["mae"]).items()
     }
-    built = freeze.mae(weights, "small", 32, torch.float32, global_pool="avg")
+    published = freeze.mae(weights, "small", 32, torch.float32, global_pool="avg")
     with torch.no_grad():
-        pooled = built(freeze.pixels("mae", 32, torch.float32)).numpy()
-    tokens = jnp.asarray(ours(model("mae", "small"), "small", 32)["tokens"])
-    assert_close({"mean": np.asarray(model("mae", "small").encoder.norm_out(tokens.mean(1)))}, {"mean": pooled})
+        pooled = published(freeze.pixels("mae", 32, torch.float32)).numpy()
+    tokens = jnp.asarray(ours(small["mae"], "small", 32)["tokens"])
+    assert_close({"mean": np.asarray(small["mae"].encoder.norm_out(tokens.mean(1)))}, {"mean": pooled})
 
 
-@pytest.mark.parametrize(("flavour", "name"), [("clip", "B/16"), ("mae", "B/16")])
-def test_norms_and_parameters_are_as_many_and_the_same(flavour, name):
-    built, _ = theirs(flavour, name, 224)
-    ours = model(flavour, name)
-    norms = [module for _, module in nnx.iter_modules(ours) if isinstance(module, LayerNorm)]
-    assert {norm.eps for norm in norms} == {m.eps for m in built.modules() if isinstance(m, torch.nn.LayerNorm)}
-    fixed = 0 if flavour == "clip" else built.pos_embed.numel()
-    assert count(abstract(partial(make, flavour, name))[1]) == sum(p.numel() for p in built.parameters()) - fixed
+@pytest.mark.parametrize("flavour", ["clip", "mae"])
+def test_bfloat16_is_about_as_close_to_float32_as_under_autocast(small, flavour):
+    """MAE's residual stream is float32 under autocast, CLIP's bfloat16; ours is of the config's dtype."""
+    weights, exact = torch_names(small[flavour]), ours(small[flavour], "small", 32)["tokens"]
+    graph = nnx.graphdef(nnx.eval_shape(partial(make, flavour, "small", dtype="bfloat16")))
+    half = ours(nnx.merge(graph, nnx.state(small[flavour])), "small", 32)["tokens"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        published = freeze.theirs(flavour, weights, "small", 32, torch.float32)["tokens"]
+    error, allowed = (np.linalg.norm(np.asarray(x, np.float32) - exact) for x in (half, published))
+    assert 0 < error < (1.5 if flavour == "clip" else 3) * allowed
+
+
+@pytest.mark.parametrize("flavour", ["clip", "mae"])
+def test_norms_and_parameters_of_b16_are_the_published(flavour):
+    with torch.device("meta"):
+        config = open_clip.get_model_config("ViT-B-16-quickgelu")
+        published = open_clip.CLIP(**config) if flavour == "clip" else freeze.timm.create_model("vit_base_patch16_224")
+    fixed = (
+        0 if flavour == "clip" else published.pos_embed.numel() + sum(p.numel() for p in published.head.parameters())
+    )
+    b16 = nnx.eval_shape(partial(make, flavour, "B/16"))
+    norms = [module for _, module in nnx.iter_modules(b16) if isinstance(module, LayerNorm)]
+    assert {norm.eps for norm in norms} == {m.eps for m in published.modules() if isinstance(m, torch.nn.LayerNorm)}
+    assert count(nnx.state(b16, nnx.Param)) == sum(p.numel() for p in published.parameters()) - fixed
 
 
 @pytest.mark.parametrize("side", [14, 4])
