@@ -53,14 +53,22 @@ class RandomAffine:
         x0, y0, x1, y1 = (-0.5, -0.5, w - 0.5, h - 0.5) if self.whole else box_of(example, "RandomAffine")
         shift, angle, zoom = self.draw(rng)
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        # First the square around all that will be seen, at the resolution of the result: a rigid motion is left.
+        # The square around all that will be seen, at the resolution of the result: a rigid motion is left.
         reach = np.abs(turn).sum(1).max() + 2 * np.abs(turn.T @ shift).max()
         side = math.ceil(self.size * reach) + 2
         grow = (1 + 2 * self.margin) * side / (self.size * zoom)
         x, y, w, h = (x0 + x1) / 2, (y0 + y1) / 2, grow * (x1 - x0), grow * (y1 - y0)
-        around = crop(example, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), side)
+        square = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+        around = crop({name: value for name, value in example.items() if name != "mask"}, square, side)
         offset = (self.size - 1) / 2 + self.size * shift - turn @ np.full(2, (side - 1) / 2)
-        return turned(around, turn, offset, self.size)
+        result = turned(around, turn, offset, self.size)
+        if "mask" in example:  # straight from its source: sampled twice, nearest pixels would be a pixel off
+            scale = np.array([w, h]) / side
+            start = scale * (0.5 - turn.T @ offset) + square[:2]
+            result["mask"] = sampled(
+                example["mask"], scale[:, None] * turn.T, start, self.size, Image.Resampling.NEAREST, OUTSIDE
+            )
+        return result
 
     def draw(self, rng: np.random.Generator) -> tuple[Float[np.ndarray, "2"], float, float]:
         """Shift as a share of the side, angle, factor of zoom."""
@@ -143,19 +151,9 @@ class BoxBlur:
 
 
 def turned(example: Example, turn: Float[np.ndarray, "2 2"], offset: Float[np.ndarray, "2"], size: int) -> Example:
-    """An example whose point p moved to turn @ p + offset, as a square of `size` pixels; `turn` is a rotation."""
-    a, b = turn.T, 0.5 - turn.T @ (offset + 0.5)  # PIL maps places in the result to the image, counted from its edge
-    data = (a[0, 0], a[0, 1], b[0], a[1, 0], a[1, 1], b[1])
+    """An example without mask, a point p of which moved to turn @ p + offset, as a square; `turn` is a rotation."""
     result = dict(example)
-
-    def sampled(pixels: UInt8[np.ndarray, "..."], resample: Image.Resampling, outside: int) -> np.ndarray:
-        fill = outside if pixels.ndim == 2 else (outside,) * 3
-        image = Image.fromarray(pixels)
-        return np.array(image.transform((size, size), Image.Transform.AFFINE, data, resample, fillcolor=fill))
-
-    result["image"] = sampled(example["image"], Image.Resampling.BICUBIC, 0)
-    if "mask" in example:
-        result["mask"] = sampled(example["mask"], Image.Resampling.NEAREST, OUTSIDE)
+    result["image"] = sampled(example["image"], turn.T, -turn.T @ offset, size, Image.Resampling.BICUBIC, 0)
 
     def places(points: Float[np.ndarray, "k 2"]) -> Float[np.ndarray, "k 2"]:
         return (points @ turn.T + offset).astype(np.float32)
@@ -173,3 +171,19 @@ def turned(example: Example, turn: Float[np.ndarray, "2 2"], offset: Float[np.nd
         result["camera"][:2] = turn @ result["camera"][:2]
         result["camera"][:2, 3] += offset
     return result
+
+
+def sampled(
+    pixels: UInt8[np.ndarray, "..."],
+    matrix: Float[np.ndarray, "2 2"],
+    offset: Float[np.ndarray, "2"],
+    size: int,
+    filter: Image.Resampling,
+    outside: int,
+) -> UInt8[np.ndarray, "..."]:
+    """A square whose point p shows the point matrix @ p + offset of an image, or `outside` beyond it."""
+    edge = offset + 0.5 - matrix @ np.full(2, 0.5)  # PIL counts from the edge of the first pixel
+    data = (matrix[0, 0], matrix[0, 1], edge[0], matrix[1, 0], matrix[1, 1], edge[1])
+    fill = outside if pixels.ndim == 2 else (outside,) * pixels.shape[2]
+    image = Image.fromarray(pixels)
+    return np.array(image.transform((size, size), Image.Transform.AFFINE, data, filter, fillcolor=fill))

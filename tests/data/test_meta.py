@@ -14,6 +14,10 @@ def eyes(left, right=None):
     return {"kind": "inter_ocular", "left": left} | ({} if right is None else {"right": right})
 
 
+def pupils(left, right):
+    return {"kind": "inter_pupil", "left": left, "right": right}
+
+
 METAS = {
     "unknown key": ({"class": ["a"]}, r"key 'class' is not known; did you mean 'classes'\?"),
     "not json": ("{", "invalid JSON at column 2"),
@@ -32,9 +36,23 @@ OF_LANDMARKS = {
     "kind": ({"normaliser": {"kind": "eyes"}}, 'normaliser: `kind` must be one of .* diagonal, not "eyes"'),
     "kind is a list": ({"normaliser": {"kind": []}}, r"normaliser: `kind` must be one of .*, not \[\]"),
     "one eye": ({"flip": [1, 0], "normaliser": eyes(1, 1)}, "normaliser: left and right must be .*, not 1 twice"),
-    "no kind": ({"normaliser": "box"}, "normaliser: `kind` must be one of inter_ocular, box, diagonal, not null"),
+    "no kind": ({"normaliser": "box"}, "normaliser: `kind` must be one of .*inter_pupil, box, diagonal, not null"),
     "no index": ({"normaliser": eyes(0)}, "normaliser: 'right' must be the index of a landmark, not null"),
     "index of flip": ({"flip": [0], "normaliser": eyes(0, 1)}, "normaliser: 'right' must be between 0 and 0, not 1"),
+    "no list": ({"normaliser": pupils(0, 1)}, "normaliser: 'left' must be a list of indices of landmarks, not 0"),
+    "empty list": ({"normaliser": pupils([0], [])}, r"normaliser: 'right' must be a list .*, not \[\]"),
+    "no indices": ({"normaliser": pupils([0], [1.5])}, r"normaliser: 'right' must be a list .*, not \[1.5\]"),
+    "list": ({"normaliser": eyes([0], 1)}, r"normaliser: 'left' must be the index of a landmark, not \[0\]"),
+    "both eyes": (
+        {"flip": [1, 0], "normaliser": pupils([0, 1], [1])},
+        "normaliser: left and right must be different landmarks, not 1 twice",
+    ),
+    "pupil of flip": (
+        {"flip": [1, 0], "normaliser": pupils([0], [2])},
+        "normaliser: 'right' must be between 0 and 1, not 2",
+    ),
+    "threshold": ({"threshold": 0}, "threshold: must be an error, as a share of the normaliser, not 0"),
+    "no threshold": ({"threshold": True}, "threshold: must be an error, .*, not true"),
     "needless": ({"normaliser": {"kind": "box", "left": 0}}, "normaliser: key 'left' is not known; known: kind"),
 }
 METAS |= {f"landmarks: {k}": ({"landmarks": v}, f"landmarks: {m}") for k, (v, m) in OF_LANDMARKS.items()}
@@ -60,6 +78,8 @@ def test_a_good_meta_is_returned_as_it_is(tmp_path):
     }
     path.write_text(json.dumps(given))
     assert meta.read_meta(path) == given
+    by_pupils = {"landmarks": {"normaliser": pupils([36, 41], [42]), "threshold": 0.08}}
+    assert meta.checked_meta(by_pupils) == by_pupils
 
 
 def test_ibugs_flip_is_a_mirror():

@@ -29,12 +29,13 @@ class Written:
 
     @staticmethod
     def landmark_statistics(level, seeds, rng_seed):
-        """Errors of each image in three units, whether it counts, whether it is valid; some images are hard for all."""
+        """Errors of each image in three units, what counts, what fails (nothing); some images are hard for all."""
         rng = np.random.default_rng(rng_seed)
         hard = np.random.default_rng(99).lognormal(0, 0.35, (1, IMAGES, 1))
         spread = 1 + 0.02 * rng.normal(size=(len(seeds), 1, 1))
         errors = level * hard * spread * rng.lognormal(0, 0.12, (len(seeds), IMAGES, 1)) * [1.0, 0.55, 0.4]
-        return np.concatenate([errors, np.ones((len(seeds), IMAGES, 4))], axis=2)
+        ones, none = np.ones((len(seeds), IMAGES, 4)), np.zeros((len(seeds), IMAGES, 2))
+        return np.concatenate([errors, ones, none], axis=2)
 
     @staticmethod
     def parsing_statistics(level, seeds, rng_seed):

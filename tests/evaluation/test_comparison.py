@@ -131,7 +131,7 @@ def test_equal_baselines_stand_once_and_others_with_their_source(tmp_path, writt
     assert [line.name for line in lines][2:] == ["mean shape", "pixel ridge (of a)", "pixel ridge (of b)"]
     assert [line.kind for line in lines] == ["pre-trained", "random", *["no encoder"] * 3]
     assert [line.source for line in lines][2:] == ["mean_shape", "pixel_ridge", "pixel_ridge"]
-    assert lines[3].statistics[2].shape == (3, written.images, 7)
+    assert lines[3].statistics[2].shape == (3, written.images, 9)
 
 
 def test_all_metrics_stand_behind(runs):

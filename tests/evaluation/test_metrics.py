@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import simpson
 from sklearn.metrics import f1_score, jaccard_score
 
 from facerep_jax import config
-from facerep_jax.evaluation.metrics import F1, NME
+from facerep_jax.evaluation.metrics import F1, NME, THRESHOLDS, cumulative
 
 EYES = {"kind": "inter_ocular", "left": 0, "right": 2}
+PUPILS = {"kind": "inter_pupil", "left": [0, 1], "right": [3, 2, 4]}
 CLASSES = ("background", "skin", "hair", "nose")
 
 
@@ -75,6 +77,75 @@ def test_nme_by_hand():
     assert got["nme_inter_ocular"] == pytest.approx(5 / 20)
     assert got["nme_diagonal"] == pytest.approx(5 / 50)
     assert got["nme_box"] == pytest.approx(5 / math.sqrt(1200))
+
+
+def test_inter_pupil_is_between_the_means_of_two_sets_of_landmarks():
+    prediction, batch = faces()
+    t, scale = batch["landmarks"].astype(np.float64), batch["landmarks_scale"].astype(np.float64)
+
+    def unit(row):
+        left, right = (np.mean([t[row][i] * scale[row] for i in eye], 0) for eye in ((0, 1), (3, 2, 4)))
+        return math.dist(left, right)
+
+    metric = NME(PUPILS)
+    got = score(metric, prediction, batch)
+    assert metric.headline == "nme_inter_pupil"
+    assert got["nme_inter_pupil"] == pytest.approx(nme_by_definition(prediction, t, unit, scale), rel=1e-9)
+    assert got["nme_box"] == score(NME(EYES), prediction, batch)["nme_box"]
+    batch["landmarks"][2, 4] = np.nan  # the mean of an eye is that of all its points
+    assert score(metric, prediction, batch)["images_left_out_inter_pupil"] == 1
+
+
+def of_errors(errors, threshold=None):
+    """Statistics of images whose box is 1 x 1 and whose one landmark is that far off."""
+    b = len(errors)
+    batch = {"landmarks": np.zeros((b, 1, 2)), "bbox": np.tile([0.0, 0, 1, 1], (b, 1))}
+    prediction = np.zeros((b, 1, 2))
+    prediction[:, 0, 0] = errors
+    metric = NME({"kind": "box"}, threshold)
+    return metric, metric.examples(prediction, batch)
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.07, 0.08, 0.1])
+def test_failures_and_the_area_under_the_curve_are_farls(threshold):
+    """FaRL's scorer: the curve at steps of 1e-4 summed by Simpson's rule, and 1 less where it ends."""
+    errors = np.random.default_rng(0).gamma(3, 0.02, 400)
+    metric, statistics = of_errors(errors, threshold)
+    got = metric.compute(statistics.sum(0))
+    levels = np.arange(0, threshold + 5e-5, 1e-4)
+    shares = np.array([np.count_nonzero(errors <= level) / len(errors) for level in levels])
+    assert 0.2 < shares[-1] < 1
+    assert got[f"failure_rate_at_{threshold:.2f}"] == pytest.approx(1 - shares[-1])
+    assert abs(got[f"auc_at_{threshold:.2f}"] - simpson(shares, x=levels) / threshold) < 1e-4 / threshold
+    np.testing.assert_allclose(metric.errors(statistics), errors)
+    ours = cumulative(metric.errors(statistics), threshold)
+    np.testing.assert_allclose(ours[0], levels, atol=1e-12)
+    np.testing.assert_allclose(ours[1], shares, atol=1 / 400 + 1e-9)  # an error may lie on a level
+
+
+def test_failures_by_hand():
+    metric, statistics = of_errors([0.0, 0.035, 0.07, 0.0701, 5.0, np.nan])
+    got = metric.compute(statistics.sum(0))
+    assert got["failure_rate_at_0.07"] == pytest.approx(3 / 6)  # what is no number fails
+    assert got["auc_at_0.07"] == pytest.approx((1 + 0.5) / 6)
+    metric, statistics = of_errors([0.0, 0.1], 0.125)
+    assert metric.compute(statistics.sum(0))["auc_at_0.125"] == pytest.approx((1 + 0.2) / 2)
+
+
+def test_an_image_that_is_left_out_neither_fails_nor_counts():
+    prediction, batch = faces()
+    batch["landmarks"][3] = np.nan
+    batch["bbox"][3] = np.nan
+    got = score(NME(EYES, 10.0), prediction, batch)
+    assert got["failure_rate_at_10.00"] == 0
+    assert got["images"] == 5
+    assert len(NME(EYES).errors(NME(EYES).examples(prediction, batch))) == 5
+
+
+def test_thresholds_are_of_the_normaliser():
+    for kind, normaliser in {"inter_ocular": EYES, "inter_pupil": PUPILS, "box": None, "diagonal": None}.items():
+        assert NME(normaliser or {"kind": kind}).threshold == THRESHOLDS[kind]
+    assert (THRESHOLDS["inter_ocular"], THRESHOLDS["box"]) == (0.10, 0.07)  # FaRL's of WFLW and AFLW
 
 
 @pytest.mark.parametrize("kind", ["box", "diagonal"])
@@ -205,7 +276,14 @@ def test_sums_are_float64():
     assert NME(EYES).examples(*faces()).dtype == F1(CLASSES).examples(*maps()).dtype == np.float64
 
 
-@pytest.mark.parametrize("described", [config.spec(NME, normaliser=EYES), config.spec(F1, classes=CLASSES)])
+@pytest.mark.parametrize(
+    "described",
+    [
+        config.spec(NME, normaliser=EYES),
+        config.spec(NME, normaliser=PUPILS, threshold=0.08),
+        config.spec(F1, classes=CLASSES),
+    ],
+)
 def test_a_metric_comes_back_from_json(described):
     metric = config.build(json.loads(json.dumps(config.plain(described))))
     assert metric.headline in metric.columns
@@ -217,6 +295,8 @@ def test_a_metric_comes_back_from_json(described):
     [
         (lambda: NME({"kind": "inter_okular"}), r"'inter_okular' is not known; did you mean 'inter_ocular'\?"),
         (lambda: NME({"kind": "inter_ocular", "left": 36, "right": 45}).examples(*faces()), "landmark 45.*has 5"),
+        (lambda: NME({"kind": "inter_pupil", "left": [36, 41], "right": [2]}).examples(*faces()), "landmark 41.*has 5"),
+        (lambda: NME(EYES, 0.0), "threshold of a failure must be more than 0, not 0.0"),
         (lambda: NME(EYES).examples(faces()[0][:, :3], faces()[1]), r"\(6, 3, 2\), the true ones \(6, 5, 2\)"),
         (lambda: F1(("background",)), "at least one class"),
         (lambda: F1(CLASSES).examples(*maps(b=1)[:1], maps(b=2)[1]), "true ones"),

@@ -2,8 +2,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy.ndimage import map_coordinates
 
-from facerep_jax.models.heads import Standardise, resized, side_by_side
+from facerep_jax.models.heads import PerToken, Standardise, resized, side_by_side, unfolded
+from facerep_jax.models.vit import ViT
 from facerep_jax.train.state import split
 
 
@@ -62,3 +64,34 @@ def test_maps_are_brought_to_the_first_ones_resolution():
 def test_a_map_of_the_right_size_is_untouched():
     x = jnp.ones((1, 3, 5, 2))
     assert resized(x, (3, 5)) is x
+
+
+@pytest.mark.parametrize(("h", "w"), [(9, 14), (3, 3), (5, 11), (1, 2), (10, 12)])
+def test_without_antialiasing_resizing_is_torchs(h, w):
+    """Up, down and in one axis each: (o + 0.5) * in / out - 0.5, edges repeated, two neighbours whatever the factor."""
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 3))
+    rows, columns = ((np.arange(o) + 0.5) * i / o - 0.5 for o, i in ((h, 5), (w, 6)))
+    places = np.meshgrid(rows, columns, indexing="ij")
+    found = np.asarray(resized(jnp.asarray(x, jnp.float32), (h, w), antialias=False))
+    for n, c in np.ndindex(2, 3):
+        expected = map_coordinates(x[n, :, :, c], places, order=1, mode="nearest")
+        np.testing.assert_allclose(found[n, :, :, c], expected, atol=1e-5)
+
+
+def test_parts_of_cells_go_to_their_places():
+    parts = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4, 5, 6, 7)))
+    found = np.asarray(unfolded(parts))
+    assert found.shape == (2, 15, 24, 7)
+    for h, w, y, x in np.ndindex(3, 4, 5, 6):
+        np.testing.assert_array_equal(found[:, 5 * h + y, 6 * w + x], parts[:, h, w, y, x])
+
+
+def test_a_head_per_token_is_a_linear_map_of_standardised_maps():
+    encoder = ViT(variant="Nano/8", width=8, depth=2, heads=2, dtype="float32", remat="none", rngs=nnx.Rngs(0))
+    maps = tuple(jnp.asarray(np.random.default_rng(i).normal(3, 2, (5, 4, 6, 8)), jnp.float32) for i in range(2))
+    head = PerToken(encoder, 4, taps=(0, 1), cells=2, rngs=nnx.Rngs(0))
+    head.fit(maps)
+    kernel, bias = (np.asarray(x[...], np.float64) for x in (head.linear.kernel, head.linear.bias))
+    x = np.asarray(head.standardise(maps), np.float64)
+    expected = (x @ kernel + bias).reshape(5, 4, 6, 2, 2, 4)
+    np.testing.assert_allclose(head(maps), unfolded(jnp.asarray(expected)), atol=1e-5)

@@ -1,12 +1,18 @@
+"""Planted and seen red: unknown points counted in the heatmaps' loss, the half pixel of predictions left out, heatmaps
+drawn at the logits' resolution, running statistics in training.
+"""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy.ndimage import map_coordinates
 
-from facerep_jax.config import build
+from facerep_jax.config import build, spec
 from facerep_jax.evaluation.metrics import NME
-from facerep_jax.evaluation.tasks.landmarks import ALPHAS, Landmarks, small
+from facerep_jax.evaluation.tasks.landmarks import ALPHAS, Heatmaps, Landmarks, small
+from facerep_jax.models.uper import UPerHead
 from facerep_jax.models.vit import ViT
 from facerep_jax.typing import Features
 
@@ -81,6 +87,87 @@ def test_points_that_are_not_annotated_give_no_gradient_and_no_nan(task):
     assert np.isfinite(kernel).all()
     assert (kernel[:, 2] == 0).all()
     assert (kernel[:, 1] != 0).any()
+
+
+@pytest.fixture(scope="module")
+def heatmaps(encoder):
+    """Heatmaps from a linear head, so that no batch normalisation joins the examples."""
+    task = Landmarks(
+        encoder, taps=(0, 1), points=POINTS, head=spec(Heatmaps), image_size=SIZE, meta={}, rngs=nnx.Rngs(0)
+    )
+    task.head.dense.linear.kernel.set_value(30 * task.head.dense.linear.kernel[...])  # logits of about 1
+    task.calibrate(features(6), {"landmarks": jnp.asarray(labels(6))})
+    return task
+
+
+def heatmap_losses(logits, truth):
+    """Mean distance in sides of the image, and mean binary cross-entropy at 128 x 128, of known points; in NumPy."""
+    distances, surprises = [], []
+    rows, columns = np.meshgrid(*[(np.arange(128) + 0.5) * 4 / 128 - 0.5] * 2, indexing="ij")
+    place = np.arange(128)
+    for n, k in np.ndindex(*truth.shape[:2]):
+        if not np.isfinite(truth[n, k]).all():
+            continue
+        point = (truth[n, k].astype(np.float64) + 0.5) / SIZE
+        weight = 1 / (1 + np.exp(-logits[n, :, :, k]))
+        mean = [(weight * np.arange(4)).sum() / weight.sum(), (weight * np.arange(4)[:, None]).sum() / weight.sum()]
+        distances.append(np.linalg.norm((np.array(mean) + 0.5) / 4 - point))
+        square = (place - (point[0] * 128 - 0.5)) ** 2 + (place[:, None] - (point[1] * 128 - 0.5)) ** 2
+        heat = np.where(square <= 25, np.exp(-square * 16 / 50), 0)
+        z = map_coordinates(logits[n, :, :, k], (rows, columns), order=1, mode="nearest")
+        surprises.append((np.log1p(np.exp(z)) - heat * z).mean())
+    return np.mean(distances), np.mean(surprises)
+
+
+def test_the_losses_of_heatmaps_are_farls_over_known_points(heatmaps):
+    truth = labels(4)
+    truth[1, 2], truth[3] = np.nan, np.nan
+    truth[2, 0, 1] = np.nan  # half a point is none
+    seen = features(4)
+    loss, metrics = heatmaps.loss(
+        seen,
+        {"landmarks": jnp.asarray(truth)},
+        encoder=None,
+        step=jnp.zeros((), jnp.int32),
+        rng=jax.random.split(jax.random.key(0), 4),
+    )
+    expected = heatmap_losses(np.asarray(heatmaps.head.dense(seen["image"].maps), np.float64), truth)
+    np.testing.assert_allclose(metrics["landmarks/coordinates"], expected[0], rtol=1e-4)
+    np.testing.assert_allclose(metrics["landmarks/heatmaps"], expected[1], rtol=1e-4)
+    np.testing.assert_allclose(loss, sum(expected), rtol=1e-4)
+    np.testing.assert_allclose(metrics["landmarks/known"], 13 / 20)
+
+
+def test_heatmaps_are_read_in_pixels_of_the_image(heatmaps):
+    logits = np.asarray(heatmaps.head.dense(features(3)["image"].maps), np.float64)
+    weight = 1 / (1 + np.exp(-logits))
+    mean = np.stack([np.einsum("bhwk,w->bk", weight, np.arange(4)), np.einsum("bhwk,h->bk", weight, np.arange(4))], -1)
+    mean /= weight.sum((1, 2))[..., None]
+    found = heatmaps.predict(features(3), {})
+    np.testing.assert_allclose(found, 8 * mean + 3.5, rtol=1e-5)  # a token is 8 pixels, its centre between 3 and 4
+
+
+def test_points_that_are_not_annotated_give_heatmaps_no_gradient_and_no_nan(heatmaps):
+    truth = labels(4)
+    truth[:, 2] = np.nan
+    graph, params, rest = nnx.split(heatmaps, nnx.Param, ...)
+    batch = {"landmarks": jnp.asarray(truth)}
+    kernel = jax.grad(lambda p: loss_of(nnx.merge(graph, p, rest), features(4), batch))(params)
+    kernel = np.asarray(kernel["head"]["dense"]["linear"]["kernel"][...])
+    assert np.isfinite(kernel).all()
+    assert (kernel[:, 2] == 0).all()
+    assert (kernel[:, 1] != 0).any()
+
+
+def test_farls_head_learns_eight_faces(learnt):
+    """Scored in evaluation mode: with running statistics and without dropout."""
+    head = spec(Heatmaps, dense=spec(UPerHead, channels=16), size=48)  # drawn smaller than FaRL's, which take long
+    faces, _, prediction = learnt(Landmarks, head=head, steps=150)
+    truth = faces["landmarks"]
+    error, of_the_mean_shape = (
+        np.linalg.norm(points - truth, axis=-1).mean() for points in (prediction, truth.mean(0, keepdims=True))
+    )
+    assert error < of_the_mean_shape / 2
 
 
 def test_another_number_of_landmarks_is_refused_with_the_setting_that_fits(task):
