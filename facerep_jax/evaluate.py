@@ -32,7 +32,7 @@ from flax import nnx
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
-from facerep_jax.config import Spec, build, command_line, locate, nearest, plain
+from facerep_jax.config import Spec, build, command_line, difference, locate, nearest, plain
 from facerep_jax.data.features import Dataset, open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.evaluation import pictures, selection
@@ -48,6 +48,7 @@ from facerep_jax.train.state import abstract, count, flat, merge
 from facerep_jax.typing import Encoder, Metric, Task
 
 WEIGHTS = {"params": ("params", "encoder"), "ema": ("ema", "params", "encoder")}  # where a checkpoint holds them
+WHILE_TRAINING = ("drop_path", "patch_dropout")  # what an encoder does in training alone
 ENCODER = "encoder"  # the row of what is judged
 SCRATCH = "scratch"  # the baseline that learns encoder and head from random initialisation on the same labels
 SCRATCH_LABELS = 16  # that it needs at least
@@ -239,11 +240,19 @@ def load_encoder(config: ConfigDict, name: str) -> tuple[Encoder, Any]:
     folder, step = checkpoint.find(name)
     graph, shapes, _, _ = abstract(lambda: make_encoder(config))
     weights = checkpoint.load_part(folder, step, WEIGHTS[config.weights], shapes)
+    require_same(json.loads((folder / "config.json").read_text())["encoder"], plain(config.encoder), name)
     digest = hashlib.sha256()
     for path, array in flat(weights).items():
         digest.update(path.encode() + np.asarray(array).tobytes())
     origin = {"path": str(folder), "step": step, "weights": config.weights, "digest": digest.hexdigest()}
     return merge(graph, weights, {}, {}), origin
+
+
+def require_same(trained: Mapping[str, Any], here: Mapping[str, Any], name: str) -> None:
+    """ValueError where two specs of encoders of equal shapes compute different features, by normalisation or grid."""
+    shared = [key for key in here if key in trained and key not in WHILE_TRAINING]
+    if changes := difference({k: trained[k] for k in shared}, {k: here[k] for k in shared}):
+        raise ValueError(f"the checkpoint {name} holds another encoder than config.encoder: {'; '.join(changes)}")
 
 
 def make_encoder(config: ConfigDict) -> Encoder:

@@ -201,6 +201,7 @@ def test_a_checkpoint_is_scored_and_named(pretrained, tmp_path):
     [
         ((), "nowhere", DRAWN, "no checkpoint in nowhere; give WORKDIR[@STEP] of a pre-training, or random"),
         (SHALLOW, "PRETRAINED", DRAWN, "is of another architecture: encoder/blocks/"),
+        (("--config.encoder.mean=(0.5,0.5,0.5)",), "PRETRAINED", DRAWN, "another encoder than config.encoder: mean"),
         (("--config.weights=ema",), "PRETRAINED", DRAWN, "holds no ema/params/encoder"),
         (("--config.weights=best",), "PRETRAINED", DRAWN, "weights are params or ema, not 'best'"),
         (("--config.task.points=5",), "random", DRAWN, "has 68 landmarks and the head 5: set --config.task.points=68"),
