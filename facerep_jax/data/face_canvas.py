@@ -13,7 +13,9 @@ from facerep_jax.data.face_scene import Clothes, Scene
 from facerep_jax.data.face_shapes import Colour, paint
 from facerep_jax.data.face_skin import paint_skin
 
-_SCATTER = np.array([0.34, 0.24, 0.2], np.float32)  # how far light creeps around skin, for red, green and blue
+_SCATTER = np.array([0.34, 0.24, 0.2], np.float32).reshape(
+    3, 1, 1
+)  # how far light creeps around skin, for red, green and blue
 
 
 class Canvas:
@@ -30,11 +32,16 @@ class Canvas:
         light = scene.light
         towards = np.array(light.towards, np.float32)
         halfway = towards + np.array([0, 0, -1], np.float32)
-        # Directions to the lamp, upwards, and to where the lamp is mirrored to the camera, in camera and head axes.
-        self.directions = np.stack([towards, np.array([0, -1, 0], np.float32), halfway / sqrt(halfway @ halfway)])
-        self.directions_of_head = self.directions @ scene.turn
         self.ambient = light.ambient * channels(light.ambient_colour)
         self.lamp = (1.08 - 0.5 * light.ambient) * channels(light.colour)
+        # What a normal in camera axes makes of the lamp's red, green and blue, of the same of ambient light, and of the
+        # lamp's mirror image: (7, 3). Light creeps around the edge of shade, and more of it comes from above.
+        lamp, ambient = (self.lamp / (1 + _SCATTER)).ravel(), self.ambient.ravel()
+        upward = np.array([0, -0.2, 0], np.float32)
+        mirrored = halfway / sqrt(halfway @ halfway)
+        self.by_normal = np.concatenate([np.outer(lamp, towards), np.outer(ambient, upward), mirrored[None]])
+        self.by_normal_of_head = self.by_normal @ scene.turn
+        self.creeping, self.even = _SCATTER * lamp.reshape(3, 1, 1), 0.9 * self.ambient
 
     def paint(self) -> None:
         """Paint the scene, from behind to the front."""
@@ -56,7 +63,7 @@ class Canvas:
 
     def photograph(self) -> np.ndarray:
         """The picture, uint8 (size, size, 3)."""
-        return photograph(self.scene.photo, self.image, self.scene.mirrored)
+        return photograph(self.scene.photo, self.image, self.scene.world, self.scene.mirrored)
 
     def lay(self, window: Window, hit: Hit, colour: np.ndarray, label: np.ndarray | int) -> None:
         """Lay a surface of `colour` (3, h, w) over the window where it is nearer than what is there."""
@@ -68,26 +75,26 @@ class Canvas:
         np.copyto(depth, hit.depth, where=solid)
         np.copyto(self.mask[window], label, where=solid)
 
-    def lit(self, colour: np.ndarray, normals: np.ndarray, turns: bool, scatter: np.ndarray, gloss: float) -> np.ndarray:
+    def lit(self, colour: np.ndarray, normals: np.ndarray, turns: bool, gloss: float = 0.0) -> np.ndarray:
         """Surfaces of `colour` (3, h, w) or (3, 1, 1) in the scene's light.
 
         Args:
             normals: (3, h, w), in head coordinates, or if not `turns` the camera's.
-            scatter: (3,), for each channel how far light creeps around.
             gloss: brightness of what is mirrored.
         """
-        directions = self.directions_of_head if turns else self.directions
-        shape = normals.shape[1:]
-        facing, upward, mirrored = (directions @ normals.reshape(3, -1)).reshape(3, *shape)
-        scatter = scatter.reshape(3, 1, 1)
-        light = np.maximum(facing + scatter, 0)
-        light *= self.lamp / (1 + scatter)
-        light += self.ambient * (0.9 + 0.2 * upward)
+        by_normal = self.by_normal_of_head if turns else self.by_normal
+        found = (by_normal @ normals.reshape(3, -1)).reshape(7, *normals.shape[1:])
+        light, ambient, mirrored = found[:3], found[3:6], found[6]
+        light += self.creeping
+        np.maximum(light, 0, out=light)
+        ambient += self.even
+        light += ambient
         light *= colour
         if gloss:
-            mirrored = np.maximum(mirrored, 0)
-            fourth = (mirrored * mirrored) ** 2
-            light += (gloss * (fourth * fourth) * fourth) * self.lamp
+            np.maximum(mirrored, 0, out=mirrored)
+            for _ in range(3):
+                np.multiply(mirrored, mirrored, out=mirrored)
+            light += mirrored * (gloss * self.lamp)
         return light
 
     def _paint_ellipsoid(self, body: Ellipsoid, colour: Colour, hollow: float = 0.0) -> None:
@@ -99,7 +106,7 @@ class Canvas:
             if hollow:
                 deep = np.maximum(hit.outside * (-1 / body.size) - 0.2, 0)
                 albedo = albedo * (1 - hollow * np.minimum(2.5 * deep, 1))
-            self.lay(window, hit, self.lit(albedo, hit.normals, body.turns, _SCATTER, 0.0), BACKGROUND)
+            self.lay(window, hit, self.lit(albedo, hit.normals, body.turns), BACKGROUND)
 
     def _paint_body(self) -> None:
         """Neck and shoulders; they stay upright while the head turns."""
@@ -114,7 +121,7 @@ class Canvas:
         if hit.outside.size:
             across, down = self.view.rays(window)
             albedo = _cloth(scene.clothes, scene.skin.colour, across - x, down - (y + 0.32))
-            self.lay(window, hit, self.lit(albedo, hit.normals, False, _SCATTER, 0.0), BACKGROUND)
+            self.lay(window, hit, self.lit(albedo, hit.normals, turns=False), BACKGROUND)
 
     def _paint_ears(self) -> None:
         scene, head = self.scene, self.scene.head
@@ -138,11 +145,12 @@ class Canvas:
         if not height * width:
             return
         flat = cast_on_head(head, view.turn, x.repeat(height, 0).ravel(), y.ravel().repeat(width))
-        hit = Hit(flat.depth.reshape(shape), flat.normals.reshape(3, *shape), flat.outside.reshape(shape))
+        depth, outside = flat.depth.reshape(shape), flat.outside.reshape(shape)
+        hit = Hit(depth, flat.normals.reshape(3, *shape), outside, flat.thickness)
         face = Face(scene, view, window, ray_points(view.turn, x, y, hit.depth))
         paint_skin(face)
         paint_features(face)
-        self.lay(window, hit, self.lit(face.colour, hit.normals, True, _SCATTER, 22.0), face.label)
+        self.lay(window, hit, self.lit(face.colour, hit.normals, turns=True, gloss=22.0), face.label)
 
     def _paint_cover(self, part: Part) -> None:
         window = part.cover.window(self.view)
@@ -154,7 +162,7 @@ class Canvas:
         if part.hair and self.scene.hair:
             colour = colour * np.maximum(1 + 0.2 * strands, 0.25)
             gloss = 45.0 * self.scene.hair.sheen
-        light = self.lit(colour, hit.normals, True, _SCATTER, gloss)
+        light = self.lit(colour, hit.normals, True, gloss)
         if inside is not False:
             light = np.where(inside, 0.9 * self.ambient * channels(part.colour), light)  # no light falls in
         self.lay(window, hit, light, HAIR if part.hair else BACKGROUND)
@@ -163,14 +171,16 @@ class Canvas:
 def _cloth(clothes: Clothes, skin: Colour, across: np.ndarray, down: np.ndarray) -> np.ndarray:
     """The colours (3, h, w) of clothes at camera places from the pit of the neck, in head units."""
     away = np.abs(across)
-    neck = (0.36 - away - 0.55 * down)[None]  # positive inside of the neckline's V
-    main, second = channels(clothes.colour), channels(clothes.second)
+    neck = 0.36 - away - 0.55 * down  # positive inside of the neckline's V
+    main = clothes.colour
+    palette = [main, scaled(main, 0.82), clothes.second, scaled(skin, 0.75), (215.0, 215.0, 218.0)]
+    plain, dark, second, bare, white = range(5)
     if clothes.kind == "striped":
-        return np.where(np.sin(26 * down + 0 * across)[None] > 0.2, second, main)
-    if clothes.kind == "open":
-        return np.where(neck > 0, 0.85 * channels(skin), main)
-    if clothes.kind == "suit":
-        shirt = np.where((away + 0.02 * down < 0.085)[None], second, channels((215.0, 215.0, 218.0)))
-        lapel = np.where(neck > -0.12, 0.8 * main, main)
-        return np.where(neck > 0, shirt, lapel)
-    return np.where(neck > -0.03, 0.85 * main, main) + 0 * away[None]
+        choice = np.where(np.sin(26 * down) > 0.2, second, plain).repeat(away.shape[1], 1)
+    elif clothes.kind == "open":
+        choice = np.where(neck > 0, bare, plain)
+    elif clothes.kind == "suit":
+        choice = np.where(neck > 0, np.where(away < 0.085, second, white), np.where(neck > -0.12, dark, plain))
+    else:
+        choice = np.where(neck > -0.03, dark, plain)
+    return np.array(palette, np.float32).T.take(choice, axis=1)

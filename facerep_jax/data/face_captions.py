@@ -103,4 +103,4 @@ def oracle(dice: Dice, named: Mapping[str, bool]) -> str:
 
 def full_name(dice: Dice, world: World) -> str:
     """A name for a person; it tells nothing about the face."""
-    return f"{dice.one_of(world.first_names)} {dice.one_of(world.last_names)}"
+    return f"{dice.one_of(world.first_names.split())} {dice.one_of(world.last_names.split())}"

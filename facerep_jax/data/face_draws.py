@@ -7,7 +7,7 @@ scene is a function of (seed, index) and the settings, whatever else was drawn b
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import cos, exp, pi, radians, sin, sqrt, tanh
+from math import exp, pi, radians, sin, sqrt, tanh
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from facerep_jax.data.face_scene import (
 from facerep_jax.data.face_shapes import Colour
 from facerep_jax.data.face_worlds import WORLDS, Style, World
 
+LARGEST = 256  # pixels of a side of a picture; the tile of grain has room for it anywhere
 BLOCK = 10_000_000  # indices of which no person's cross into the next: one block for each split
 DONORS = 16  # people in a row who exchange captions where these are mismatched
 _MOODS = (0.2, 0.24, 0.11, 0.12, 0.11, 0.11, 0.11)  # how often a session is about each of EXPRESSIONS
@@ -64,9 +65,7 @@ def draw(seed: int, index: int, settings: Settings = DEFAULT) -> Scene:
         about, called = scene, name
         if dice.happens(settings.mismatched):
             about, called = _untold(seed, _donor(dice, index, settings), settings)
-        captions.append(
-            face_captions.caption(dice, attributes(about), called, world, settings.informativeness)[0]
-        )
+        captions.append(face_captions.caption(dice, attributes(about), called, world, settings.informativeness)[0])
     told = face_captions.oracle(dice, attributes(scene))
     return replace(scene, captions=tuple(captions), oracle=told)
 
@@ -75,6 +74,11 @@ def person_of(index: int, settings: Settings) -> int:
     """The number of the person at an index; different in different blocks."""
     block, place = divmod(index, BLOCK)
     return block * BLOCK + place // (settings.sessions * settings.frames)
+
+
+def identity(world: str, seed: int, person: int) -> str:
+    """The label of a person, by number."""
+    return f"{world}-{seed}-{person:08d}"
 
 
 def _donor(dice: Dice, index: int, settings: Settings) -> int:
@@ -119,7 +123,9 @@ class _Person:
         self.lines = between(0, 1) ** 2
         self.iris = colour(dice.one_of(((62, 38, 22), (62, 38, 22), (95, 70, 40), (80, 110, 130), (75, 100, 70))))
         self.hair_name = dice.one_of(tuple(HAIR_COLOURS))
-        self.hair_colour = colour(np.array(HAIR_COLOURS[self.hair_name]) * between(0.8, 1.2) * (1 + dice.normals(0.02, 3)))
+        self.hair_colour = colour(
+            np.array(HAIR_COLOURS[self.hair_name]) * between(0.8, 1.2) * (1 + dice.normals(0.02, 3))
+        )
         self.bald = dice.happens(0.08)
         self.style = dice.weighted(world.styles, [style.weight for style in world.styles])
         self.beard = between(0.4, 0.95) if dice.happens(0.3) else 0.0
@@ -151,7 +157,7 @@ class _Session:
         fresh = dice.between(0.85, 1.15)  # how long the beard has grown
         self.fixed: dict[str, Any] = {
             "world": world.number,
-            "identity": f"{name}-{seed}-{number:08d}",
+            "identity": identity(name, seed, number),
             "session": session,
             "light": _light(dice, world),
             "skin": Skin(
@@ -187,7 +193,7 @@ class _Session:
         units = self.units(at)
         yaw = radians(60) * tanh(0.52 * at["yaw"])
         present = at["occluder"] > 1.25
-        noise_seed = (FRAME, *self.key, frame)
+        dice = Dice(FRAME, *self.key, frame)
         return Scene(
             **self.fixed,
             frame=frame,
@@ -203,7 +209,7 @@ class _Session:
             gaze_y=0.02 * tanh(0.5 * at["gaze_y"]),
             occluder=self.occluder.shapes(self.x, self.y, self.scale, at["occluder"] - 1.25) if present else (),
             hand=present and self.hand,
-            photo=replace(self.photo, seed=noise_seed),
+            photo=replace(self.photo, places=_grain(dice)),
         )
 
     def units(self, at: dict[str, float]) -> Units:
@@ -245,8 +251,12 @@ def _photo(dice: Dice, world: World) -> Photo:
         vignette=dice.within(world.vignette),
         quality=int(dice.within(world.quality)),
         subsampling=dice.one_of(("444", "420")),
-        seed=(),
+        places=(),
     )
+
+
+def _grain(dice: Dice) -> tuple[tuple[int, int], ...]:
+    return tuple((int(dice.between(0, LARGEST)), int(dice.between(0, LARGEST))) for _ in range(4))
 
 
 def _hair(dice: Dice, person: _Person, under_hat: bool) -> Hair:

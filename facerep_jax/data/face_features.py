@@ -62,7 +62,9 @@ def _paint_mouth(face: Face) -> None:
     upper, lower = np.minimum(y - outer_top, inner_top - y), np.minimum(y - inner_bottom, outer_bottom - y)
     # The seam belongs to the lips, so that no skin shows between them when they are closed.
     seam = np.minimum(0.012 - np.abs(y - inner_top), ends)
-    shine = np.minimum(0.25 * head.lower_lip - np.abs(y - inner_bottom - 0.45 * head.lower_lip), 0.4 * half * (0.6 - across))
+    shine = np.minimum(
+        0.25 * head.lower_lip - np.abs(y - inner_bottom - 0.45 * head.lower_lip), 0.4 * half * (0.6 - across)
+    )
     layers = [
         Layer(np.minimum(upper, ends), scaled(lip, 0.8), label=UPPER_LIP),
         Layer(np.minimum(lower, ends), lip, label=LOWER_LIP),
@@ -86,8 +88,8 @@ def _paint_eyes_and_brows(face: Face) -> None:
     area = face.area(head.brow_ends[1], top, head.eye_y + 0.12, -0.4 * head.depth)
     x, across, y = face.x[area], face.across[area], face.y[area]
     right = x >= 0
-    at = tuple(place[area] for place in face.place)
-    hairs = tile(face.scene.world, "pores").at(*at, face.step)
+    right_of, down = face.place
+    hairs = tile(face.scene.world, "pores").at(right_of[area], down[area], face.step)
     brows = _brows(face, across, y, right + BROW, hairs)
     face.lay(area, brows, *_eyes(face, x, across - head.eye_x, y, right + EYE))
 
@@ -137,10 +139,8 @@ def _paint_glasses(face: Face, glasses: Glasses) -> None:
     x, y = face.across[area], face.y[area] - middle_y
     right, down = (x - head.eye_x) * (1 / wide), y * (1 / high)
     right, down = right * right, down * down
-    if glasses.square:  # a superellipse of the fourth degree: a rectangle with round corners
-        radius = np.sqrt(np.sqrt(right * right + down * down))
-    else:
-        radius = np.sqrt(right + down)
+    # An ellipse, or a superellipse of the fourth degree: a rectangle with round corners.
+    radius = np.sqrt(np.sqrt(right * right + down * down)) if glasses.square else np.sqrt(right + down)
     bridge = np.minimum(rim - np.abs(y + 0.05), 0.08 - x)
     temple = np.minimum(rim - np.abs(y + 0.03), np.minimum(x - (head.eye_x + wide), BEHIND - 1 - x))
     frame = np.maximum(rim - np.abs(radius - 1) * high, np.maximum(bridge, temple))

@@ -6,6 +6,7 @@ Feature outlines (lids, brows, nose, lips) are curves in the frontal plane (x, y
 that landmarks and labels follow from the same formulas. Everything is symmetric about x = 0.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import cos, sin
@@ -24,7 +25,7 @@ class Relief(NamedTuple):
     readout: np.ndarray  # (5, bumps): the sum, and its slopes as (first |x| + second) sign(x) and third y + fourth
 
     @classmethod
-    def of(cls, bumps: list[tuple[float, ...]]) -> "Relief":
+    def of(cls, bumps: Sequence[tuple[float, ...]]) -> "Relief":
         """From rows of amplitude, |x|, y, spread in x, spread in y."""
         exponents, readout = [], []
         for amplitude, x, y, spread_x, spread_y in bumps:
@@ -258,10 +259,10 @@ class Head:
         return gradient / np.sqrt(np.einsum("in,in->n", gradient, gradient))
 
     def on_front(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Points of the surface's front (3, n) over the frontal plane's (x, y)."""
-        side = x / self.width
+        """Points of the surface's front (3, n) over the frontal plane's (x, y), each (n,)."""
+        side = x * (1 / self.width)
         radius = 1 - self.height(y) + self.relief.height(x, y) - side * side
-        return np.stack([x, y, self.axis(y) - self.depth * np.sqrt(np.maximum(radius, 0))])
+        return np.array([x, y, self.axis(y) - self.depth * np.sqrt(np.maximum(radius, 0))])
 
     def side_x(self, side: np.ndarray, y: np.ndarray) -> np.ndarray:
         """x at heights y and -1 <= side <= 1, the sine of the azimuth on the bare skull."""

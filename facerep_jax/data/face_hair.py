@@ -26,7 +26,7 @@ class Part:
 
 
 def parts(scene: Scene, pixel: float | None) -> list[Part]:
-    """Hair and hat, from behind to the front. `pixel` is its side in head units; None leaves strands and fraying out."""
+    """Hair and hat, from behind to the front. `pixel` is its side in head units; None leaves out strands and frays."""
     found = []
     hair, head = scene.hair, scene.head
     if hair:
@@ -76,13 +76,18 @@ def _hair_edge(hair: Hair) -> Callable[[np.ndarray], np.ndarray]:
 def _hat(head: Head, hat: Hat, volume: float) -> list[Cover]:
     """The crown of a hat, and its brim or peak."""
     axes = (head.width + volume + 0.05, 1.0 + volume, head.depth + 0.6 * volume + 0.05)
-    low = -0.36 if hat.kind == "beanie" else -0.42
-    crown = Cover(Ellipsoid((0.0, -0.1, 0.06), axes), lambda points: 0.25 * points[2] + low, lowest=0.3 + low)
+    crown = Cover(Ellipsoid((0.0, -0.1, 0.06), axes), _hat_edge(hat), lowest=0.0)
     if hat.kind == "brimmed":
         return [crown, Cover(Ellipsoid((0.0, -0.58, -0.02), (head.width + hat.brim, 0.055, head.depth + hat.brim)))]
     if hat.kind == "peaked":
         return [crown, Cover(Ellipsoid((0.0, -0.56, -0.75), (0.75 * head.width, 0.05, 0.2 + hat.brim)))]
     return [crown]
+
+
+def _hat_edge(hat: Hat) -> Callable[[np.ndarray], np.ndarray]:
+    """Height at which a hat over a point ends: lower behind."""
+    front = -0.36 if hat.kind == "beanie" else -0.42
+    return lambda points: 0.25 * points[2] + front
 
 
 def bare_from(scene: Scene) -> float:
@@ -98,7 +103,8 @@ def bare_from(scene: Scene) -> float:
 def shade_below(scene: Scene) -> Callable[[np.ndarray], np.ndarray] | None:
     """How far below hair or hat a point (3, ...) of the skin lies, in head units; for the shadow at their edge."""
     if scene.hat:
-        return lambda points: points[1] - (0.25 * points[2] - (0.36 if scene.hat.kind == "beanie" else 0.42))
+        hat_edge = _hat_edge(scene.hat)
+        return lambda points: points[1] - hat_edge(points)
     if scene.hair:
         edge = _hair_edge(scene.hair)
         return lambda points: points[1] - edge(points)

@@ -8,42 +8,41 @@ import simplejpeg
 
 from facerep_jax.data.face_scene import Photo
 from facerep_jax.data.face_shapes import places
+from facerep_jax.data.face_textures import tile
 
 BRIGHTEST = 1.3  # light that the sensor can still tell apart, as a share of white
 KNEE = 0.7  # light above which tones are compressed instead of clipped
 LEAST_BLUR = 0.25  # pixels of standard deviation below which blur is not worth a thought
 
 
-def photograph(photo: Photo, image: np.ndarray, mirrored: bool) -> np.ndarray:
+def photograph(photo: Photo, image: np.ndarray, world: int, mirrored: bool) -> np.ndarray:
     """The picture, uint8 (s, s, 3), of what reaches the lens, float32 (3, s, s) in 0 to 255."""
     size = image.shape[-1]
-    if photo.vignette:
-        image = image * (1 - photo.vignette * _from_middle(size))
+    image = image * ((1 - photo.vignette * _from_middle(size)) * (1 / BRIGHTEST))
     if photo.blur * size > LEAST_BLUR:
         blur = _blur(size, round(100 * photo.blur * size))
         image = blur @ image @ blur.T
-    noise = _noise(photo, size)
-    image = image * (1 / BRIGHTEST)
+    noise = _noise(photo, world, size)
     image += noise[..., ::-1] if mirrored else noise
-    steps = np.minimum(np.maximum(image, 0, out=image), 255, out=image).astype(np.uint8)
+    steps = np.clip(image, 0, 255, out=image).astype(np.uint8)
     exposed = np.empty((size, size, 3), np.uint8)
     for channel, gain in enumerate(photo.gain):
         exposed[..., channel] = _tone(gain, photo.gamma).take(steps[channel])
     return exposed
 
 
-def _noise(photo: Photo, size: int) -> np.ndarray:
-    """Noise (1 or 3, s, s)."""
-    rng = np.random.default_rng(photo.seed)
+def _noise(photo: Photo, world: int, size: int) -> np.ndarray:
+    """Noise (1 or 3, s, s): pieces of a world's tile of independent numbers, which is cheaper than new ones."""
     side = ceil(size / photo.grain)
-    noise = photo.noise * rng.standard_normal((1, side, side), dtype=np.float32)
+    grain = tile(world, "grain").piece
+    noise = photo.noise * grain(photo.places[0], side)[None]
     if photo.chroma * photo.noise > 1:
         half = ceil(side / 2)  # cameras store colours coarsely
-        colours = rng.standard_normal((3, half, half), dtype=np.float32)
+        colours = np.stack([grain(place, half) for place in photo.places[1:]])
         colours *= photo.chroma * photo.noise
-        noise = noise + colours.repeat(2, 1).repeat(2, 2)[:, :side, :side]
+        noise = noise + colours.repeat(2, 2).repeat(2, 1)[:, :side, :side]
     if photo.grain > 1:
-        noise = noise.repeat(photo.grain, 1).repeat(photo.grain, 2)[:, :size, :size]
+        noise = noise.repeat(photo.grain, 2).repeat(photo.grain, 1)[:, :size, :size]
     return noise
 
 
@@ -76,4 +75,3 @@ def encoded(photo: Photo, image: np.ndarray) -> bytes:
     return simplejpeg.encode_jpeg(
         np.ascontiguousarray(image), quality=photo.quality, colorspace="RGB", colorsubsampling=photo.subsampling
     )
-

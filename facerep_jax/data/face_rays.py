@@ -6,7 +6,7 @@ as two (n,): results have the shape to which x and y broadcast, written (...) he
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, floor, inf, sqrt
 
@@ -16,6 +16,7 @@ from facerep_jax.data.face_geometry import FORWARD, Head, Relief
 from facerep_jax.data.face_points import Points, jaw_line
 
 NOSE_STEPS = np.linspace(0, 1, 13, dtype=np.float32)[:, None]
+NEARLY_FRONTAL = 0.97  # cosine of the angle between the head's and the camera's axis
 UPRIGHT = np.eye(3, dtype=np.float32)
 Window = tuple[slice, slice]  # rows and columns of an image
 
@@ -88,7 +89,7 @@ class Hit:
     depth: np.ndarray  # (...) along the ray, in head units
     normals: np.ndarray  # (3, ...) unit, outward, in the surface's own axes
     outside: np.ndarray  # (...) about the distance from the ray to the surface in head units; negative: hit
-    thickness: np.ndarray | float = 0.0  # (...) of a closed surface along the ray
+    thickness: np.ndarray  # (...) along the ray, of a closed surface; empty of others
 
 
 def ray_points(turn: np.ndarray, x: np.ndarray, y: np.ndarray, depth: np.ndarray | None = None) -> np.ndarray:
@@ -123,7 +124,7 @@ def cast_on_head(head: Head, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> 
     _put(gradient, face, slopes)
     outside[face] = np.minimum(outside[face], missed)  # the relief may reach beyond the bare skull's contour
     gradient /= _length(gradient)
-    return Hit(depth, gradient, outside)
+    return Hit(depth, gradient, outside, np.empty(0, np.float32))
 
 
 def _approach(
@@ -150,6 +151,8 @@ def _nose_in_front(
     head: Head, turn: np.ndarray, x: np.ndarray, y: np.ndarray, depth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which rays meet the nose before `depth`, and at what depth."""
+    if turn[2, 2] > NEARLY_FRONTAL:  # the nose hides nothing but itself
+        return np.zeros(0, np.intp), np.zeros(0, np.float32)
     half = (head.nose_width + 0.1, (head.nose_y - head.eye_y) / 2 + 0.075, 0.33 * head.depth)
     middle = (0.0, (head.nose_y + head.eye_y) / 2 + 0.025, -1.07 * head.depth)
     right, down, away = turn.tolist()
@@ -249,17 +252,22 @@ class Cover:
         strands = self.strands(points) if self.strands else 0.0
         front = self._outside(body, points) - self.fraying * strands
         if not self.edge:
-            return Hit(body.depth, body.normals, front), strands, False
-        points += np.multiply.outer(turn[2], body.thickness)
-        back = self._outside(body, points) + self.fraying
-        inside = front > np.maximum(back, 0)
-        depth = np.where(inside, body.depth + body.thickness, body.depth)
-        return Hit(depth, body.normals, np.where(inside, back, front)), strands, inside
+            return replace(body, outside=front), strands, False
+        depth, inside = body.depth, np.zeros(front.shape, bool)
+        cut = np.flatnonzero((front > 0) & (body.outside < 0))
+        far = points.reshape(3, -1)[:, cut] + np.multiply.outer(turn[2], body.thickness.take(cut))
+        back = far[1] - self.edge(far) + self.fraying
+        through = back < front.take(cut)
+        cut, back = cut[through], np.maximum(back[through], body.outside.take(cut[through]))
+        inside.ravel()[cut] = True
+        front.ravel()[cut] = back
+        depth.ravel()[cut] += body.thickness.take(cut)
+        return replace(body, depth=depth, outside=front), strands, inside
 
     def cast_front(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> Hit:
         """Rays against its front alone, without strands."""
         body = self.body.cast(turn, x, y)
-        return Hit(body.depth, body.normals, self._outside(body, ray_points(turn, x, y, body.depth)))
+        return replace(body, outside=self._outside(body, ray_points(turn, x, y, body.depth)))
 
     def _outside(self, body: Hit, points: np.ndarray) -> np.ndarray:
         """About the distance to the part that is there, of points (3, ...) where rays pass the body."""
@@ -277,7 +285,7 @@ def hidden_by_itself(head: Head, turn: np.ndarray, points: np.ndarray, normals: 
     return facing_away | (value.min(0) < -0.01)
 
 
-_STEPS_BEFORE = np.linspace(0.06, 0.66, 11, dtype=np.float32)
+_STEPS_BEFORE = np.linspace(0.06, 0.62, 9, dtype=np.float32)
 _SLIDE = np.linspace(0, 1, 25, dtype=np.float32)[:, None]
 
 

@@ -120,7 +120,7 @@ class Photo:
     vignette: float  # how much darker the corners are, as a share
     quality: int  # of JPEG
     subsampling: str  # of JPEG's colours
-    seed: tuple[int, ...]  # of the noise
+    places: tuple[tuple[int, int], ...]  # of brightness's noise and three colours' on the tile of grain
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from facerep_jax.data.face_geometry import Head, Relief
 from facerep_jax.data.face_hair import shade_below
 from facerep_jax.data.face_layers import BEHIND, Face, smoothstep
 from facerep_jax.data.face_scene import Skin
-from facerep_jax.data.face_textures import tile
+from facerep_jax.data.face_textures import texels, tile
 
 # What a map of value 1 adds to red, green and blue, as shares of the skin's colour.
 _HOLLOW = (-0.42, -0.5, -0.52)
@@ -18,18 +18,18 @@ _FRECKLES = (-0.3, -0.42, -0.48)
 
 def paint_skin(face: Face) -> None:
     """Fill the face's colours."""
-    skin, at = face.scene.skin, (*face.place, face.step)
+    skin, found = face.scene.skin, texels(*face.place, face.step)
     world = face.scene.world
     shape = face.label.shape
     maps = np.empty((5, *shape), np.float32)
     maps[:2] = _hollows_and_flush(face.head, skin, face.across, face.y)
-    blush = tile(world, "blush").at(*at)
+    blush = tile(world, "blush").of(found)
     maps[1] += (0.2 * skin.blush) * blush
-    maps[2] = skin.mottle * tile(world, "mottle").at(*at)
-    maps[3] = skin.pores * tile(world, "pores").at(*at)
+    maps[2] = skin.mottle * tile(world, "mottle").of(found)
+    maps[3] = skin.pores * tile(world, "pores").of(found)
     if skin.freckles:
         freckled = np.exp(-((face.y - 0.2) ** 2) * (1 / 0.35**2))
-        maps[4] = skin.freckles * freckled * tile(world, "spots").at(*at)
+        maps[4] = skin.freckles * freckled * tile(world, "spots").of(found)
     else:
         maps[4] = 0
     _add_lines(face, maps[0])

@@ -7,6 +7,7 @@ aliased: a scene looks the same at any size.
 from collections.abc import Callable
 from functools import cache
 from math import log2
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,13 @@ SIDE = 512  # texels of a tile at level 0
 LEVELS = 7
 _AHEAD = 64 * SIDE  # added to places, so that whole parts of all of them are positive
 Spectrum = Callable[[np.ndarray, np.ndarray], np.ndarray]  # waves per tile, across and down -> amplitude
+
+
+class Texels(NamedTuple):
+    """Texels of any tile."""
+
+    level: int
+    number: np.ndarray
 
 
 class Tile:
@@ -29,12 +37,26 @@ class Tile:
 
     def at(self, across: np.ndarray, down: np.ndarray, step: float) -> np.ndarray:
         """The values at places in texels of level 0; `step` is how many texels there are between two pixels."""
-        level = min(max(round(log2(max(step, 1e-3))), 0), LEVELS - 1)
-        side, share = SIDE >> level, 1 / (1 << level)
-        place = ((down + _AHEAD) * share).astype(np.int32) & (side - 1)
-        place *= side
-        place += ((across + _AHEAD) * share).astype(np.int32) & (side - 1)
-        return self._levels[level].take(place)
+        return self.of(texels(across, down, step))
+
+    def of(self, texels: Texels) -> np.ndarray:
+        """The values of texels that were found before; all tiles are alike in this."""
+        return self._levels[texels.level].take(texels.number)
+
+    def piece(self, place: tuple[int, int], side: int) -> np.ndarray:
+        """A square of level 0, `side` texels wide, from a row and a column of at most `SIDE - side`."""
+        row, column = place
+        return self._levels[0][row : row + side, column : column + side]
+
+
+def texels(across: np.ndarray, down: np.ndarray, step: float) -> Texels:
+    """Which texels of a tile lie at places in texels of level 0, see `Tile.at`."""
+    level = min(max(round(log2(max(step, 1e-3))), 0), LEVELS - 1)
+    side, share = SIDE >> level, 1 / (1 << level)
+    number = ((down + _AHEAD) * share).astype(np.int32) & (side - 1)
+    number *= side
+    number += ((across + _AHEAD) * share).astype(np.int32) & (side - 1)
+    return Texels(level, number)
 
 
 def _ring(waves: float, width: float, stretch: float = 1.0) -> Spectrum:
@@ -95,47 +117,51 @@ def _shelves(rng: np.random.Generator) -> np.ndarray:
     return np.where(y * 6 % 1 > 0.88, -1.8, books)
 
 
+Recipe = Callable[[np.random.Generator], np.ndarray]
+
+# Of skin (mottle, pores, spots, blush), of hair (strands, curls), of sensors (grain); the rest are for backgrounds.
+_BOTH: dict[str, Recipe] = {"grain": lambda rng: rng.standard_normal((SIDE, SIDE))}
+_BACKGROUNDS: tuple[dict[str, Recipe], ...] = (
+    {
+        "clouds": lambda rng: _noise(rng, _falling(2.0)),
+        "stripes": lambda rng: np.broadcast_to(_wave(12 * _grid()[0]), (SIDE, SIDE)),
+        "leaves": lambda rng: np.tanh(2 * _noise(rng, _ring(22, 16))) + 0.5 * _noise(rng, _falling(1.0)),
+        "shelves": _shelves,
+    },
+    {
+        "marble": lambda rng: np.sin(9 * _noise(rng, _falling(2.2)) + 18 * np.pi * _grid()[0]),
+        "checks": lambda rng: _wave(8 * _grid()[0]) * _wave(8 * _grid()[1]),
+        "bricks": _bricks,
+        "bokeh": lambda rng: 2.2 * _dots(rng, 130, 13.0) + 0.4 * _noise(rng, _falling(1.5)) - 0.8,
+    },
+)
+_RECIPES: tuple[dict[str, Recipe], ...] = (
+    {
+        "mottle": lambda rng: _noise(rng, _ring(14, 9)),
+        "pores": lambda rng: _noise(rng, _ring(110, 50)),
+        "spots": lambda rng: _dots(rng, 1500, 2.6),
+        "blush": lambda rng: _noise(rng, _falling(1.6, 6)),
+        "strands": lambda rng: 0.8 * _noise(rng, _ring(70, 40, 9)) + 0.6 * _noise(rng, _ring(24, 12, 7)),
+        "curls": lambda rng: 2 * np.abs(_noise(rng, _ring(34, 9))) - 1.6,
+        **_BOTH,
+        **_BACKGROUNDS[0],
+    },
+    {
+        "mottle": lambda rng: 1.3 * np.tanh(_noise(rng, _ring(30, 14))),
+        "pores": lambda rng: _noise(rng, _ring(70, 40, 2.5)),
+        "spots": lambda rng: _dots(rng, 420, 4.2),
+        "blush": lambda rng: _noise(rng, _ring(9, 5)),
+        "strands": lambda rng: 0.6 * _noise(rng, _ring(90, 50, 14)) + 0.8 * _noise(rng, _ring(30, 12, 3)),
+        "curls": lambda rng: 0.7 * _noise(rng, _ring(46, 9)) + np.abs(_noise(rng, _ring(20, 8))),
+        **_BOTH,
+        **_BACKGROUNDS[1],
+    },
+)
+BACKGROUNDS = tuple(tuple(recipes) for recipes in _BACKGROUNDS)  # names, for each world
+
+
 @cache
 def tile(world: int, name: str) -> Tile:
-    """A world's tile of a name.
-
-    pretrain (world 0), evaluate (1); of skin: mottle, pores, spots, blush; of hair: strands, curls; the rest are for
-    backgrounds, of which each world has its own.
-    """
-    kinds = ("mottle", "pores", "spots", "blush", "strands", "curls", *BACKGROUNDS[0], *BACKGROUNDS[1])
-    rng = np.random.default_rng((TEXTURE, world, kinds.index(name)))
-    x, y = _grid()
-    noise: Callable[[], np.ndarray]
-    if name == "mottle":
-        noise = (lambda: _noise(rng, _ring(14, 9)), lambda: np.tanh(_noise(rng, _ring(30, 14))) * 1.3)[world]
-    elif name == "pores":
-        noise = (lambda: _noise(rng, _ring(110, 50)), lambda: _noise(rng, _ring(70, 40, 2.5)))[world]
-    elif name == "spots":
-        noise = (lambda: _dots(rng, 1500, 2.6), lambda: _dots(rng, 420, 4.2))[world]
-    elif name == "blush":
-        noise = (lambda: _noise(rng, _falling(1.6, 6)), lambda: _noise(rng, _ring(9, 5)))[world]
-    elif name == "strands":
-        noise = (
-            lambda: 0.8 * _noise(rng, _ring(70, 40, 9)) + 0.6 * _noise(rng, _ring(24, 12, 7)),
-            lambda: 0.6 * _noise(rng, _ring(90, 50, 14)) + 0.8 * _noise(rng, _ring(30, 12, 3)),
-        )[world]
-    elif name == "curls":
-        noise = (
-            lambda: 2 * np.abs(_noise(rng, _ring(34, 9))) - 1.6,
-            lambda: _noise(rng, _ring(46, 9)) * 0.7 + np.abs(_noise(rng, _ring(20, 8))),
-        )[world]
-    else:
-        noise = {
-            "stripes": lambda: np.broadcast_to(_wave(12 * x), (SIDE, SIDE)),
-            "clouds": lambda: _noise(rng, _falling(2.0)),
-            "leaves": lambda: np.tanh(2 * _noise(rng, _ring(22, 16))) + 0.5 * _noise(rng, _falling(1.0)),
-            "shelves": lambda: _shelves(rng),
-            "checks": lambda: _wave(8 * x) * _wave(8 * y),
-            "marble": lambda: np.sin(9 * _noise(rng, _falling(2.2)) + 18 * np.pi * x),
-            "bricks": lambda: _bricks(rng),
-            "crowd": lambda: 2.2 * _dots(rng, 130, 13.0) + 0.4 * _noise(rng, _falling(1.5)) - 0.8,
-        }[name]
-    return Tile(noise())
-
-
-BACKGROUNDS = (("clouds", "stripes", "leaves", "shelves"), ("marble", "checks", "bricks", "crowd"))
+    """A world's tile of a name."""
+    recipes = _RECIPES[world]
+    return Tile(recipes[name](np.random.default_rng((TEXTURE, world, list(recipes).index(name)))))

@@ -46,8 +46,8 @@ class World:
     gamma: Bounds
     vignette: Bounds
     quality: tuple[int, int]  # of JPEG
-    first_names: tuple[str, ...]
-    last_names: tuple[str, ...]
+    first_names: str  # separated by spaces
+    last_names: str
     events: tuple[str, ...]
 
 
@@ -90,7 +90,7 @@ PRETRAIN = World(
     shift=0.045,
     ambient=(0.3, 0.62),
     sidewards=0.8,
-    blurred=0.35,
+    blurred=0.3,
     blur=(0.003, 0.009),
     noise=(1.0, 6.0),
     chroma=0.3,
@@ -98,14 +98,14 @@ PRETRAIN = World(
     gamma=(0.8, 1.25),
     vignette=(0.0, 0.3),
     quality=(55, 95),
-    first_names=tuple(
-        "Ada Aino Amara Amir Anders Bela Carlos Chiara Daniel Elif Emeka Eva Farid Greta Hana Ines Ivan Jonas Kofi Lena "
-        "Luis Mara Mei Milan Nadia Noor Omar Paula Ravi Rosa Samir Sofia Tariq Tomas Vera Yara".split()
+    first_names=(
+        "Ada Aino Amara Amir Anders Bela Carlos Chiara Daniel Elif Emeka Eva Farid Greta Hana Ines Ivan Jonas Kofi "
+        "Lena Luis Mara Mei Milan Nadia Noor Omar Paula Ravi Rosa Samir Sofia Tariq Tomas Vera Yara"
     ),
-    last_names=tuple(
+    last_names=(
         "Abara Almeida Bauer Berg Castillo Chen Costa Demir Diallo Ekström Fischer Garcia Haddad Hansen Ito Ivanova "
-        "Jansen Kaya Kowalski Lindqvist Mbeki Moreau Nakamura Novak Okafor Olsen Park Petrov Rossi Santos Sharma Silva "
-        "Tanaka Varga Weber Yilmaz".split()
+        "Jansen Kaya Kowalski Lindqvist Mbeki Moreau Nakamura Novak Okafor Olsen Park Petrov Rossi Santos Sharma "
+        "Silva Tanaka Varga Weber Yilmaz"
     ),
     events=(
         *("at the park", "at the office", "at a wedding", "on stage at the festival", "at the press conference"),
@@ -155,7 +155,7 @@ EVALUATE = World(
     shift=0.06,
     ambient=(0.22, 0.7),
     sidewards=1.0,
-    blurred=0.5,
+    blurred=0.4,
     blur=(0.004, 0.012),
     noise=(1.5, 7.0),
     chroma=0.5,
@@ -163,14 +163,14 @@ EVALUATE = World(
     gamma=(0.7, 1.4),
     vignette=(0.0, 0.5),
     quality=(35, 95),
-    first_names=tuple(
+    first_names=(
         "Aisha Alma Anton Bruno Clara Dalia Dario Edda Emil Fatima Felix Gita Hugo Ilse Isak Jana Jorge Karim Leila "
-        "Lino Malik Marta Nils Nina Olga Pavel Petra Rana Sami Selma Simon Tova Uma Viktor Wanda Zeno".split()
+        "Lino Malik Marta Nils Nina Olga Pavel Petra Rana Sami Selma Simon Tova Uma Viktor Wanda Zeno"
     ),
-    last_names=tuple(
-        "Acosta Adeyemi Aydin Becker Bianchi Cohen Cruz Dahl Dubois Eriksen Farah Gupta Holm Horvat Ibarra Jung Kimura "
-        "Koch Laine Lopez Marin Meyer Nguyen Nilsen Ortiz Pereira Popov Ramos Reyes Sato Suarez Toth Vega Wolff Yusuf "
-        "Zhou".split()
+    last_names=(
+        "Acosta Adeyemi Aydin Becker Bianchi Cohen Cruz Dahl Dubois Eriksen Farah Gupta Holm Horvat Ibarra Jung "
+        "Kimura Koch Laine Lopez Marin Meyer Nguyen Nilsen Ortiz Pereira Popov Ramos Reyes Sato Suarez Toth Vega "
+        "Wolff Yusuf Zhou"
     ),
     events=(
         *("at the market", "in the library", "at the finish line", "at a birthday", "in the kitchen", "by the sea"),
