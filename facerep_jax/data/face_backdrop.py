@@ -72,7 +72,7 @@ def drawn_backdrop(dice: Dice, world: int) -> Backdrop:
     )
 
 
-def muted(dice: Dice, darkest: float = 25, lightest: float = 205) -> Colour:
+def muted(dice: Dice, darkest: float = 25.0, lightest: float = 205.0) -> Colour:
     """A colour as things have it: grey, mostly little tinted."""
     grey, tint = dice.between(darkest, lightest), 42 * dice.between(0, 1) ** 2
     red, green, blue = (dice.normal(grey, tint, max(8, grey - 60), min(245, grey + 60)) for _ in range(3))
@@ -84,7 +84,7 @@ def _thing(dice: Dice) -> Shape:
     kind = BOX if dice.happens(0.5) else ELLIPSE
     x, y, width, height = between(0, 1), between(0, 1), between(0.03, 0.3), between(0.03, 0.3)
     round_ = between(0, 0.5) if kind == ELLIPSE else 0.0
-    return Shape(kind, x, y, width, height, between(-0.6, 0.6), muted(dice), between(0, 0.03), round_)
+    return Shape(kind, x, y, width, height, between(-0.6, 0.6), muted(dice), between(0.0, 0.03), round_)
 
 
 def _face_like(dice: Dice, framed: bool) -> list[Shape]:
@@ -94,7 +94,7 @@ def _face_like(dice: Dice, framed: bool) -> list[Shape]:
     tone = between(60, 215)
     skin: Colour = (tone, 0.78 * tone, 0.65 * tone)
     dark: Colour = (0.35 * tone, 0.27 * tone, 0.25 * tone)
-    hair, cloth = muted(dice, 15, 170), muted(dice)
+    hair, cloth = muted(dice, 15.0, 170.0), muted(dice)
     turned = dice.normal(0, 0.12)  # of the features to a side
 
     def part(across: float, down: float, width: float, height: float, colour: Colour, *look: float) -> Shape:
@@ -103,12 +103,12 @@ def _face_like(dice: Dice, framed: bool) -> list[Shape]:
         return Shape(ELLIPSE, *place, size * width, size * height, turn, colour, 0.3 * size * 0.2, *look)
 
     frame = [Shape(BOX, x, y, 1.5 * size, 1.8 * size, 0.0, muted(dice), 0.0)] if framed else []
-    eyes = [part(turned + side * 0.32, -0.08, 0.13, between(0.05, 0.09), dark) for side in (-1, 1)]
+    eyes = [part(turned + side * 0.32, -0.08, 0.13, between(0.05, 0.09), dark) for side in (-1.0, 1.0)]
     return [
         *frame,
-        *([] if framed else [part(0, 2.1, 1.6, 1.1, cloth, 0.3)]),
-        part(0, -0.22, 0.95, between(1.0, 1.5), hair, 0.3),
-        part(0.3 * turned, 0, 0.78, 1.02, skin, 0.4),
+        *([] if framed else [part(0.0, 2.1, 1.6, 1.1, cloth, 0.3)]),
+        part(0.0, -0.22, 0.95, between(1.0, 1.5), hair, 0.3),
+        part(0.3 * turned, 0.0, 0.78, 1.02, skin, 0.4),
         *eyes,
         part(turned, 0.5, 0.27, between(0.04, 0.1), (0.75 * tone, 0.4 * tone, 0.38 * tone)),
         part(1.2 * turned, 0.22, 0.1, 0.06, dark, 0.0, 0.5),

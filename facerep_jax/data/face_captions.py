@@ -53,7 +53,7 @@ _SUBJECTS = ("a person", "a person", "someone", "an actor", "a guest", "a studen
 _OPENINGS = ("photo of", "portrait of", "a picture of", "close-up of", "headshot of", "", "")
 _BOILERPLATE = (
     *("click to enlarge", "image not available", "stock photo {}", "IMG_{}.JPG", "DSC{}", "photo by user{}"),
-    *("all rights reserved", "view full size", "related posts", "untitled {}", "gallery {} of 40", "share this photo"),
+    *("all rights reserved", "view full size", "related posts", "untitled {}", "gallery page {}", "share this photo"),
 )
 
 

@@ -33,13 +33,13 @@ class Dice:
     def normals(self, deviation: _Number, count: int) -> np.ndarray:
         return deviation * np.array([next(self._normals) for _ in range(count)])
 
-    def happens(self, probability: float) -> bool:
+    def happens(self, probability: _Number) -> bool:
         return next(self._uniforms) < probability
 
     def one_of(self, options: Sequence[_T]) -> _T:
         return options[int(next(self._uniforms) * len(options))]
 
-    def weighted(self, options: Sequence[_T], weights: Iterable[float]) -> _T:
+    def weighted(self, options: Sequence[_T], weights: Iterable[_Number]) -> _T:
         """One of the options; the weights sum to any positive number."""
         bounds = np.cumsum(list(weights))
         return options[int(np.searchsorted(bounds, next(self._uniforms) * bounds[-1], side="right"))]
@@ -66,7 +66,7 @@ class Paths:
         self._cosine *= 1 / sqrt(self.WAVES)
         self._sine *= 1 / sqrt(self.WAVES)
 
-    def at(self, time: float) -> list[float]:
+    def at(self, time: _Number) -> list[float]:
         """The values at a time."""
         angle = self._frequency * time
         return (self._cosine * np.cos(angle) + self._sine * np.sin(angle)).sum(1).tolist()

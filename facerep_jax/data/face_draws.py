@@ -60,13 +60,13 @@ def draw(seed: int, index: int, settings: Settings = DEFAULT) -> Scene:
     scene, name = _untold(seed, index, settings)
     world = WORLDS[settings.world]
     dice = Dice(CAPTION, world.number, seed, index)
+    told = face_captions.oracle(dice, attributes(scene))  # first, as no setting changes it
     captions = []
     for _ in range(dice.one_of((1, 1, 2))):
         about, called = scene, name
         if dice.happens(settings.mismatched):
             about, called = _untold(seed, _donor(dice, index, settings), settings)
         captions.append(face_captions.caption(dice, attributes(about), called, world, settings.informativeness)[0])
-    told = face_captions.oracle(dice, attributes(scene))
     return replace(scene, captions=tuple(captions), oracle=told)
 
 
@@ -177,11 +177,11 @@ class _Session:
             "hair": None if person.bald else _hair(dice, person, hat is not None),
             "glasses": _glasses(dice) if dice.happens(0.65 if person.wears_glasses else 0.04) else None,
             "hat": hat,
-            "earrings": muted(dice, 120, 230) if dice.happens(0.15) else None,
+            "earrings": muted(dice, 120.0, 230.0) if dice.happens(0.15) else None,
             "clothes": Clothes(
                 dice.one_of(("plain", "striped", "suit", "suit", "open")),
-                muted(dice, 20, 190),
-                muted(dice, 30, 230),
+                muted(dice, 20.0, 190.0),
+                muted(dice, 30.0, 230.0),
                 dice.between(0.7, 1.2),
             ),
             "backdrop": drawn_backdrop(dice, world.number),
@@ -249,7 +249,7 @@ def _photo(dice: Dice, world: World) -> Photo:
         gain=colour(dice.between(0.8, 1.3) * (1 + dice.normals(0.025, 3))),
         gamma=dice.within(world.gamma),
         vignette=dice.within(world.vignette),
-        quality=int(dice.within(world.quality)),
+        quality=int(dice.between(*world.quality)),
         subsampling=dice.one_of(("444", "420")),
         places=(),
     )
@@ -282,7 +282,7 @@ def _hair(dice: Dice, person: _Person, under_hat: bool) -> Hair:
 
 def _glasses(dice: Dice) -> Glasses:
     return Glasses(
-        colour=muted(dice, 10, 110),
+        colour=muted(dice, 10.0, 110.0),
         rim=dice.between(0.008, 0.024),
         height=dice.between(0.12, 0.17),
         square=dice.happens(0.5),
@@ -292,4 +292,4 @@ def _glasses(dice: Dice) -> Glasses:
 
 def _hat(dice: Dice) -> Hat:
     kind = dice.one_of(("beanie", "brimmed", "peaked"))
-    return Hat(kind, muted(dice, 25, 190), dice.between(0.25, 0.42))
+    return Hat(kind, muted(dice, 25.0, 190.0), dice.between(0.25, 0.42))

@@ -136,9 +136,9 @@ class Head:
         square = across * across
         almond = (1 - square) * (1 + 0.5 * square)
         # A closed eye keeps a slit: its lash line is still labelled eye. Raised cheeks push the lower lid up.
-        upper = axis + 0.02 - (0.028 + 0.075 * self.eye_opening) * almond
-        raised = min(0.5 * self.cheek_raise, 0.012 + 0.027 * self.eye_opening)
-        lower = axis + 0.005 + (0.018 + 0.027 * self.eye_opening - raised) * almond
+        upper = axis + 0.02 - (0.031 + 0.072 * self.eye_opening) * almond
+        raised = min(0.5 * self.cheek_raise, 0.035 * self.eye_opening)
+        lower = axis + 0.005 + (0.022 + 0.023 * self.eye_opening - raised) * almond
         return upper - 0.02 * (1 - almond), lower + 0.005 * (1 - almond)
 
     def brow(self, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

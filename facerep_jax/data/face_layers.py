@@ -17,7 +17,7 @@ BACKGROUND, SKIN, BROW, EYE, NOSE, UPPER_LIP, INNER_MOUTH, LOWER_LIP, HAIR = 0, 
 BEHIND = 9.0  # |x| of what no feature may touch: at the back of the head the outlines would meet the surface again
 
 
-def limited(value: np.ndarray, low: float, high: float) -> np.ndarray:
+def limited(value: np.ndarray, low: int, high: int) -> np.ndarray:
     """The value within bounds; `np.clip` takes several times as long on few numbers."""
     return np.minimum(np.maximum(value, low), high)
 

@@ -61,7 +61,7 @@ def _hand(dice: Dice, skin: Colour) -> list[Shape]:
         fingers.append(Shape(CAPSULE, *middle, 0.085, half + 0.085, turn, light, 0.0, 0.42))
         fingers.append(Shape(ELLIPSE, tip_x, tip_y, 0.042, 0.058, turn, nail, 0.004, 0.2, 0.6))
     return [
-        Shape(CAPSULE, 0.0, 1.75, 0.3, 0.9, 0.0, muted(dice, 20, 190), 0.0, 0.5),
+        Shape(CAPSULE, 0.0, 1.75, 0.3, 0.9, 0.0, muted(dice, 20.0, 190.0), 0.0, 0.5),
         Shape(CAPSULE, 0.0, 0.7, 0.2, 0.75, 0.0, dark, 0.0, 0.45),
         Shape(CAPSULE, side * 0.36, -0.05, 0.095, 0.34, side * 0.6, dark, 0.0, 0.42),
         Shape(ELLIPSE, 0.0, 0.0, 0.35, 0.42, 0.0, dark, 0.0, 0.3),
@@ -74,23 +74,23 @@ def _thing(dice: Dice) -> list[Shape]:
     kind, main = dice.one_of(("phone", "cup", "microphone", "ball", "paper")), muted(dice)
     if kind == "phone":
         return [
-            Shape(BOX, 0, 0, 0.26, 0.5, 0.0, _scaled(main, 0.3)),
-            Shape(BOX, 0, 0, 0.23, 0.43, 0.0, muted(dice, 90, 230)),
+            Shape(BOX, 0.0, 0.0, 0.26, 0.5, 0.0, _scaled(main, 0.3)),
+            Shape(BOX, 0.0, 0.0, 0.23, 0.43, 0.0, muted(dice, 90.0, 230.0)),
         ]
     if kind == "cup":
         return [
             Shape(ELLIPSE, 0.36, 0.05, 0.16, 0.2, 0.0, _scaled(main, 0.8)),
-            Shape(BOX, 0, 0.05, 0.32, 0.38, 0.0, main),
-            Shape(ELLIPSE, 0, -0.33, 0.32, 0.09, 0.0, _scaled(main, 0.5)),
+            Shape(BOX, 0.0, 0.05, 0.32, 0.38, 0.0, main),
+            Shape(ELLIPSE, 0.0, -0.33, 0.32, 0.09, 0.0, _scaled(main, 0.5)),
         ]
     if kind == "microphone":
         return [
-            Shape(CAPSULE, 0, 0.75, 0.09, 0.7, 0.0, _scaled(main, 0.4), 0.0, 0.5),
-            Shape(ELLIPSE, 0, 0, 0.19, 0.22, 0.0, _scaled(main, 0.6), 0.0, 0.6),
+            Shape(CAPSULE, 0.0, 0.75, 0.09, 0.7, 0.0, _scaled(main, 0.4), 0.0, 0.5),
+            Shape(ELLIPSE, 0.0, 0.0, 0.19, 0.22, 0.0, _scaled(main, 0.6), 0.0, 0.6),
         ]
     if kind == "ball":
-        return [Shape(ELLIPSE, 0, 0, 0.42, 0.42, 0.0, main, 0.0, 0.6)]
-    return [Shape(BOX, 0, 0, 0.45, 0.6, 0.0, muted(dice, 170, 240))]
+        return [Shape(ELLIPSE, 0.0, 0.0, 0.42, 0.42, 0.0, main, 0.0, 0.6)]
+    return [Shape(BOX, 0.0, 0.0, 0.45, 0.6, 0.0, muted(dice, 170.0, 240.0))]
 
 
 def _scaled(colour: Colour, share: float) -> Colour:

@@ -96,6 +96,11 @@ def _add_lines(face: Face, hollows: np.ndarray) -> None:
         area = face.area(0.12, head.brow_y - 0.12, head.eye_y - 0.02, -0.7 * head.depth)
         x, y = (face.across[area] - 0.05) * (1 / 0.02), (face.y[area] - head.brow_y - 0.03) * (1 / 0.09)
         hollows[area] += (14 * head.brow_knit) * np.exp(-x * x - y * y)
+    if head.nose_wrinkle > 0.008:
+        area = face.area(0.2, head.eye_y - 0.06, head.eye_y + 0.2, -0.7 * head.depth)
+        x, y = face.across[area] * (1 / 0.13), face.y[area] - head.eye_y
+        waves = np.maximum(np.sin((2 * np.pi / 0.07) * (y + 0.05 * x)) - 0.1, 0)
+        hollows[area] += (16 * head.nose_wrinkle) * waves * np.maximum(1 - x * x, 0)
     crow = 0.3 * skin.lines + 14 * head.cheek_raise
     if crow > 0.1:
         outer = head.eye_x + head.eye_width

@@ -125,7 +125,7 @@ _BACKGROUNDS: tuple[dict[str, Recipe], ...] = (
     {
         "clouds": lambda rng: _noise(rng, _falling(2.0)),
         "stripes": lambda rng: np.broadcast_to(_wave(12 * _grid()[0]), (SIDE, SIDE)),
-        "leaves": lambda rng: np.tanh(2 * _noise(rng, _ring(22, 16))) + 0.5 * _noise(rng, _falling(1.0)),
+        "leaves": lambda rng: np.tanh(2 * _noise(rng, _ring(22.0, 16.0))) + 0.5 * _noise(rng, _falling(1.0)),
         "shelves": _shelves,
     },
     {
@@ -137,22 +137,22 @@ _BACKGROUNDS: tuple[dict[str, Recipe], ...] = (
 )
 _RECIPES: tuple[dict[str, Recipe], ...] = (
     {
-        "mottle": lambda rng: _noise(rng, _ring(14, 9)),
-        "pores": lambda rng: _noise(rng, _ring(110, 50)),
+        "mottle": lambda rng: _noise(rng, _ring(14.0, 9.0)),
+        "pores": lambda rng: _noise(rng, _ring(110.0, 50.0)),
         "spots": lambda rng: _dots(rng, 1500, 2.6),
-        "blush": lambda rng: _noise(rng, _falling(1.6, 6)),
-        "strands": lambda rng: 0.8 * _noise(rng, _ring(70, 40, 9)) + 0.6 * _noise(rng, _ring(24, 12, 7)),
-        "curls": lambda rng: 2 * np.abs(_noise(rng, _ring(34, 9))) - 1.6,
+        "blush": lambda rng: _noise(rng, _falling(1.6, 6.0)),
+        "strands": lambda rng: 0.8 * _noise(rng, _ring(70.0, 40.0, 9.0)) + 0.6 * _noise(rng, _ring(24.0, 12.0, 7.0)),
+        "curls": lambda rng: 2 * np.abs(_noise(rng, _ring(34.0, 9.0))) - 1.6,
         **_BOTH,
         **_BACKGROUNDS[0],
     },
     {
-        "mottle": lambda rng: 1.3 * np.tanh(_noise(rng, _ring(30, 14))),
-        "pores": lambda rng: _noise(rng, _ring(70, 40, 2.5)),
+        "mottle": lambda rng: 1.3 * np.tanh(_noise(rng, _ring(30.0, 14.0))),
+        "pores": lambda rng: _noise(rng, _ring(70.0, 40.0, 2.5)),
         "spots": lambda rng: _dots(rng, 420, 4.2),
-        "blush": lambda rng: _noise(rng, _ring(9, 5)),
-        "strands": lambda rng: 0.6 * _noise(rng, _ring(90, 50, 14)) + 0.8 * _noise(rng, _ring(30, 12, 3)),
-        "curls": lambda rng: 0.7 * _noise(rng, _ring(46, 9)) + np.abs(_noise(rng, _ring(20, 8))),
+        "blush": lambda rng: _noise(rng, _ring(9.0, 5.0)),
+        "strands": lambda rng: 0.6 * _noise(rng, _ring(90.0, 50.0, 14.0)) + 0.8 * _noise(rng, _ring(30.0, 12.0, 3.0)),
+        "curls": lambda rng: 0.7 * _noise(rng, _ring(46.0, 9.0)) + np.abs(_noise(rng, _ring(20.0, 8.0))),
         **_BOTH,
         **_BACKGROUNDS[1],
     },
