@@ -6,17 +6,28 @@ as two (n,): results have the shape to which x and y broadcast, written (...) he
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil, floor, sqrt
+from math import ceil, floor, inf, sqrt
 
 import numpy as np
 
 from facerep_jax.data.face_geometry import FORWARD, Head, Relief
+from facerep_jax.data.face_points import Points, jaw_line
 
-NOSE_STEPS = np.linspace(0, 1, 16, dtype=np.float32)[:, None]
+NOSE_STEPS = np.linspace(0, 1, 13, dtype=np.float32)[:, None]
+NEARLY_FRONTAL = 0.97  # cosine of the angle between the head's and the camera's axis
 UPRIGHT = np.eye(3, dtype=np.float32)
 Window = tuple[slice, slice]  # rows and columns of an image
+
+
+def overlap(one: Window, other: Window) -> Window:
+    """What two windows share; empty where they do not meet."""
+    rows, columns = (
+        slice(max(a.start, b.start), max(min(a.stop, b.stop), a.start, b.start))
+        for a, b in zip(one, other, strict=True)
+    )
+    return rows, columns
 
 
 def dot(a: Sequence[float], b: Sequence[float]) -> float:
@@ -78,7 +89,7 @@ class Hit:
     depth: np.ndarray  # (...) along the ray, in head units
     normals: np.ndarray  # (3, ...) unit, outward, in the surface's own axes
     outside: np.ndarray  # (...) about the distance from the ray to the surface in head units; negative: hit
-    thickness: np.ndarray | float = 0.0  # (...) of a closed surface along the ray
+    thickness: np.ndarray  # (...) along the ray, of a closed surface; empty of others
 
 
 def ray_points(turn: np.ndarray, x: np.ndarray, y: np.ndarray, depth: np.ndarray | None = None) -> np.ndarray:
@@ -113,7 +124,7 @@ def cast_on_head(head: Head, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> 
     _put(gradient, face, slopes)
     outside[face] = np.minimum(outside[face], missed)  # the relief may reach beyond the bare skull's contour
     gradient /= _length(gradient)
-    return Hit(depth, gradient, outside)
+    return Hit(depth, gradient, outside, np.empty(0, np.float32))
 
 
 def _approach(
@@ -140,6 +151,8 @@ def _nose_in_front(
     head: Head, turn: np.ndarray, x: np.ndarray, y: np.ndarray, depth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which rays meet the nose before `depth`, and at what depth."""
+    if turn[2, 2] > NEARLY_FRONTAL:  # the nose hides nothing but itself
+        return np.zeros(0, np.intp), np.zeros(0, np.float32)
     half = (head.nose_width + 0.1, (head.nose_y - head.eye_y) / 2 + 0.075, 0.33 * head.depth)
     middle = (0.0, (head.nose_y + head.eye_y) / 2 + 0.025, -1.07 * head.depth)
     right, down, away = turn.tolist()
@@ -172,6 +185,12 @@ class Ellipsoid:
     axes: tuple[float, float, float]
     turns: bool = True
 
+    @property
+    def size(self) -> float:
+        """The radius of a ball of its volume."""
+        a, b, c = self.axes
+        return (a * b * c) ** (1 / 3)
+
     def window(self, view: View) -> Window:
         """The pixels of its box."""
         if not self.turns:
@@ -203,7 +222,7 @@ class Ellipsoid:
         points /= np.array(self.axes, np.float32).reshape(shape)  # now normals
         points /= _length(points)
         depth = (depth_0 - depth_x * x) - depth_y * y
-        return Hit(depth - step, points, (np.sqrt(miss) - 1) * (a * b * c) ** (1 / 3), 2 * step)
+        return Hit(depth - step, points, (np.sqrt(miss) - 1) * self.size, 2 * step)
 
 
 @dataclass(frozen=True)
@@ -212,43 +231,47 @@ class Cover:
 
     body: Ellipsoid
     edge: Callable[[np.ndarray], np.ndarray] | None = None  # points (3, ...) in head coordinates -> height (...)
-    strands: float = 0.0  # how strongly they shade
-    fraying: float = 0.0  # how far they reach beyond outline and edge, in head units
+    strands: Callable[[np.ndarray], np.ndarray] | None = None  # points (3, ...) -> light and dark, about -2 to 2
+    fraying: float = 0.0  # how far a strand of 1 reaches beyond outline and edge, in head units
+    lowest: float = inf  # height that the edge does not reach
+
+    def window(self, view: View) -> Window:
+        """The pixels of its box."""
+        whole, (x, y, z), (a, b, c) = self.body.window(view), self.body.centre, self.body.axes
+        top, bottom = y - b, min(y + b, self.lowest)
+        return overlap(whole, view.window_of_box((x, (top + bottom) / 2, z), (a, (bottom - top) / 2, c)))
 
     def cast(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[Hit, np.ndarray | float, np.ndarray | bool]:
         """Rays against its front, or where that is cut away against the inside of its back.
 
         Returns:
-            The hit, the strands there (-1 to 1), and which rays end inside.
+            The hit, the strands there, and which rays end inside.
         """
-        body, front, strands, points = self._front(turn, x, y)
-        if not self.edge:
-            return front, strands, False
-        points += np.multiply.outer(turn[2], body.thickness)
-        back = np.maximum(body.outside, points[1] - self.edge(points)) + self.fraying
-        inside = front.outside > np.maximum(back, 0)
-        depth = np.where(inside, body.depth + body.thickness, body.depth)
-        return Hit(depth, body.normals, np.where(inside, back, front.outside)), strands, inside
-
-    def cast_front(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> Hit:
-        """Rays against its front alone."""
-        return self._front(turn, x, y)[1]
-
-    def _front(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[Hit, Hit, np.ndarray | float, np.ndarray]:
-        """The hit of the whole body and of its part, the strands and points (3, ...) there."""
         body = self.body.cast(turn, x, y)
         points = ray_points(turn, x, y, body.depth)
-        strands = _strands(points) if self.strands else 0.0
-        outside = np.maximum(body.outside, points[1] - self.edge(points)) if self.edge else body.outside
-        return body, Hit(body.depth, body.normals, outside - self.fraying * strands), strands, points
+        strands = self.strands(points) if self.strands else 0.0
+        front = self._outside(body, points) - self.fraying * strands
+        if not self.edge:
+            return replace(body, outside=front), strands, False
+        depth, inside = body.depth, np.zeros(front.shape, bool)
+        cut = np.flatnonzero((front > 0) & (body.outside < 0))
+        far = points.reshape(3, -1)[:, cut] + np.multiply.outer(turn[2], body.thickness.take(cut))
+        back = far[1] - self.edge(far) + self.fraying
+        through = back < front.take(cut)
+        cut, back = cut[through], np.maximum(back[through], body.outside.take(cut[through]))
+        inside.ravel()[cut] = True
+        front.ravel()[cut] = back
+        depth.ravel()[cut] += body.thickness.take(cut)
+        return replace(body, depth=depth, outside=front), strands, inside
 
+    def cast_front(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> Hit:
+        """Rays against its front alone, without strands."""
+        body = self.body.cast(turn, x, y)
+        return replace(body, outside=self._outside(body, ray_points(turn, x, y, body.depth)))
 
-def _strands(points: np.ndarray) -> np.ndarray:
-    """Light and dark lines from crown to ends."""
-    x, y, z = points
-    across = np.abs(x)
-    azimuth = z / (across + np.abs(z) + 1e-6)  # nearly: -1 in front, 0 at the side, 1 behind
-    return 0.6 * np.sin(36 * azimuth + 3 * y) + 0.4 * np.sin(64 * azimuth - 5 * y)
+    def _outside(self, body: Hit, points: np.ndarray) -> np.ndarray:
+        """About the distance to the part that is there, of points (3, ...) where rays pass the body."""
+        return np.maximum(body.outside, points[1] - self.edge(points)) if self.edge else body.outside
 
 
 def hidden_by_itself(head: Head, turn: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -262,21 +285,21 @@ def hidden_by_itself(head: Head, turn: np.ndarray, points: np.ndarray, normals: 
     return facing_away | (value.min(0) < -0.01)
 
 
-_STEPS_BEFORE = np.linspace(0.06, 0.66, 11, dtype=np.float32)
+_STEPS_BEFORE = np.linspace(0.06, 0.62, 9, dtype=np.float32)
 _SLIDE = np.linspace(0, 1, 25, dtype=np.float32)[:, None]
 
 
-def visible_jaw(head: Head, turn: np.ndarray) -> np.ndarray:
+def visible_jaw(head: Head, points: Points, turn: np.ndarray) -> np.ndarray:
     """The jaw's landmarks (3, 17), those that face away moved over the surface to the contour that is seen.
 
     A point slides at its own height towards the mid-plane, points of the chin also upwards, as far as it is hidden:
     what annotators of photographs do (iBUG) where they cannot see the jaw.
     """
-    jaw = head.landmarks[:, :17].copy()
-    hidden = np.flatnonzero(turn[2] @ head.landmark_normals[:, :17] > 0)
+    jaw = points.landmarks[:, :17].copy()
+    hidden = np.flatnonzero(turn[2] @ points.landmark_normals[:, :17] > 0)
     if not len(hidden):
         return jaw
-    side, y = (values[hidden].astype(np.float32) for values in head.jaw_line)
+    side, y = (values[hidden].astype(np.float32) for values in jaw_line(head))
     path_y = (y - _SLIDE * np.maximum(y - 0.5, 0)).ravel()
     path = head.on_front(head.side_x((side * (1 - _SLIDE)).ravel(), path_y), path_y)
     away = (turn[2] @ head.surface(path, head.relief)[1]).reshape(len(_SLIDE), -1)

@@ -1,7 +1,8 @@
 """The features that a record may have, what a builder is given to write, and how a prepared data set is opened.
 
 A feature exists in a data set if any of its records has it; where a record has not, it holds the missing value: NaN,
--1, an empty list, or 255 in a mask. Pixel coordinates: x right, y down, (0, 0) is the centre of the first pixel.
+-1, an empty list or text, or 255 in a mask. Pixel coordinates: x right, y down, (0, 0) is the centre of the first
+pixel.
 """
 
 import difflib
@@ -31,6 +32,8 @@ NUMBERS: Mapping[str, tuple[type, tuple[int | str, ...]]] = {
     "visible": (np.int32, ("landmarks",)),  # 0 or 1
     "landmarks_3d": (np.float32, ("landmarks", 3)),  # x y in pixels, z on their scale
     "identity": (np.int32, ()),  # index into meta["identities"]
+    "session": (np.int32, ()),  # which of the identity's sessions: pictures of one occasion
+    "frame": (np.int32, ()),  # place in the session, in order of time
     "attributes": (np.float32, ("attributes",)),  # in the order of meta["attributes"]
     "action_units": (np.float32, ("action_units",)),  # 0 to 5, in the order of meta["action_units"]
     "expression": (np.int32, ()),  # index into meta["expressions"]
@@ -39,7 +42,7 @@ NUMBERS: Mapping[str, tuple[type, tuple[int | str, ...]]] = {
     "vertices": (np.float32, ("vertices", 3)),  # x y in pixels, z on their scale
     "camera": (np.float32, (3, 4)),  # from the vertices' world to pixels
 }
-NAMES = ("id", "image", "caption", "mask", *NUMBERS)
+NAMES = ("id", "image", "caption", "oracle_caption", "mask", *NUMBERS)
 
 Example = dict[str, Any]
 
@@ -64,6 +67,7 @@ def features_dict(names: Iterable[str], sizes: Mapping[str, int]) -> tfds.featur
         "id": tfds.features.Text(),
         "image": tfds.features.Image(shape=(None, None, 3)),  # without encoding_format: PNG and JPEG alike
         "caption": tfds.features.Sequence(tfds.features.Text()),
+        "oracle_caption": tfds.features.Text(),  # one that tells all there is to tell
         "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
     }
     return tfds.features.FeaturesDict(
@@ -95,6 +99,8 @@ def complete(values: Mapping[str, Any], names: Iterable[str], sizes: Mapping[str
             example[name] = values[name]
         elif name == "caption":
             example[name] = list(values.get(name, ()))
+        elif name == "oracle_caption":
+            example[name] = values.get(name, "")
         elif name == "mask":
             example[name] = values.get(name) or _blank_mask(values["image"])
         elif name in values:
@@ -180,7 +186,8 @@ class Drawn(Sequence[Example]):
 
     def __getitem__(self, index: Any) -> Any:
         _, example = self._example(self._records[index])
-        return {**example, "id": example["id"].encode(), "caption": [c.encode() for c in example.get("caption", ())]}
+        texts = {name: example[name].encode() for name in ("id", "oracle_caption") if name in example}
+        return {**example, **texts, "caption": [c.encode() for c in example.get("caption", ())]}
 
 
 def read_folder(name: str, path: Path) -> Dataset:

@@ -1,6 +1,10 @@
 """Faces drawn by `facerep_jax.data.face_world`, with every annotation exact: for tests, demos and teaching.
 
 facerep prepare generated_faces:size=48,train=20000,validation=500,test=2000,seed=0 --name demo --data_dir data
+
+Arguments: `size` in pixels, records of each split, `seed`, and the settings of `face_draws.Settings`: `world` (pretrain
+or evaluate), `sessions` of a person, `frames` of a session, their `correlation`, `informativeness` and `mismatched` of
+captions. docs/generated_faces.md tells what varies and how.
 """
 
 import contextlib
@@ -12,22 +16,22 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-import simplejpeg
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from facerep_jax.config import parse_arg
 from facerep_jax.data import face_world, features
-from facerep_jax.data.face_scene import IMAGES_PER_IDENTITY
+from facerep_jax.data.face_draws import BLOCK, Settings, identity, person_of
+from facerep_jax.data.face_photo import encoded
+from facerep_jax.data.face_worlds import WORLDS
 
 NAME = "default"
 RAW = None
-GENERATOR = 1  # raise it when `face_world` draws other faces: prepared sets then count as changed
-STRIDE = 10_000_000  # of indices between two splits, so that a longer split keeps its faces and takes nobody else's
+GENERATOR = 2  # raise it when `face_world` draws other faces: prepared sets then count as changed
 FEW = 500  # faces that one process draws before others have started
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -41,6 +45,17 @@ class Request:
     validation: int
     test: int
     seed: int
+    world: str
+    sessions: int
+    frames: int
+    correlation: float
+    informativeness: float
+    mismatched: float
+
+    @property
+    def settings(self) -> Settings:
+        """All but what a split is made of."""
+        return Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
 
     @property
     def digest(self) -> str:
@@ -52,39 +67,50 @@ def read(arg: str | None, manual_dir: Path | None) -> Request:
     """What is asked for after the colon."""
     if manual_dir is not None:
         raise ValueError("data set 'generated_faces' is drawn, it takes no --manual_dir")
-    request = Request(**parse_arg(arg, size=112, train=20_000, validation=1_000, test=2_000, seed=0))
+    counts = {"train": 20_000, "validation": 1_000, "test": 2_000}
+    request = Request(**parse_arg(arg, size=112, seed=0, **counts, **asdict(Settings())))
     if not 32 <= request.size <= 256:
         raise ValueError(f"size must be between 32 and 256 pixels, not {request.size}")
     for split in features.SPLITS:
-        if not 0 <= getattr(request, split) <= STRIDE:
-            raise ValueError(f"{split} must be between 0 and {STRIDE} faces, not {getattr(request, split)}")
+        if not 0 <= getattr(request, split) <= BLOCK:
+            raise ValueError(f"{split} must be between 0 and {BLOCK} faces, not {getattr(request, split)}")
     if not any(getattr(request, split) for split in features.SPLITS):
         raise ValueError("at least one of train, validation and test must be more than 0")
     if request.seed < 0:
         raise ValueError(f"seed must not be negative, but is {request.seed}")
+    if request.world not in WORLDS:
+        raise ValueError(f"world must be {' or '.join(WORLDS)}, not {request.world!r}")
+    for name in ("sessions", "frames"):
+        if not 1 <= getattr(request, name) <= 1000:
+            raise ValueError(f"{name} must be between 1 and 1000, not {getattr(request, name)}")
+    if not 0.1 <= request.correlation <= 1e6:
+        raise ValueError(f"correlation must be between 0.1 and 1e6 frames, not {request.correlation}")
+    for name in ("informativeness", "mismatched"):
+        if not 0 <= getattr(request, name) <= 1:
+            raise ValueError(f"{name} is a share, between 0 and 1, not {getattr(request, name)}")
     return request
 
 
 def plan(raw: Request) -> features.Plan:
     """Which face goes where. Splits share neither faces nor identities."""
+    settings = raw.settings
     records: dict[str, list[tuple[int, int]]] = {}
     identities: dict[int, int] = {}  # number of a person -> label
     for place, split in enumerate(features.SPLITS):
-        indices = range(place * STRIDE, place * STRIDE + getattr(raw, split))
+        indices = range(place * BLOCK, place * BLOCK + getattr(raw, split))
         if indices:
-            people = [index // IMAGES_PER_IDENTITY for index in indices]
+            people = [person_of(index, settings) for index in indices]
             records[split] = [
                 (i, identities.setdefault(p, len(identities))) for i, p in zip(indices, people, strict=True)
             ]
-    first = face_world.face(raw.seed, 0, raw.size)
-    sizes = {key: len(first[key]) for key in ("landmarks", "attributes", "vertices")}
+    first = face_world.face(raw.seed, 0, raw.size, settings)
+    sizes = {key: len(first[key]) for key in ("landmarks", "attributes", "action_units", "vertices")}
     names = tuple(name for name in features.NAMES if name in first)
     meta = json.loads(json.dumps(face_world.META))  # lists for tuples, as a manifest's meta has them
-    meta["attributes"] = list(face_world.ATTRIBUTES)
-    meta["identities"] = [f"{raw.seed}-{person:07d}" for person in identities]
+    meta["identities"] = [identity(raw.world, raw.seed, person) for person in identities]
     return features.Plan(
         records=records,
-        example=functools.partial(example, seed=raw.seed, size=raw.size, names=names, sizes=sizes),
+        example=functools.partial(example, seed=raw.seed, size=raw.size, settings=settings, names=names, sizes=sizes),
         names=names,
         sizes=sizes,
         meta=meta,
@@ -93,17 +119,25 @@ def plan(raw: Request) -> features.Plan:
 
 
 def example(
-    record: tuple[int, int], *, seed: int, size: int, names: Sequence[str], sizes: Mapping[str, int]
+    record: tuple[int, int],
+    *,
+    seed: int,
+    size: int,
+    settings: Settings,
+    names: Sequence[str],
+    sizes: Mapping[str, int],
 ) -> tuple[str, features.Example]:
     """The key of the face (index, label of its identity) and what is written for it."""
-    index, identity = record
-    face = face_world.face(seed, index, size)
+    index, label = record
+    scene = face_world.draw(seed, index, settings)
+    face = face_world.render(scene, size)
     values = face | {
-        "image": simplejpeg.encode_jpeg(face["image"], quality=95, colorspace="RGB", colorsubsampling="444"),
+        "id": face_world.name(seed, index, settings),
+        "image": encoded(scene.photo, face["image"]),
         "mask": features.png(Image.fromarray(face["mask"])),
-        "identity": identity,
+        "identity": label,
     }
-    return face["id"], features.complete(values, names, sizes)
+    return values["id"], features.complete(values, names, sizes)
 
 
 def _in_processes(function: Callable[[Any], Any], records: Sequence[Any]) -> Iterator[Any]:
@@ -147,10 +181,10 @@ def _single_threaded() -> Iterator[None]:
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Draws and writes faces: JPEG of quality 95 without chroma subsampling, masks as PNG."""
+    """Draws and writes faces: JPEG of each scene's own quality, masks as PNG."""
 
     name = "generated_faces"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
     url_infos: ClassVar[dict[str, Any]] = {}  # none; TFDS's own look-up needs a package that it does not name
 
     def __init__(self, plan: features.Plan, *, beam: bool = False, **keywords: Any):
