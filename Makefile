@@ -5,7 +5,7 @@ LOCK := requirements/$(VERSION).lock
 BIN := .venv/bin
 READY := .venv/ready-$(VERSION)
 
-.PHONY: setup demo test test-slow check format lock clean
+.PHONY: setup demo test test-slow check format notebooks lock clean
 
 setup: $(READY)
 
@@ -36,6 +36,9 @@ check: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+notebooks: setup
+	$(BIN)/python notebooks/execute.py notebooks/*.ipynb
 
 lock:  # needs uv
 	uv pip compile --quiet --no-emit-index-url --no-header --python-version 3.11 --extra dev --extra prepare setup.py -o requirements/py311.lock
