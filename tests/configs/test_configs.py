@@ -24,8 +24,10 @@ from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict, FieldReference
 
+from facerep_jax import study
 from facerep_jax.config import build, locate, plain
 from facerep_jax.data import face_world
+from facerep_jax.data.datasets import generated_faces
 from facerep_jax.data.pipeline import build_transforms
 from facerep_jax.pretrain import model_maker
 from facerep_jax.train import sharding
@@ -35,6 +37,7 @@ from facerep_jax.train.step import make_step
 ROOT = Path(__file__).parents[2]
 PATHS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").glob("*/*.py") if p.stem != "__init__")
 PRETRAIN = [path for path in PATHS if path.startswith("configs/pretrain/")]
+STUDY = [path for path in PATHS if path.startswith("configs/study/")]
 EVALUATE = [path for path in PATHS if path.startswith("configs/evaluate/")]
 
 PRETRAIN_NAMES = {
@@ -57,6 +60,7 @@ OTHER = {
     "tokenizer": ("dvae",),
     "weights": ("elsewhere",),
     "captions": ("oracle_caption",),
+    "faces": ("elsewhere",),
 }
 BESIDE = {"weights": "tokenizer=dvae"}  # arguments that act only beside others
 VARIANTS = {
@@ -176,7 +180,7 @@ def test_a_wrong_variant_is_named(path):
             nnx.eval_shape(lambda v=variant: build_encoder(load(path).get_config(f"variant={v}")))
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [*PRETRAIN, *EVALUATE])
 def test_its_specs_name_callables_and_their_keywords(path):
     found = list(specs(plain(load(path).get_config(None))))
     assert len(found) > 2
@@ -201,8 +205,28 @@ def test_its_docstring_holds_a_command_that_is_right(path, monkeypatch):
     module, argv = importlib.import_module(f"facerep_jax.{command}"), shlex.split(line)
     own = flags.FlagValues()
     module.define_flags(own, argv)
-    assert own(argv)[1:] == [command]
-    assert own.workdir
+    assert own(argv)[1:] == [command, *([Path(path).stem] if command == "study" else [])]
+    assert command == "study" or own.workdir
+
+
+@pytest.mark.parametrize("path", STUDY)
+def test_the_cells_of_a_study_are_commands_that_are_right(path, tmp_path):
+    cells = list(study.cells(load(path).get_config("faces=elsewhere"), tmp_path))
+    assert len({cell.folder for cell in cells}) == len(cells)
+    prepared = {
+        f"{cell.arguments[1].partition(':')[0]}/{cell.folder.name}" for cell in cells if cell.arguments[0] == "prepare"
+    }
+    for cell in cells:
+        command, *argv = cell.arguments
+        module, own = importlib.import_module(f"facerep_jax.{command}"), flags.FlagValues()
+        module.define_flags(own, [command, *argv])
+        words = own([command, *argv])[1:]
+        if command == "prepare":
+            dataset, _, arg = words[0].partition(":")
+            if dataset == "generated_faces":
+                generated_faces.read(arg, None)
+        else:
+            assert own.config.data.dataset in prepared
 
 
 @pytest.mark.parametrize(
