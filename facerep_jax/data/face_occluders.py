@@ -43,7 +43,7 @@ def drawn_occluder(dice: Dice, skin: Colour) -> tuple[Occluder, bool]:
     hand = dice.happens(0.6)
     parts = _hand(dice, skin) if hand else _thing(dice)
     angle = dice.between(-0.1 * pi, 1.1 * pi)  # from the sides and from below
-    return Occluder(tuple(parts), angle, dice.between(0.75, 1.15), dice.normal(0, 0.35)), hand
+    return Occluder(tuple(parts), angle, dice.between(0.6, 1.0), dice.normal(0, 0.35)), hand
 
 
 def _hand(dice: Dice, skin: Colour) -> list[Shape]:

@@ -49,7 +49,7 @@ def _noise(photo: Photo, world: int, size: int) -> np.ndarray:
 @lru_cache(maxsize=256)
 def _tone(gain: float, gamma: float) -> np.ndarray:
     """What each of 256 values becomes."""
-    light = gain * np.linspace(0, BRIGHTEST, 256)
+    light = gain * BRIGHTEST * (np.arange(256) + 0.5) / 255  # the middle of each step
     light = np.where(light > KNEE, KNEE + (1 - KNEE) * np.tanh((light - KNEE) / (1 - KNEE)), light)
     return (255 * light**gamma + 0.5).astype(np.uint8)
 

@@ -91,7 +91,7 @@ def _add_lines(face: Face, hollows: np.ndarray) -> None:
         area = face.area(0.5, -0.62, head.brow_y - 0.1, -0.4 * head.depth)
         x, y = face.across[area], face.y[area]
         waves = np.sin((2 * np.pi / 0.085) * (y + 0.12 * x * x)) - 0.3
-        hollows[area] += (0.5 * forehead) * np.maximum(waves, 0) * np.maximum(1 - 4 * x * x, 0)
+        hollows[area] += (0.8 * forehead) * np.maximum(waves, 0) * np.maximum(1 - 4 * x * x, 0)
     if head.brow_knit > 0.008:
         area = face.area(0.12, head.brow_y - 0.12, head.eye_y - 0.02, -0.7 * head.depth)
         x, y = (face.across[area] - 0.05) * (1 / 0.02), (face.y[area] - head.brow_y - 0.03) * (1 / 0.09)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from facerep_jax.data import face_world, features
 from facerep_jax.data.datasets import generated_faces
+from facerep_jax.data.face_photo import encoded
 from facerep_jax.data.meta import checked_meta
 
 SMALL = "size=32,train=9,validation=3,test=2,seed=5"
@@ -32,16 +33,22 @@ def test_a_record_is_the_generators_face(tmp_path):
     dataset = build(tmp_path)
     assert dataset.splits == {"train": 9, "validation": 3, "test": 2}
     for record in dataset.source("train"):
-        index = int(record["id"].split(b"-")[1])
-        face = face_world.face(5, index, 32)
+        world, seed, number = record["id"].split(b"-")
+        assert (world, seed) == (b"pretrain", b"5")
+        face = face_world.face(5, int(number), 32)
+        photo = face_world.draw(5, int(number)).photo
         decoded = simplejpeg.decode_jpeg(record["image"])
-        assert simplejpeg.decode_jpeg_header(record["image"])[:4] == (32, 32, "YCbCr", "444")
-        assert np.abs(decoded.astype(int) - face["image"]).mean() < 4
+        assert simplejpeg.decode_jpeg_header(record["image"])[:4] == (32, 32, "YCbCr", photo.subsampling)
+        assert record["image"] == encoded(photo, face["image"])
+        assert np.abs(decoded.astype(int) - face["image"]).mean() < 12
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(record["mask"]))), face["mask"])
         assert dataset.meta["identities"][record["identity"]] == face["identity"]
         assert [caption.decode() for caption in record["caption"]] == list(face["caption"])
-        for name in ("landmarks", "landmarks_3d", "visible", "bbox", "attributes", "vertices", "camera"):
-            np.testing.assert_array_equal(record[name], face[name], err_msg=name)
+        assert record["oracle_caption"].decode() == face["oracle_caption"]
+        numbers = set(features.NUMBERS) - {"identity"}
+        assert numbers <= set(record)
+        for name in numbers:
+            np.testing.assert_array_equal(record[name], np.float32(face[name]), err_msg=name)
 
 
 def test_splits_share_neither_faces_nor_identities():
@@ -52,6 +59,50 @@ def test_splits_share_neither_faces_nor_identities():
     labels = {record[1] for records in plan.records.values() for record in records}
     assert labels == set(range(len(plan.meta["identities"])))
     assert len(set(plan.meta["identities"])) == len(labels)
+
+
+@pytest.mark.parametrize("arg", ["sessions=3,frames=7", "frames=1000,sessions=1", "world=evaluate"])
+def test_splits_share_no_identity_whatever_the_settings(arg):
+    """Also where a person's pictures would not divide a split's numbers."""
+    plan = generated_faces.plan(generated_faces.read(f"size=32,train=50,validation=30,test=11,{arg}", None))
+    labels = [{record[1] for record in plan.records[split]} for split in features.SPLITS]
+    assert not labels[0] & labels[1] | labels[0] & labels[2] | labels[1] & labels[2]
+    people = [
+        {
+            face_world.draw(0, index, generated_faces.read(arg, None).settings).identity
+            for index, _ in plan.records[split]
+        }
+        for split in features.SPLITS
+    ]
+    assert not people[0] & people[1] | people[0] & people[2] | people[1] & people[2]
+    named = {plan.meta["identities"][label] for _, label in plan.records["train"]}
+    assert named == people[0]
+
+
+def test_settings_reach_the_records():
+    """Sessions, frames and world are those that were asked for."""
+    arg = "size=32,train=12,validation=0,test=0,sessions=2,frames=3,world=evaluate,correlation=4,mismatched=0"
+    request = generated_faces.read(arg, None)
+    plan = generated_faces.plan(request)
+    examples = [plan.example(record)[1] for record in plan.records["train"]]
+    assert [int(example["session"]) for example in examples] == [0, 0, 0, 1, 1, 1] * 2
+    assert [int(example["frame"]) for example in examples] == [0, 1, 2] * 4
+    assert [int(example["identity"]) for example in examples] == [0] * 6 + [1] * 6
+    face = face_world.face(0, 7, 32, request.settings)
+    assert examples[7]["id"] == face["id"] == "evaluate-0-00000007"
+    assert examples[7]["caption"] == list(face["caption"])
+    np.testing.assert_array_equal(examples[7]["action_units"], face["action_units"])
+
+
+def test_a_drawn_set_reads_like_a_prepared_one(tmp_path):
+    prepared = build(tmp_path).source("train")
+    drawn = features.open_dataset(f"generated_faces:{SMALL}", tmp_path).source("train")
+    ids = [record["id"] for record in drawn]
+    for record in prepared:
+        twin = drawn[ids.index(record["id"])]
+        assert set(twin) == set(record)
+        for name, value in record.items():
+            np.testing.assert_array_equal(value, twin[name], err_msg=name)
 
 
 def test_a_longer_split_keeps_the_faces_of_all():
@@ -69,7 +120,9 @@ def test_a_split_may_be_empty():
 def test_meta_is_valid_as_that_of_a_manifest():
     plan = generated_faces.plan(generated_faces.read(SMALL, None))
     meta = json.loads(json.dumps(plan.meta))
-    assert len(meta.pop("identities")) == 5
+    assert len(meta.pop("identities")) == 4
+    assert len(meta["action_units"]) == plan.sizes["action_units"]
+    assert len(meta["expressions"]) == 7
     assert len(meta["attributes"]) == plan.sizes["attributes"]
     assert len(meta["landmarks"]["flip"]) == plan.sizes["landmarks"]
     assert len(meta["vertex_flip"]) == plan.sizes["vertices"]
@@ -93,9 +146,12 @@ def test_processes_give_what_one_process_gives(monkeypatch):
 def test_the_digest_depends_on_every_argument():
     digests = {
         generated_faces.read(arg, None).digest
-        for arg in (None, "size=48", "train=1", "validation=1", "test=1", "seed=1")
+        for arg in (
+            *(None, "size=48", "train=1", "validation=1", "test=1", "seed=1", "world=evaluate", "sessions=3"),
+            *("frames=2", "correlation=8", "informativeness=0.5", "mismatched=1"),
+        )
     }
-    assert len(digests) == 6
+    assert len(digests) == 12
     assert generated_faces.read("size=112", None).digest == generated_faces.read(None, None).digest
 
 
@@ -109,6 +165,13 @@ def test_the_digest_depends_on_every_argument():
         ("train=-1", "train must be between 0 and"),
         ("train=0,validation=0,test=0", "at least one of train, validation and test"),
         ("seed=-1", "seed must not be negative"),
+        ("world=mars", "world must be pretrain or evaluate, not 'mars'"),
+        ("frames=0", "frames must be between 1 and 1000, not 0"),
+        ("sessions=1001", "sessions must be between 1 and 1000"),
+        ("correlation=0", "correlation must be between 0.1 and 1e6 frames, not 0.0"),
+        ("correlation=nan", "correlation must be between"),
+        ("informativeness=1.5", "informativeness is a share, between 0 and 1, not 1.5"),
+        ("mismatched=nan", "mismatched is a share"),
     ],
 )
 def test_wrong_arguments_are_one_line(arg, message):
