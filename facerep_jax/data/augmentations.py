@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 from facerep_jax.data.transforms import OUTSIDE, Example, box_of, crop
 
-LEAST_ZOOM = 0.1
+LEAST_ZOOM = 0.1  # a normal draw has no least value
 
 
 class RandomAffine:
@@ -49,8 +49,8 @@ class RandomAffine:
         self.normal, self.whole = normal, whole
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        h, w = example["image"].shape[:2]
-        x0, y0, x1, y1 = (-0.5, -0.5, w - 0.5, h - 0.5) if self.whole else box_of(example, "RandomAffine")
+        rows, columns = example["image"].shape[:2]
+        x0, y0, x1, y1 = (-0.5, -0.5, columns - 0.5, rows - 0.5) if self.whole else box_of(example, "RandomAffine")
         shift, angle, zoom = self.draw(rng)
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         # The square around all that will be seen, at the resolution of the result: a rigid motion is left.

@@ -24,8 +24,8 @@ UNITS = {
     "diagonal": ("diagonal", "box"),
 }
 
-# From which error on an image counts as a failure: FaRL's 0.10 of the eyes' distance (WFLW) and 0.07 of the box (AFLW);
-# 300-W is often given at 0.08. That of the diagonal is ours, the same in pixels for a square box.
+# The error above which an image counts as a failure: FaRL's 0.10 of the eyes' distance (WFLW) and 0.07 of the box
+# (AFLW); 300-W is often given at 0.08 (recalled). That of the diagonal is ours: for a square box, the box's in pixels.
 THRESHOLDS = {"inter_ocular": 0.10, "inter_pupil": 0.10, "box": 0.07, "diagonal": 0.05}
 
 

@@ -29,7 +29,7 @@ class UPerHead(nnx.Module):
 
     The coarsest level is averaged over 1, 2 x 2, 3 x 3 and 6 x 6 parts, so that every pixel knows the whole; then each
     level is added to the next finer one; then all, at the resolution of the finest, are fused. Dropout is of whole
-    channels, by a key per example.
+    channels, by a key per example. All is in float32, as FaRL's.
 
     A transformer's maps, all of one resolution, are made a pyramid first, as FaRL does. Maps that shrink by two from
     one to the next, such as a ResNet's, are one already and are taken as they are, so that the result has the

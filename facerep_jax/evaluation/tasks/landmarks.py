@@ -78,7 +78,8 @@ class Heatmaps(nnx.Module):
     `heatmaps`, the mean binary cross-entropy of the logits, resized bilinearly to `size` pixels, with drawn heatmaps.
     Source: FaRL (2112.03109; github.com/FacePerceiver/FaRL, face_alignment/task.py and network.py), where the head is
     `spec(uper.UPerHead)`.
-    Changed: points that are not annotated are in neither term.
+    Changed: points that are not annotated are in neither term; the crop is cut at the encoder's resolution, FaRL's at
+    512 pixels, of which the encoder sees 448.
 
     Args:
         dense: spec of a dense head, see `models.heads`.

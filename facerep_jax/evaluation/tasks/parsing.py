@@ -30,8 +30,9 @@ class Parsing(nnx.Module):
     The loss is the mean cross-entropy over pixels. FaRL's parsing (2112.03109) is that with the head
     `spec(uper.UPerHead)`, whose logits have four times the resolution of the patches.
     Changed: pixels of class 255, those outside of the image among them, do not count; FaRL has none and counts the
-    outside as background. Predictions are scored on the crop that the encoder sees, where train and test images have
-    one size; FaRL warps the logits back to the original image first, so small parts weigh a little differently here.
+    outside as background. The crop is cut at the encoder's resolution and predictions are scored there; FaRL warps
+    faces to 512 pixels, shows the encoder 448, and warps the logits back to the original image before it scores them,
+    so faces weigh by their size there and equally here.
 
     Args:
         taps: blocks of the encoder.

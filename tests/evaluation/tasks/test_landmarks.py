@@ -162,7 +162,7 @@ def test_points_that_are_not_annotated_give_heatmaps_no_gradient_and_no_nan(heat
 def test_farls_head_learns_eight_faces(learnt):
     """Scored in evaluation mode: with running statistics and without dropout."""
     head = spec(Heatmaps, dense=spec(UPerHead, channels=16), size=48)  # drawn smaller than FaRL's, which take long
-    faces, _, prediction = learnt(Landmarks, head=head, steps=150)
+    faces, _, prediction = learnt(Landmarks, head=head, steps=250)
     truth = faces["landmarks"]
     error, of_the_mean_shape = (
         np.linalg.norm(points - truth, axis=-1).mean() for points in (prediction, truth.mean(0, keepdims=True))
