@@ -200,9 +200,7 @@ def test_its_docstring_holds_a_command_that_is_right(path, monkeypatch):
     assert own.workdir
 
 
-@pytest.mark.parametrize(
-    ("path", "arg"), [(path, arg) for path in PRETRAIN for arg in ("", *VARIANTS.get(path, ()))], ids=":".join
-)
+@pytest.mark.parametrize(("path", "arg"), [(path, arg) for path in PRETRAIN for arg in ("", *VARIANTS.get(path, ()))])
 def test_a_pretraining_builds_and_its_step_traces(path, arg):
     config = load(path).get_config(arg)
     assert set(config) == PRETRAIN_NAMES
