@@ -229,9 +229,7 @@ def test_the_cells_of_a_study_are_commands_that_are_right(path, tmp_path):
             assert own.config.data.dataset in prepared
 
 
-@pytest.mark.parametrize(
-    ("path", "arg"), [(path, arg) for path in PRETRAIN for arg in ("", *VARIANTS.get(path, ()))], ids=":".join
-)
+@pytest.mark.parametrize(("path", "arg"), [(path, arg) for path in PRETRAIN for arg in ("", *VARIANTS.get(path, ()))])
 def test_a_pretraining_builds_and_its_step_traces(path, arg):
     config = load(path).get_config(arg)
     assert set(config) == PRETRAIN_NAMES
