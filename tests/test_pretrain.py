@@ -77,11 +77,14 @@ def test_the_smoke_variant_takes_two_steps_and_leaves_what_the_readme_promises(t
     assert np.isfinite([metrics(tmp_path)[step]["loss"] for step in (1, 2)]).all()
     assert {p.name.split(".")[0] for p in tmp_path.iterdir()} == {
         "checkpoints",
+        "command",
         "config",
         "events",
         "frozen",
+        "masked",
         "metrics",
     }
+    assert (tmp_path / "command.txt").read_text().startswith("facerep pretrain --config=")
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["optimizer"]["b1"] == 0.9  # a default that the recipe does not name
 
