@@ -1,12 +1,14 @@
 import importlib
 import json
+import shlex
 
 import pytest
+from absl import flags
 from flax import nnx
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from facerep_jax import config
-from facerep_jax.config import build, difference, find, nearest, parse_arg, pick, plain, spec
+from facerep_jax.config import build, command_line, difference, find, nearest, parse_arg, pick, plain, spec
 from facerep_jax.models.vit import ViT
 
 
@@ -150,6 +152,30 @@ def test_pick_gives_a_choice_or_says_what_there_is():
     assert pick("mode", "a", {"a": 1, "b": 2}) == 1
     with pytest.raises(ValueError, match="mode is a or b, not 'c'"):
         pick("mode", "c", {"a": 1, "b": 2})
+
+
+def test_a_command_line_gives_the_same_values_again(tmp_path):
+    (tmp_path / "a b.py").write_text("from ml_collections import ConfigDict\ndef get_config(arg=None):\n"
+                                     "    return ConfigDict(dict(arg=arg, seeds=(0,), rate=1.0))\n")  # fmt: skip
+
+    def parse(*words):
+        own = flags.FlagValues()
+        argv = ["facerep evaluate", *words]
+        config_flags.DEFINE_config_file("config", None, "", own, sys_argv=argv)
+        flags.DEFINE_string("workdir", None, "", own)
+        flags.DEFINE_string("other", "x", "", own)
+        own(argv)
+        return own
+
+    given = parse(
+        f"--config={tmp_path}/a b.py:size=48", "--workdir", "w x", "--config.seeds=(0,1)", "--config.rate=0.5"
+    )
+    words = shlex.split(command_line("evaluate", given))
+    assert words[:2] == ["facerep", "evaluate"]
+    assert not any("other" in word for word in words)
+    again = parse(*words[2:])
+    assert again.workdir == "w x"
+    assert plain(again.config) == plain(given.config) == {"arg": "size=48", "seeds": [0, 1], "rate": 0.5}
 
 
 def test_plain_is_what_json_gives_back():

@@ -107,11 +107,21 @@ def test_the_labelled_examples_are_stored(finished):
     assert "learning_rate" in subsets[0]["selected"]
 
 
-def test_a_picture_shows_test_faces(finished):
+def test_pictures_show_test_faces(finished):
     _, workdir, _ = finished
-    with Image.open(workdir / "overlays.png") as picture:
-        assert picture.width <= 1200 + 8
-        assert np.asarray(picture).std() > 20
+    for name in ("overlays", "worst", "tokens"):
+        with Image.open(workdir / f"{name}.png") as picture:
+            assert picture.width <= 1200 + 8
+            assert np.asarray(picture).std() > 20
+
+
+def test_the_command_is_kept(finished):
+    task, workdir, _ = finished
+    command = (workdir / "command.txt").read_text()
+    assert command.startswith("facerep evaluate --config=")
+    assert f"{task}_generated_faces.py" in command
+    assert "--checkpoint=random" in command
+    assert "'--config.seeds=[0, 1]'" in command
 
 
 def test_the_same_again_is_the_same(finished, tmp_path):

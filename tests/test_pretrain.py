@@ -85,9 +85,11 @@ def test_the_smoke_variant_takes_two_steps_and_leaves_what_the_readme_promises(t
     assert np.isfinite([metrics(tmp_path)[step]["loss"] for step in (1, 2)]).all()
     assert {p.name.split(".")[0] for p in tmp_path.iterdir()} == {
         "checkpoints",
+        "command",
         "config",
         "events",
         "frozen",
+        "masked",
         "metrics",
         "model",
     }
@@ -95,6 +97,7 @@ def test_the_smoke_variant_takes_two_steps_and_leaves_what_the_readme_promises(t
     assert model["parameters"] == sum(x.size for path, x in saved(tmp_path, 2).items() if path.startswith("params/"))
     # Four blocks of width 96 see 2 x 37 tokens of each image, forwards and, at twice the cost, backwards.
     assert model["flops_per_image"] > 3 * 2 * 37 * 4 * 2 * 12 * 96**2
+    assert (tmp_path / "command.txt").read_text().startswith("facerep pretrain --config=")
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["optimizer"]["b1"] == 0.9  # a default that the recipe does not name
 

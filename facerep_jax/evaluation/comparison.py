@@ -16,6 +16,7 @@ from facerep_jax.evaluation.statistics import Resampled, difference, resampled
 from facerep_jax.evaluation.workdirs import Evaluation, read_statistics
 
 PRETRAINED, RANDOM, SCRATCH, BASELINE = "pre-trained", "random", "from scratch", "no encoder"
+NO_WINNER = "No row is bold: none is better than all others with each 95% interval above 0."
 TRAINED = ("finetune", "fine_tune")  # protocols that train the encoder too
 KINDS = {PRETRAINED: "encoder", RANDOM: "random", SCRATCH: "random", BASELINE: "baseline"}  # for charts
 
@@ -226,7 +227,7 @@ def result_tables(lines: Sequence[Line], compared: Sequence[Comparison]) -> list
     )
     caption = f"{arrow} {'lower' if results['lower_is_better'] else 'higher'} is better. Mean"
     caption += " ± standard deviation over label subsets" if any(_subsets(line) > 1 for line in lines) else ""
-    caption += ". Bold: better than every other row, certainly." if best else ". No row is certainly better than all."
+    caption += ". Bold: better than every other row, with each 95% interval above 0." if best else f". {NO_WINNER}"
     tables = [Table(labels, caption, ("Encoder", *heads), rows)]
     if compared:
         tables.append(_comparison_table(compared, labels))

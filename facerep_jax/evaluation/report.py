@@ -29,7 +29,10 @@ from facerep_jax.evaluation.training import section as training_section
 from facerep_jax.evaluation.workdirs import Evaluation, Pretraining
 
 SHEETS = ("overlays.png", "worst.png", "tokens.png")
-DRAWN = {"landmarks": "truth green, prediction red", "parsing": "image, truth, prediction"}  # in the sheets of a task
+DRAWN = {
+    "landmarks": "truth green (ring), prediction red (dot)",
+    "parsing": "image, truth, prediction",
+}  # in the sheets of a task
 
 Fractions = Mapping[float, list[Line]]
 
@@ -246,10 +249,15 @@ def _sheets(found: Fractions, allowed: int) -> list[Gallery]:
     galleries = []
     for fraction in sorted(found, reverse=True):
         encoders = [line for line in found[fraction] if line.kind != BASELINE]
+        metric = wording.words(encoders[0].results["headline"]) if encoders else ""
         drawn = DRAWN.get(encoders[0].results["task"], "truth and prediction") if encoders else ""
         for name, title, what in (
             ("overlays.png", "Some test faces", f"Evenly spaced over the test set, first label subset: {drawn}."),
-            ("worst.png", "The ten worst test faces", f"Largest errors first, first label subset: {drawn}."),
+            (
+                "worst.png",
+                "The ten worst test faces",
+                f"Worst first, first label subset, with the {metric} of each and its id: {drawn}.",
+            ),
         ):
             pictures = []
             for line in encoders:

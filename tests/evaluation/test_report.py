@@ -233,7 +233,3 @@ def test_errors_name_the_file_and_what_is_wrong(tmp_path, written):
     (tmp_path / "c" / "overlays.png").write_text("no image")
     with pytest.raises(ValueError, match=r"overlays\.png is not an image"):
         laid(tmp_path / "c")
-    written.evaluation(tmp_path / "d", 0.06, checkpoint=written.farl)
-    (tmp_path / "d" / "subsets.json").write_text('[{"train": []}]')
-    with pytest.raises(ValueError, match=r"subsets\.json must hold a list of label subsets"):
-        laid(tmp_path / "d")

@@ -83,6 +83,18 @@ def test_a_run_that_is_being_written(tmp_path):
     assert (run.scalars, run.config, run.note) == ({}, {}, "")
 
 
+def test_what_was_selected_and_the_command_are_read_where_they_are(tmp_path):
+    assert (workdirs.read_command(tmp_path), workdirs.read_selected(tmp_path)) == ("", [])
+    (tmp_path / "command.txt").write_text("facerep evaluate --x\n")
+    (tmp_path / "subsets.json").write_text('[{"seed": 3, "selected": {"step": 2.0}}, {"seed": 4}]')
+    assert workdirs.read_command(tmp_path) == "facerep evaluate --x"
+    assert workdirs.read_selected(tmp_path) == [(3, {"step": 2.0}), (4, {})]
+    for broken in ("{", "[1]", '[{"train": []}]'):
+        (tmp_path / "subsets.json").write_text(broken)
+        with pytest.raises(ValueError, match=r"subsets\.json must hold a list of label subsets"):
+            workdirs.read_selected(tmp_path)
+
+
 def test_a_folder_without_workdirs_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
         workdirs.read([tmp_path / "nowhere"])
