@@ -30,6 +30,7 @@ import numpy as np
 from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict, config_flags
+from PIL import Image
 from tqdm import tqdm
 
 from facerep_jax.config import Spec, build, command_line, difference, locate, nearest, plain
@@ -41,7 +42,7 @@ from facerep_jax.evaluation.problem import Arrays, Problem, size, take
 from facerep_jax.evaluation.protocols import Protocol
 from facerep_jax.evaluation.selection import Outcome
 from facerep_jax.evaluation.statistics import summary
-from facerep_jax.evaluation.tables import evenly, write_predictions, write_statistics
+from facerep_jax.evaluation.tables import PerSubset, evenly, write_predictions, write_statistics
 from facerep_jax.files import local_path, write
 from facerep_jax.train import checkpoint
 from facerep_jax.train.state import abstract, count, flat, merge
@@ -127,7 +128,6 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
         for subset, outcome in zip(subsets, of, strict=True):
             subset["selected" if who == ENCODER else f"selected_{who}"] = outcome.selected
 
-    kept = evenly(size(problem.test), config.predictions)
     results = {
         "task": locate(config.task).__module__.rpartition(".")[2],
         "dataset": dataset.name,
@@ -137,7 +137,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
         "fraction": config.fraction,
         "labels": len(labels[0].train),
         "test_images": size(problem.test),
-        "predictions": len(kept),
+        "predictions": min(config.predictions, size(problem.test)),
         "seeds": list(config.seeds),
         "headline": problem.metric.headline,
         "lower_is_better": problem.metric.lower_is_better,
@@ -150,7 +150,21 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
     sheets = pictures.sheets(locate(config.task), problem, predictions[ENCODER][0], statistics[ENCODER][0])
-    ids = problem.test["id"]
+    save(workdir, results, subsets, sheets, statistics, predictions, problem.test["id"])
+    return results
+
+
+def save(
+    workdir: Path,
+    results: Mapping[str, Any],
+    subsets: Sequence[Mapping[str, Any]],
+    sheets: Mapping[str, Image.Image],
+    statistics: PerSubset,
+    predictions: PerSubset,
+    ids: Sequence[str],
+) -> None:
+    """Write all files, results.json last."""
+    kept = evenly(len(ids), results["predictions"])
     some = {who: [prediction[kept] for prediction in of] for who, of in predictions.items()}
     workdir.mkdir(parents=True, exist_ok=True)
     write(workdir / "subsets.json", json.dumps(subsets, indent=1))
@@ -158,7 +172,6 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
     write(workdir / "predictions.parquet", lambda path: write_predictions(path, some, [ids[row] for row in kept]))
     pictures.save(workdir, sheets)
     write(workdir / "results.json", json.dumps(results, indent=2, allow_nan=False))
-    return results
 
 
 def completed(config: ConfigDict) -> ConfigDict:
@@ -285,10 +298,10 @@ def make_problem(config: ConfigDict, dataset: Dataset, encoder: Encoder, folder:
         else {"id": []}
         for split in names
     )
-    size = train["image"].shape[1]
+    pixels = train["image"].shape[1]
 
     def make_task(seed: int) -> Task:
-        return build(config.task, encoder, image_size=size, meta=dataset.meta, rngs=nnx.Rngs(params=seed))
+        return build(config.task, encoder, image_size=pixels, meta=dataset.meta, rngs=nnx.Rngs(params=seed))
 
     metric, augment = build(task.metric(dataset.meta)), build_transforms(config.data.augmentations, dataset.meta)
     source = dataset.source(names[0])

@@ -81,7 +81,7 @@ def given(batch: Mapping[str, Any]) -> dict[str, Features]:
 def rounded(features: Features) -> Features:
     """Features as they come out of a cache: pooled and maps alone, with the precision that is kept there."""
 
-    def kept(x: Array) -> Array:  # a cast to and fro is dropped by XLA, this is not
+    def kept(x: Array) -> Array:  # where XLA may compute with more bits, it drops a cast to and fro
         return jax.lax.reduce_precision(x.astype(jnp.float32), exponent_bits=8, mantissa_bits=7)
 
     pooled = kept(features.pooled)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from facerep_jax.data.pipeline import Subset
-from facerep_jax.evaluation.problem import Indices, Problem, take
+from facerep_jax.evaluation.problem import Indices, Problem, size, take
 from facerep_jax.evaluation.statistics import label_subset
 
 FEWEST = 2  # labels that anything is learnt from
@@ -45,6 +45,8 @@ def draw(problem: Problem, fraction: float, seeds: Sequence[int], least: int) ->
 def labelled(problem: Problem, labels: Sequence[Labels]) -> tuple[Problem, list[Labels]]:
     """The problem with just those training examples that some subset labels, and the subsets as rows of these."""
     used = np.unique(np.concatenate([subset.train for subset in labels]))
+    if len(used) == size(problem.train):
+        return problem, list(labels)
     fewer = problem._replace(train=take(problem.train, used), source=Subset(problem.source, used.tolist()))
     return fewer, [subset._replace(train=np.searchsorted(used, subset.train)) for subset in labels]
 

@@ -1,4 +1,4 @@
-"""Planted and seen red: rows not translated after unlabelled examples are left out."""
+"""Planted and seen red: rows not translated after unlabelled examples are left out, records of all examples left."""
 
 import numpy as np
 import pytest
@@ -40,6 +40,8 @@ def test_only_what_is_labelled_is_left():
         assert ids(given.train, before.train) == ids(fewer.train, after.train)
         assert [fewer.source[row] for row in after.train] == ids(given.train, before.train)
         np.testing.assert_array_equal(given.train["image"][before.train], fewer.train["image"][after.train])
+    whole = draw(given, 1.0, (0, 1), least=1)
+    assert labelled(given, whole)[0] is given
     assert len(fewer.train["id"]) == len(set(drawn[0].train) | set(drawn[1].train)) < 9
 
 
