@@ -122,8 +122,8 @@ def _add_beard(face: Face, skin: Skin) -> None:
     share = np.zeros_like(x)
     if skin.beard:
         edge = head.mouth_y + 0.02 - 1.1 * np.maximum(x - corner - 0.03, 0) + 1.6 * np.maximum(corner - x, 0) * (x > 0)
-        edge = np.where(x < corner, np.minimum(edge, head.mouth_y + head.lower_lip + 0.09), edge)
-        share = skin.beard * smoothstep((y - edge) * (1 / 0.09)) * (x < BEHIND)
+        edge = np.where(x < corner, np.minimum(edge, head.mouth_y + head.lower_lip + 0.045), edge)
+        share = skin.beard * smoothstep((y - edge) * (1 / 0.07)) * (x < BEHIND)
     if skin.moustache:
         lip = head.mouth_y - head.upper_lip
         down = (y - 0.5 * (head.nose_y + 0.05 + lip) - 0.9 * np.maximum(x - 0.12, 0) ** 1.5) * (1 / 0.075)

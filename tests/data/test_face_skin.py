@@ -68,7 +68,7 @@ def test_beard_and_moustache_are_where_they_grow():
         name: (painted(replace(scene, skin=replace(scene.skin, **{name: 0.9})), points) / bare)[0] < 0.7
         for name in ("beard", "moustache")
     }
-    chin = (np.abs(x) < 0.15) & (np.abs(y - head.chin_y + 0.13) < 0.05)
+    chin = (np.abs(x) < 0.15) & (np.abs(y - head.chin_y + 0.08) < 0.05)
     lip = (np.abs(x) < 0.15) & (np.abs(y - 0.5 * (head.nose_y + 0.05 + head.mouth_y - head.upper_lip)) < 0.03)
     forehead = y < head.brow_y
     assert darker["beard"][chin].mean() > 0.9
