@@ -36,6 +36,7 @@ EXTRAS = {
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda13]"],
     "prepare": ["apache-beam>=2.77"],
+    "parity": ["torch>=2.14"],
     "dev": [
         "beartype>=0.22",
         "hypothesis>=6.140",

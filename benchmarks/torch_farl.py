@@ -140,9 +140,15 @@ def load(model: FaRL, weights: Mapping[str, np.ndarray]) -> None:
         for index, name in enumerate(names):
             own = {each.removeprefix(f"{path}/"): array[index] for each, array in stacked.items()}
             for part in ("attention_norm", "mlp_norm"):
-                theirs[f"{name}.{part}.weight"], theirs[f"{name}.{part}.bias"] = own[f"{part}/scale"], own[f"{part}/bias"]
+                theirs[f"{name}.{part}.weight"], theirs[f"{name}.{part}.bias"] = (
+                    own[f"{part}/scale"],
+                    own[f"{part}/bias"],
+                )
             for part in ("out", "up", "down"):
-                theirs[f"{name}.{part}.weight"], theirs[f"{name}.{part}.bias"] = own[f"{part}/kernel"].T, own[f"{part}/bias"]
+                theirs[f"{name}.{part}.weight"], theirs[f"{name}.{part}.bias"] = (
+                    own[f"{part}/kernel"].T,
+                    own[f"{part}/bias"],
+                )
             parts = ("query", "key", "value")
             theirs[f"{name}.qkv.weight"] = np.concatenate([own[f"{part}/kernel"].T for part in parts])
             theirs[f"{name}.qkv.bias"] = np.concatenate([own[f"{part}/bias"] for part in parts])
@@ -170,14 +176,22 @@ def load(model: FaRL, weights: Mapping[str, np.ndarray]) -> None:
         "mask_token": f"{masked}/mask_token",
     }.items():
         theirs[name] = left.pop(path)
-    missing, unknown = model.load_state_dict({k: torch.tensor(np.ascontiguousarray(v)) for k, v in theirs.items()}, strict=False)
+    missing, unknown = model.load_state_dict(
+        {k: torch.tensor(np.ascontiguousarray(v)) for k, v in theirs.items()}, strict=False
+    )
     missing = set(missing) - {name for name, _ in model.named_buffers()}
     if left or missing or unknown:
         raise ValueError(f"weights do not fit: left over {sorted(left)}, missing {sorted(missing)}, unknown {unknown}")
 
 
 def make_step(
-    model: FaRL, batch: Mapping[str, np.ndarray], *, compiled: bool, learning_rate: float, b2: float, weight_decay: float
+    model: FaRL,
+    batch: Mapping[str, np.ndarray],
+    *,
+    compiled: bool,
+    learning_rate: float,
+    b2: float,
+    weight_decay: float,
 ) -> Callable[[], Tensor]:
     """A training step on one batch that gives the loss; as in ours, biases, norms and tokens are not decayed."""
     decayed = [p for name, p in model.named_parameters() if is_decayed(name)]
