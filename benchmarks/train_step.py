@@ -1,6 +1,6 @@
 """Images per second of FaRL's training step, ours and the same mathematics in PyTorch, in turn on the same machine.
 
-python benchmarks/train_step.py --case Ti [--rounds 7] [--steps 2] [--sides ours,eager,compiled] [--trace DIR]
+python benchmarks/train_step.py --case Ti [--rounds 7] [--steps 2] [--sides ours,eager] [--cores 1] [--trace DIR]
 
 The step is image-text contrast and masked tokens: clean and masked copies through a ViT as one batch, a text tower, a
 block for the masked copies, the k-means tokenizer (a part of the timed step on both sides), the gradient, AdamW; all in
@@ -10,9 +10,11 @@ with `pip install .[parity]`; without it, only our figures are printed. torch.co
 Each side is a process of its own. Before anything is timed, all take the same weights, and their parameters must be
 equally many and the losses of their first three steps equal to 1e-4; so gradients and optimizer are compared, too.
 Then rounds of a few steps alternate. A ratio is the median over rounds of the ratio within a round, with its range in
-brackets; on a machine that others use only ratios mean something. Memory is the largest resident set of the process
-over its life, compilation included. The share is that of the faster library's rate for a large matrix product, measured
-in every round; operations are counted on our trace, without what `--remat` computes again.
+brackets; on a machine that others use only ratios mean something, and with `--cores 1` those of processor time mean
+most: torch's threads wait for each other, and lose far more than ours where cores are shared. Memory is the largest
+resident set of the process over its life, compilation included. The share is that of the faster library's rate for a
+large matrix product, measured in every round; operations are counted on our trace, without what `--remat` computes
+again.
 """
 
 import importlib.util
@@ -147,7 +149,7 @@ def agree(sides: Mapping[str, Side]) -> None:
 
 
 def alternate(sides: Mapping[str, Side], rounds: int, steps: int) -> list[dict[str, dict[str, float]]]:
-    """For each round and side, seconds of a step and seconds of a matrix product; who begins changes."""
+    """For each round and side, seconds of a step, by clock and processor, and of a product; who begins changes."""
     order, results = list(sides), []
     for _ in range(rounds):
         results.append({name: sides[name].ask("steps", steps) for name in order})
@@ -161,18 +163,19 @@ def table(case: Case, sides: Mapping[str, Side], rounds: list[dict[str, dict[str
     rate = statistics.median(max(2 * SIDE**3 / one["product"] for one in each.values()) for each in rounds)
     lines = [
         f"{FLAGS.case}: {case.variant} at {case.image_size} px, batch {case.batch}, {hello['parameters'] / 1e6:.1f} M "
-        f"parameters, {hello['flops'] / 1e9:.1f} GFLOP per image, {os.cpu_count()} cores, "
+        f"parameters, {hello['flops'] / 1e9:.1f} GFLOP per image, {FLAGS.cores or os.cpu_count()} cores, "
         f"float32 products at {rate / 1e9:.0f} GFLOP/s",
         f"losses of the first steps: {', '.join(f'{loss:.5f}' for loss in hello['losses'])}",
         "",
-        f"{'':16}{'images/s':>10}{'of products':>13}{'memory':>11}   ours / it",
+        f"{'':16}{'images/s':>10}{'of products':>13}{'memory':>11}   {'ours / it':22}by processor time",
     ]
     for name, side in sides.items():
         speed = statistics.median(case.batch / each[name]["step"] for each in rounds)
-        ratios = [each[name]["step"] / each["ours"]["step"] for each in rounds]
+        clock, processor = ([each[name][kind] / each["ours"][kind] for each in rounds] for kind in ("step", "cpu"))
         lines.append(
             f"{NAMES[name]:16}{speed:10.2f}{speed * hello['flops'] / rate:13.0%}"
-            f"{side.ask('memory')['bytes'] / 2**30:7.2f} GiB" + (f"   {spread(ratios)}" if name != "ours" else "")
+            f"{side.ask('memory')['bytes'] / 2**30:7.2f} GiB"
+            + (f"   {spread(clock):22}{spread(processor)}" if name != "ours" else "")
         )
     if len(sides) > 1:
         fastest = [
