@@ -83,7 +83,7 @@ class LinearProbe:
         cache_folder: str = "",
         device_gigabytes: float = 2.0,
     ):
-        require_rounds(steps, rounds)
+        require(steps, rounds)
         if not learning_rates:
             raise ValueError("learning_rates is empty; a probe needs at least one")
         self.steps, self.rounds, self.batch_size = steps // rounds * rounds, rounds, batch_size
@@ -170,7 +170,7 @@ class FrozenEncoder:
         milestones: tuple[float, ...] = (),
         ema: float = 0.0,
     ):
-        require_rounds(steps, rounds)
+        require(steps, rounds, ema)
         self.steps, self.rounds, self.batch_size, self.ema = steps // rounds * rounds, rounds, batch_size, ema
         self.optimizer = adamw(
             learning_rate=learning_rate,
@@ -224,7 +224,7 @@ class FineTune:
         milestones: tuple[float, ...] = (),
         ema: float = 0.0,
     ):
-        require_rounds(steps, rounds)
+        require(steps, rounds, ema)
         self.steps, self.rounds, self.batch_size, self.ema = steps // rounds * rounds, rounds, batch_size, ema
         self.optimizer = adamw(
             learning_rate=learning_rate,
@@ -341,9 +341,9 @@ def batches_of(count: int, batch_size: int, steps: int, seed: int) -> Int[np.nda
     return np.concatenate(epochs)[: steps * size].reshape(steps, size)
 
 
-def require_rounds(steps: int, rounds: int) -> None:
-    """ValueError where there is less than one step in a round."""
+def require(steps: int, rounds: int, ema: float = 0.0) -> None:
+    """ValueError where there is less than one step in a round, or an average that never moves."""
     if not 0 < rounds <= steps:
-        raise ValueError(
-            f"a protocol has at least one round and one step in each, not {rounds} rounds in {steps} steps"
-        )
+        raise ValueError(f"a protocol has rounds of one step at least, not {rounds} rounds in {steps} steps")
+    if not 0 <= ema < 1:
+        raise ValueError(f"ema is the decay of an average, at least 0 and below 1, not {ema}")

@@ -1,5 +1,4 @@
-"""Planted and seen red: the last part's padding kept, parts of the maps out of order, a cast in place of `rounded`'s
-reduction, features collected in memory before they are written."""
+"""Planted and seen red: padding kept, a row lost, maps in reverse, features in memory before they are written."""
 
 import os
 import re

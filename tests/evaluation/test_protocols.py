@@ -1,6 +1,6 @@
-"""Planted and seen red: rows of the whole split in place of the subset's, validation and test swapped, carried
-variables of the first step kept, the last step's weights in place of their average, the encoder's Params left learnable
-under `frozen`, drop-path under `frozen`, features not rounded where images are encoded anew."""
+"""Planted and seen red: rows of the whole split in place of the subset's, features not rounded where images are encoded
+anew.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -202,9 +202,11 @@ def test_every_epoch_holds_every_row_once_as_far_as_batches_fill():
 def test_what_cannot_be_is_said():
     with pytest.raises(ValueError, match="did you mean 'finetune'"):
         protocols.by_name("finetuen")
-    with pytest.raises(ValueError, match="one step in each, not 6 rounds in 3 steps"):
+    with pytest.raises(ValueError, match="rounds of one step at least, not 6 rounds in 3 steps"):
         protocols.LinearProbe(steps=3)
     with pytest.raises(ValueError, match="learning_rates is empty"):
         protocols.LinearProbe(learning_rates=())
+    with pytest.raises(ValueError, match=r"at least 0 and below 1, not 1\.0"):
+        protocols.FrozenEncoder(ema=1.0)
     with pytest.raises(ValueError, match="schedule is cosine or steps, not 'step'"):
         protocols.FineTune(schedule="step")

@@ -1,5 +1,6 @@
-"""Planted and seen red: the score of the first candidate kept, NaN taken for the best, the last of the first training
-only, validation in place of the test set."""
+"""Planted and seen red: the lowest score not kept, NaN taken for a score, of several trainings the last, the
+test set in place of validation.
+"""
 
 import numpy as np
 import pytest

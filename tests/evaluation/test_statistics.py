@@ -1,7 +1,7 @@
 """Reference: FaRL's rule, the interval written from its definition; coverage in simulation; errors.
 
-Planted and seen red: percentiles of a bootstrap over both factors (coverage with few subsets), the subsets' variance
-left out, an unpaired bootstrap, draws of their own for each subset, the variance of both factors counted twice.
+Planted and seen red: the variance of subsets left out, an unpaired bootstrap, the variance of both factors counted
+twice, the normal quantile in place of Student's.
 """
 
 import json
