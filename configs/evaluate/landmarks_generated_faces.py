@@ -56,8 +56,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
             protocol=spec(protocols.by_name(args.protocol), steps=args.steps, batch_size=32),
             scratch=spec(
                 protocols.FineTune,
-                steps=4_000,
-                batch_size=64,
+                steps=1_500,
+                batch_size=32,
                 learning_rate=1e-3,
                 encoder_multiplier=1.0,
                 warmup_steps=200,

@@ -1,6 +1,6 @@
-"""Planted and seen red: rows of the whole split in place of the subset's, validation and test swapped, carried
-variables of the first step kept, the last step's weights in place of their average, the encoder's Params left learnable
-under `frozen`, drop-path under `frozen`, features not rounded where images are encoded anew."""
+"""Planted and seen red: rows of the whole split in place of the subset's, features not rounded where images are encoded
+anew.
+"""
 
 import jax
 import jax.numpy as jnp
