@@ -6,8 +6,8 @@ facerep evaluate --config configs/evaluate/landmarks_generated_faces.py:dataset=
 Arguments: dataset, data_dir, head, fraction of the labels, protocol (linear_probe, frozen or finetune) and its steps,
 selection (validation, last or test_best), scratch (adds the baseline of that name), the encoder's variant and size.
 Faces are cropped to their box and a margin. Five subsets of the labels; head and step are chosen on validation.
-Heads are linear, or farl: UPerHead (of 64 channels; FaRL's 768 need an accelerator) and heatmaps, with FaRL's
-augmentations for landmarks (2112.03109), which protocols that see images use.
+Heads are linear, or farl: UPerHead (of 64 channels; FaRL's 768 need an accelerator) and heatmaps (drawn at the image's
+size, FaRL's at 128 pixels), with FaRL's augmentations for landmarks (2112.03109), which protocols that see images use.
 """
 
 from ml_collections import ConfigDict
@@ -37,7 +37,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     depth = vit.sizes_of(args.variant).depth
     choices = dict(
         linear=dict(taps=tuple(range(depth // 4 - 1, depth, depth // 4)), head=spec(landmarks.Regression)),
-        farl=dict(taps=uper.taps_of(depth), head=spec(landmarks.Heatmaps, dense=spec(uper.UPerHead, channels=64))),
+        farl=dict(
+            taps=uper.taps_of(depth),
+            head=spec(landmarks.Heatmaps, dense=spec(uper.UPerHead, channels=64), size=args.size),
+        ),
     )
     augmented = dict(
         linear=(spec(transforms.CropToBox, size=args.size, margin=0.25, shift=0.05, zoom=0.1),),

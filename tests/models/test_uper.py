@@ -3,7 +3,7 @@
 mmsegmentation 0.18, which FaRL takes the head from, needs a CUDA extension of 2021; both references are written from
 its description (1807.10221) and share no code with ours.
 Planted and seen red: the levels fused in another order, parts of the pooled map that do not overlap, a lateral that is
-not added to the next level, one dropout key for the whole batch, dropout in evaluation, running statistics in training.
+not added to the next level, one dropout key for the whole batch.
 """
 
 from functools import partial

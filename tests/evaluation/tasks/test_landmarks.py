@@ -1,6 +1,4 @@
-"""Planted and seen red: unknown points counted in the heatmaps' loss, the half pixel of predictions left out, heatmaps
-drawn at the logits' resolution, running statistics in training.
-"""
+"""Planted and seen red: unknown points counted in the heatmaps' loss."""
 
 import jax
 import jax.numpy as jnp

@@ -1,5 +1,3 @@
-"""Planted and seen red: ignored pixels counted as class 0, cells of a patch transposed."""
-
 import jax
 import jax.numpy as jnp
 import numpy as np
