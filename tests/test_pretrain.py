@@ -207,7 +207,7 @@ def frozen(weights: Path | str, workdir: Path) -> tuple[dict[str, np.ndarray], d
 def test_a_run_keeps_the_weights_that_it_was_given(dvae, tmp_path):
     """Of a checkpoint and of a file alike; and it goes on when neither is there any more.
 
-    Tried: weights loaded after the fit, kernels that are not transposed.
+    Tried: a kernel's rows and columns swapped.
     """
     place = "params/encoder/"
     encoder = {path.removeprefix(place): x for path, x in saved(dvae, 2).items() if path.startswith(place)}

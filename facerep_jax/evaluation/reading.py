@@ -31,8 +31,8 @@ SPREAD = (
 )
 INTERVAL = (
     "Improvement: the difference of the first metric in points, above 0 where the first of the two is better. Its 95% "
-    "interval is a paired bootstrap over test images and label subsets (over test images alone where there is one "
-    "subset; too narrow where there are few). An interval that holds 0 decides nothing; a filled dot stands for one "
+    "interval is about other test images and other label subsets (other test images alone where there is one subset); "
+    "it takes into account how few subsets there are. An interval that holds 0 decides nothing; a filled dot stands for one "
     "that does not."
 )
 TOKENS = (

@@ -133,7 +133,7 @@ class DVAE(nnx.Module):
                 )
             variable.set_value(jnp.asarray(array))
 
-    def fit(self, images: UInt8[np.ndarray, "b h w 3"], seed: int = 0) -> None:
+    def fit(self, images: UInt8[np.ndarray, "b h w 3"]) -> None:
         """Find how often each code is used on training images."""
         graph, state = nnx.split(self)
         codes_of = jax.jit(lambda state, image: nnx.merge(graph, state)(image))

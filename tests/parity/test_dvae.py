@@ -1,7 +1,6 @@
 """Parity: DALL-E's published package, as it is and as frozen in dvae.npz by the script of that name.
 
-Planted and seen red: a kernel's rows and columns swapped, gain 1 / n, the pool left out of a group, pixels not mapped,
-average in place of maximum.
+Planted and seen red: a kernel's rows and columns swapped, gain 1 / n, pixels not mapped, average in place of maximum.
 """
 
 import importlib.util
