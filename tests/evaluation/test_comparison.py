@@ -1,7 +1,4 @@
-"""Who is compared with whom, and when a winner is one.
-
-Planted and seen red: bold for the best mean whatever the interval; an interval turned round without its ends.
-"""
+"""Who is compared with whom, and when a winner is one."""
 
 import json
 

@@ -1,6 +1,6 @@
 """The distribution of errors against NumPy on the written statistics.
 
-Planted and seen red: failures counted below the limit; the area not divided by it; ranks taken from the mean.
+Planted and seen red: failures counted below the limit; the area not divided by it; ranks by the mean.
 """
 
 import numpy as np

@@ -1,7 +1,4 @@
-"""Both prints hold every word; the page loads nothing, fits narrow screens and can be read on dark ground.
-
-Planted and seen red in the browser: a table outside its box (overflow), text in a fixed dark colour.
-"""
+"""Both prints hold every word; the page loads nothing, fits narrow screens and can be read on dark ground."""
 
 import re
 import shutil

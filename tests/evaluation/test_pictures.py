@@ -1,6 +1,6 @@
 """Sheets show what they say.
 
-Planted and seen red: components in another basis, signs left to the decomposition, the best faces for the worst.
+Planted and seen red: signs of the components left to the decomposition.
 """
 
 import numpy as np
