@@ -32,8 +32,8 @@ SPREAD = (
 INTERVAL = (
     "Improvement: the difference of the first metric in points, above 0 where the first of the two is better. Its 95% "
     "interval is about other test images and other label subsets (other test images alone where there is one subset); "
-    "it takes into account how few subsets there are. An interval that holds 0 decides nothing; a filled dot stands for one "
-    "that does not."
+    "it takes into account how few subsets there are. An interval that holds 0 decides nothing; a filled dot stands "
+    "for one that does not."
 )
 TOKENS = (
     "Left, a test face; right, its patches, coloured by the first three principal components of the encoder's patch "
