@@ -1,8 +1,4 @@
-"""What is written about faces, read back by rules of its own.
-
-Planted once and seen red: a beard told of everyone, the mismatched caption's donor left out, a word for a side in a
-phrase of another attribute, mirrored scenes with their old captions.
-"""
+"""What is written about faces, read back by rules of its own."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Random numbers and paths. Planted once and seen red: frequencies √2 too small (correlation)."""
+"""Random numbers and paths."""
 
 import numpy as np
 import pytest

@@ -1,9 +1,4 @@
-"""People, sessions and frames. The card docs/generated_faces.md makes the claims that are tested here.
-
-Planted once and seen red: one stream for two people's sessions (worlds, independence), glasses drawn by skin tone
-(independence), the frame's number left out of the paths (trajectories), a caption drawn before the scene from the
-session's stream (captions leave the picture alone).
-"""
+"""People, sessions and frames. The card docs/generated_faces.md makes the claims that are tested here."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Hair and hats. Planted once and seen red: a bound above the hairline that is too low (bound)."""
+"""Hair and hats."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Fixed points. Planted once and seen red: AU12 that lowers the corners, cheeks that do not move the grid."""
+"""Fixed points of the head, and how action units move them."""
 
 from dataclasses import MISSING, fields
 

@@ -1,4 +1,4 @@
-"""Skin. Planted once and seen red: tiles looked up by pixel instead of place on the head (fixed)."""
+"""Skin and what grows on it."""
 
 from dataclasses import replace
 

@@ -1,8 +1,7 @@
 """The generated faces: one geometry behind all annotations.
 
 Planted once and seen red: the eyes' corners not exchanged in `LANDMARK_FLIP` (mirror), hidden jaw points left where
-they are (contour), the pixel centre's half forgotten in `camera` (two sizes, mirror), the light not mirrored (mirror),
-textures that stay where they are in a mirror (mirror), a hand that is drawn but hides nothing (occluder).
+they are (contour), the pixel centre's half forgotten in `camera` (two sizes, mirror), the light not mirrored (mirror).
 """
 
 import re
