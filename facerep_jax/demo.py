@@ -25,7 +25,7 @@ UNLABELLED = "generated_faces:size=80,train=16000,validation=0,test=0"
 LABELLED = "generated_faces:size=80,train=2000,validation=500,test=1000,seed=1"
 STEPS = (100, 1600)  # the fewest and the most of the pre-training
 TRIAL_STEPS = 30  # that measure the speed
-SHARE = 0.5  # of the minutes that pre-training may take
+SHARE = 0.55  # of the minutes that pre-training may take
 TASKS = ("landmarks", "parsing")
 EVALUATION: tuple[str, ...] = ()  # further flags of the evaluations
 
