@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-CONFIGS = ["configs", "configs.pretrain", "configs.evaluate"]  # installed as facerep_jax.configs
+CONFIGS = ["configs", "configs.pretrain", "configs.evaluate", "configs.study"]  # installed as facerep_jax.configs
 
 REQUIRES = [
     "absl-py>=2.3",

@@ -7,7 +7,7 @@ from facerep_jax.files import local_path, write
 
 def test_a_bucket_is_refused_and_a_path_is_not():
     assert str(local_path("workdir", "runs/a:b")) == "runs/a:b"
-    with pytest.raises(ValueError, match="workdir gs://bucket/x: gs:/ is not supported"):
+    with pytest.raises(ValueError, match="workdir gs://bucket/x: gs:// is not supported"):
         local_path("workdir", "gs://bucket/x")
 
 
