@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from facerep_jax.data.transforms import OUTSIDE, Example, require, resample, text_of
+from facerep_jax.data.transforms import OUTSIDE, Example, placed, require, resample, sampled, text_of
 
 # Left eye, right eye, nose, left and right corner of the mouth, as seen, on a canvas of 512 pixels.
 TEMPLATE = ((196, 226), (316, 226), (256, 286), (220, 360.4), (292, 360.4))
@@ -66,27 +66,12 @@ def moved(example: Example, matrix: Float[np.ndarray, "2 3"], size: int) -> Exam
 
     The box becomes the one around its moved corners. See `transforms.crop` for the rest.
     """
-    turn, shift = matrix[:, :2], matrix[:, 2]
-    scale = math.hypot(*turn[:, 0])
-    result = dict(example)
+    scale = math.hypot(*matrix[:, 0])
+    result = placed(example, matrix[:, :2], matrix[:, 2], depth=scale)
     result["image"] = turned(example["image"], matrix, size)
     if "mask" in example:
-        result["mask"] = turned_mask(example["mask"], matrix, size)
-    for name in ("landmarks", "landmarks_3d", "vertices"):
-        if name in example:
-            points = np.array(example[name], np.float32)
-            points[:, :2] = points[:, :2] @ turn.T + shift
-            points[:, 2:] *= scale
-            result[name] = points
-    if "bbox" in example:
-        x0, y0, x1, y1 = (float(v) for v in example["bbox"])
-        corners = np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]) @ turn.T + shift
-        result["bbox"] = np.concatenate([corners.min(0), corners.max(0)]).astype(np.float32)
-    if "camera" in example:
-        space = np.diag([0, 0, scale])
-        space[:2, :2] = turn
-        result["camera"] = (space @ example["camera"]).astype(np.float32)
-        result["camera"][:2, 3] += shift
+        back = np.linalg.inv(matrix[:, :2])
+        result["mask"] = sampled(example["mask"], back, -back @ matrix[:, 2], size, Image.Resampling.NEAREST, OUTSIDE)
     before = example.get("landmarks_scale", np.ones(2, np.float32))
     result["landmarks_scale"] = (before / scale).astype(np.float32)
     return result
@@ -104,28 +89,5 @@ def turned(
     half = side / scale / 2
     scaled = resample(image, (x - half, y - half, x + half, y + half), side, Image.Resampling.BICUBIC, 0)
     back = np.array([[cos, sin], [-sin, cos]])
-    return affine(scaled, back, side / 2 - back @ np.full(2, size / 2), size, Image.Resampling.BICUBIC, 0)
-
-
-def turned_mask(
-    mask: UInt8[np.ndarray, "h w"], matrix: Float[np.ndarray, "2 3"], size: int
-) -> UInt8[np.ndarray, "size size"]:
-    """A mask through a similarity: each pixel is the nearest of the original's."""
-    back = np.linalg.inv(matrix[:, :2])
-    return affine(mask, back, 0.5 - back @ (matrix[:, 2] + 0.5), size, Image.Resampling.NEAREST, OUTSIDE)
-
-
-def affine(
-    pixels: UInt8[np.ndarray, "..."],
-    back: Float[np.ndarray, "2 2"],
-    origin: Float[np.ndarray, "2"],
-    size: int,
-    filter: Image.Resampling,
-    outside: int,
-) -> UInt8[np.ndarray, "..."]:
-    """A square of which the point x, counted from the corner of the image, is taken from `back` x + `origin`."""
-    picture = Image.fromarray(pixels)
-    data = (*back[0], origin[0], *back[1], origin[1])
-    return np.array(
-        picture.transform((size, size), Image.Transform.AFFINE, data, filter, fillcolor=(outside,) * len(picture.mode))
-    )
+    centre = np.full(2, (side - 1) / 2) - back @ np.full(2, (size - 1) / 2)
+    return sampled(scaled, back, centre, size, Image.Resampling.BICUBIC, 0)

@@ -7,10 +7,10 @@ Source: FaRL's augmentations of landmarks and parsing (2112.03109; py-blueprint 
 import math
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image, ImageFilter
 
-from facerep_jax.data.transforms import OUTSIDE, Example, box_of, crop
+from facerep_jax.data.transforms import OUTSIDE, Example, box_of, crop, placed, sampled
 
 LEAST_ZOOM = 0.1  # a normal draw has no least value
 
@@ -61,7 +61,8 @@ class RandomAffine:
         square = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
         around = crop({name: value for name, value in example.items() if name != "mask"}, square, side)
         offset = (self.size - 1) / 2 + self.size * shift - turn @ np.full(2, (side - 1) / 2)
-        result = turned(around, turn, offset, self.size)
+        result = placed(around, turn, offset)
+        result["image"] = sampled(around["image"], turn.T, -turn.T @ offset, self.size, Image.Resampling.BICUBIC, 0)
         if "mask" in example:  # straight from its source: sampled twice, nearest pixels would be a pixel off
             scale = np.array([w, h]) / side
             start = scale * (0.5 - turn.T @ offset) + square[:2]
@@ -148,42 +149,3 @@ class BoxBlur:
             return example
         blurred = Image.fromarray(example["image"]).filter(ImageFilter.BoxBlur((k - 1) / 2))
         return {**example, "image": np.array(blurred)}
-
-
-def turned(example: Example, turn: Float[np.ndarray, "2 2"], offset: Float[np.ndarray, "2"], size: int) -> Example:
-    """An example without mask, a point p of which moved to turn @ p + offset, as a square; `turn` is a rotation."""
-    result = dict(example)
-    result["image"] = sampled(example["image"], turn.T, -turn.T @ offset, size, Image.Resampling.BICUBIC, 0)
-
-    def places(points: Float[np.ndarray, "k 2"]) -> Float[np.ndarray, "k 2"]:
-        return (points @ turn.T + offset).astype(np.float32)
-
-    for name in ("landmarks", "landmarks_3d", "vertices"):
-        if name in example:
-            result[name] = np.array(example[name], np.float32)
-            result[name][:, :2] = places(result[name][:, :2])
-    if "bbox" in example:
-        x0, y0, x1, y1 = example["bbox"]
-        corners = places(np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]))
-        result["bbox"] = np.concatenate([corners.min(0), corners.max(0)])
-    if "camera" in example:
-        result["camera"] = np.array(example["camera"], np.float32)
-        result["camera"][:2] = turn @ result["camera"][:2]
-        result["camera"][:2, 3] += offset
-    return result
-
-
-def sampled(
-    pixels: UInt8[np.ndarray, "..."],
-    matrix: Float[np.ndarray, "2 2"],
-    offset: Float[np.ndarray, "2"],
-    size: int,
-    filter: Image.Resampling,
-    outside: int,
-) -> UInt8[np.ndarray, "..."]:
-    """A square whose point p shows the point matrix @ p + offset of an image, or `outside` beyond it."""
-    edge = offset + 0.5 - matrix @ np.full(2, 0.5)  # PIL counts from the edge of the first pixel
-    data = (matrix[0, 0], matrix[0, 1], edge[0], matrix[1, 0], matrix[1, 1], edge[1])
-    fill = outside if pixels.ndim == 2 else (outside,) * pixels.shape[2]
-    image = Image.fromarray(pixels)
-    return np.array(image.transform((size, size), Image.Transform.AFFINE, data, filter, fillcolor=fill))

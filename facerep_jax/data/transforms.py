@@ -15,7 +15,7 @@ from typing import Any
 import instant_clip_tokenizer
 import numpy as np
 import simplejpeg
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 Example = dict[str, Any]
@@ -257,28 +257,55 @@ def crop(example: Example, box: tuple[float, float, float, float], size: int) ->
     how many pixels of the original one pixel of the result is wide and high, for errors in pixels of the original.
     """
     x0, y0, x1, y1 = box
-    scale = np.array([(x1 - x0) / size, (y1 - y0) / size], np.float32)
-    moved = dict(example)
+    scale = np.array([(x1 - x0) / size, (y1 - y0) / size])
+    moved = placed(example, np.diag(1 / scale), -np.array([x0, y0]) / scale - 0.5, depth=1 / scale.mean())
     moved["image"] = resample(example["image"], box, size, Image.Resampling.BICUBIC, 0)
     if "mask" in example:
         moved["mask"] = resample(example["mask"], box, size, Image.Resampling.NEAREST, OUTSIDE)
-    origin = np.array([x0, y0], np.float32)
+    moved["landmarks_scale"] = (example.get("landmarks_scale", np.ones(2)) * scale).astype(np.float32)
+    return moved
+
+
+def placed(
+    example: Example, matrix: Float[np.ndarray, "2 2"], offset: Float[np.ndarray, "2"], *, depth: float = 1.0
+) -> Example:
+    """The example with its annotations where a point p of the image has moved to matrix @ p + offset.
+
+    Depths are multiplied by `depth`. A box becomes the one around its moved corners. Image and mask stay as they are.
+    """
+    result = dict(example)
     for name in ("landmarks", "landmarks_3d", "vertices"):
         if name in example:
             points = np.array(example[name], np.float32)
-            points[:, :2] = (points[:, :2] - origin) / scale - 0.5
-            points[:, 2:] /= scale.mean()
-            moved[name] = points
+            points[:, :2] = points[:, :2] @ matrix.T + offset
+            points[:, 2:] *= depth
+            result[name] = points
     if "bbox" in example:
-        corners = np.asarray(example["bbox"], np.float32).reshape(2, 2)
-        moved["bbox"] = ((corners - origin) / scale - 0.5).reshape(4)
+        x0, y0, x1, y1 = (float(v) for v in example["bbox"])
+        corners = np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]) @ matrix.T + offset
+        result["bbox"] = np.concatenate([corners.min(0), corners.max(0)]).astype(np.float32)
     if "camera" in example:
-        a, b = 1 / scale, -origin / scale - 0.5
-        to_crop = np.array([[a[0], 0, 0], [0, a[1], 0], [0, 0, 1 / scale.mean()]], np.float32)
-        moved["camera"] = to_crop @ example["camera"]
-        moved["camera"][:2, 3] += b
-    moved["landmarks_scale"] = example.get("landmarks_scale", np.ones(2, np.float32)) * scale
-    return moved
+        space = np.diag([0.0, 0.0, depth])
+        space[:2, :2] = matrix
+        result["camera"] = (space @ example["camera"]).astype(np.float32)
+        result["camera"][:2, 3] += offset
+    return result
+
+
+def sampled(
+    pixels: UInt8[np.ndarray, "..."],
+    matrix: Float[np.ndarray, "2 2"],
+    offset: Float[np.ndarray, "2"],
+    size: int,
+    filter: Image.Resampling,
+    outside: int,
+) -> UInt8[np.ndarray, "..."]:
+    """A square whose point p shows the point matrix @ p + offset of an image, or `outside` beyond it."""
+    edge = offset + 0.5 - matrix @ np.full(2, 0.5)  # PIL counts from the edge of the first pixel
+    data = (*matrix[0], edge[0], *matrix[1], edge[1])
+    image = Image.fromarray(pixels)
+    fill = (outside,) * len(image.mode)
+    return np.array(image.transform((size, size), Image.Transform.AFFINE, data, filter, fillcolor=fill))
 
 
 def resample(
