@@ -59,7 +59,6 @@ DEFAULTS = {  # of what a config need not say
     "baselines": None,  # all of the task's
     "predictions": 1000,  # test examples, evenly spaced, whose predictions are kept
 }
-NOTHING: Arrays = {"id": []}
 PACKAGES = ("facerep_jax", "jax", "flax", "numpy", "scikit-learn")
 
 

@@ -9,7 +9,7 @@ are done, 75 when a signal stopped the run after a save (start it again), 2 on b
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +96,9 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
             logging.info("resuming at step %d", latest)
         write_config(config, changes, workdir, step=int(state.step))
         write(workdir / "command.txt", command)
-        pictures.save(workdir, pictures.masked(stream.peek(pictures.FACES)))
-        size = {"parameters": count(shapes.params), "flops_per_image": flops_per_image(config, stream)}
-        write(workdir / "model.json", json.dumps(size) + "\n")
-        logging.info("%s on %s devices", size, mesh.size)
+        if latest is None:  # what follows is the same after a resume, which should not wait for it
+            describe(config, stream, count(shapes.params), workdir)
+        logging.info("%s parameters on %s devices", f"{count(shapes.params):,}", mesh.size)
         whole, batches = sharding.replicated(mesh), sharding.batch_sharding(mesh)
         step = jax.jit(
             make_step(graph, optimizer.transform, seed=config.seed, ema=config.ema),
@@ -144,14 +143,25 @@ def model_maker(config: ConfigDict) -> Callable[[], Model]:
     return make
 
 
-def flops_per_image(config: ConfigDict, stream: Stream) -> int:
+def describe(config: ConfigDict, stream: Stream, parameters: int, workdir: Path) -> None:
+    """Write what the encoder sees, masked.png, and how large the model is, model.json."""
+    examples = stream.peek(pictures.FACES)
+    pictures.save(workdir, pictures.masked(examples))
+    size = {"parameters": parameters, "flops_per_image": flops_per_image(config, examples[0])}
+    write(workdir / "model.json", json.dumps(size) + "\n")
+
+
+def flops_per_image(config: ConfigDict, example: Mapping[str, np.ndarray]) -> int:
     """Operations of a training step for each image of the batch; what `remat` computes again does not count."""
     make = model_maker(ConfigDict({**config, "remat": "none"}))
     graph, _, _, frozen = abstract(make)
     optimizer = build(config.optimizer, steps=config.steps).transform
     state = jax.eval_shape(lambda: initial(make, optimizer.init, ema=False))
-    batch = {name: x for name, x in stream.peek(1)[0].items() if name not in HOST_ONLY}
-    shapes = {name: jax.ShapeDtypeStruct((config.data.batch_size, *x.shape), x.dtype) for name, x in batch.items()}
+    shapes = {
+        name: jax.ShapeDtypeStruct((config.data.batch_size, *x.shape), x.dtype)
+        for name, x in example.items()
+        if name not in HOST_ONLY
+    }
     step = make_step(graph, optimizer, seed=config.seed)
     return flops(step, state, frozen, shapes) // config.data.batch_size
 

@@ -25,9 +25,9 @@ from facerep_jax.config import build
 from facerep_jax.evaluation.statistics import Resampled, difference, resampled
 from facerep_jax.evaluation.workdirs import read_statistics
 from facerep_jax.files import local_path, write
+from facerep_jax.pretrain import STOPPED
 from facerep_jax.typing import Metric
 
-STOPPED = 75  # exit status: the time is over, start again to go on
 RANDOM = "random"  # the encoder before any training; its first evaluations hold the baselines of all
 TAIL = 15  # lines of a failed cell's log that are shown
 

@@ -297,10 +297,8 @@ def candidate(state: TrainState, steps: int, **settings: float) -> Candidate:
 def calibrate(task: Task, extract: Extractor, data: Arrays, chosen: Indices) -> None:
     """Give a head the statistics of some of the chosen examples, whose features are in `data` or made of its images."""
     data = {name: x for name, x in data.items() if name != "id"}
-    row_bytes = (
-        extract.size(data["image"][:1]) if "image" in data else sum(x[0].nbytes for x in features_of(data).values())
-    )
-    sample = take(data, chosen[: int(max(1, min(CALIBRATION, CALIBRATION_BYTES / row_bytes)))])
+    bytes_of_one = extract.size(data["image"][:1]) if "image" in data else row_bytes(features_of(data))
+    sample = take(data, chosen[: int(max(1, min(CALIBRATION, CALIBRATION_BYTES / bytes_of_one)))])
     features = extract(sample["image"]) if "image" in sample else {}
     task.calibrate(given({**sample, **features}), {name: jnp.asarray(x) for name, x in sample.items()})
 
