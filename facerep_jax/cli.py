@@ -8,6 +8,7 @@ import traceback
 from absl import flags, logging
 from ml_collections import ConfigDict
 
+from facerep_jax import heap
 from facerep_jax.config import find, nearest
 
 COMMANDS = {
@@ -40,6 +41,7 @@ def run(name: str, argv: list[str]) -> int:
     """Run one command on its own flags, which no other command sees."""
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO if os.environ.get("FACEREP_VERBOSE") else logging.WARNING)
+    heap.keep()
     command = importlib.import_module(f"facerep_jax.{name}")  # only now is jax imported
     own = flags.FlagValues()
     try:  # flags and the config's own code: whatever fails here is bad input
