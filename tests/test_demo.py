@@ -10,8 +10,7 @@ def small(monkeypatch):
     """The demo with few faces and few steps; all else is as users get it."""
     monkeypatch.setattr(demo, "UNLABELLED", "generated_faces:size=80,train=64,validation=0,test=0")
     monkeypatch.setattr(demo, "LABELLED", "generated_faces:size=80,train=40,validation=10,test=12,seed=1")
-    monkeypatch.setattr(demo, "STEPS", (4, 4))
-    monkeypatch.setattr(demo, "TRIAL_STEPS", 2)
+    monkeypatch.setattr(demo, "STEPS", 0.4)
     monkeypatch.setattr(demo, "EVALUATION", ("--config.protocol.steps=6", "--config.seeds=(0,1)"))
 
 
