@@ -17,6 +17,8 @@ COMMANDS = {
     "pretrain": "Pre-train an encoder.",
     "evaluate": "Score a checkpoint on a task.",
     "report": "Tables, curves and pictures of runs and results.",
+    "verify": "Say whether a run's checkpoints are what was saved.",
+    "replay": "Take one step of a run again, and say what was wrong with it.",
     "study": "A comparison of many runs, cell by cell, to one table.",
 }
 HELP = {"-h", "--help", "-help"}

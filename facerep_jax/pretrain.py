@@ -2,16 +2,21 @@
 
 facerep pretrain --config configs/pretrain/farl.py:variant=B/16 --workdir runs/farl [--config.a.b=x]
 
-Started again with the same workdir, a run goes on where its last checkpoint stands. The exit status is 0 when all steps
-are done, 75 when a signal stopped the run after a save (start it again), 2 on bad input and 1 on anything else.
+Started again with the same workdir, a run goes on where its last checkpoint stands, on as many devices and hosts as
+there are then. On many hosts start it once on each: TPU, SLURM, Open MPI and Kubernetes tell the processes of each
+other; else say --coordinator=HOST:PORT --processes=N --process=I. The workdir is a folder that all of them see.
+
+The exit status is 0 when all steps are done, 75 when a signal stopped the run after a save (start it again), 2 on bad
+input and 1 on anything else.
 """
 
 import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,22 +24,26 @@ import safetensors
 import safetensors.numpy
 from absl import flags, logging
 from flax import nnx
+from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
 from facerep_jax.config import build, command_line, difference, plain
 from facerep_jax.data.features import open_dataset
-from facerep_jax.data.pipeline import HOST_ONLY, Stream, build_transforms
+from facerep_jax.data.pipeline import HOST_ONLY, Part, Stream, build_transforms
 from facerep_jax.evaluation import pictures
 from facerep_jax.files import local_path, write
 from facerep_jax.models.layers import remat_policy
-from facerep_jax.train import checkpoint, loop, sharding
+from facerep_jax.train import checkpoint, digests, distributed, lock, loop, sharding
 from facerep_jax.train.flops import flops
-from facerep_jax.train.state import Model, abstract, count, flat, initial, path_of, split
-from facerep_jax.train.step import make_step
+from facerep_jax.train.optim import Optimizer
+from facerep_jax.train.samples import Ledger
+from facerep_jax.train.state import Model, TrainState, abstract, count, flat, initial, path_of, split
+from facerep_jax.train.step import Step, make_step
 from facerep_jax.train.writer import Writer
 from facerep_jax.typing import Tree
 
 MAY_CHANGE = ("log_every", "checkpoint_", "mesh", "sharding", "operational")  # on resume, by how a path begins
+FROZEN = "frozen.safetensors"
 FIT_IMAGES = 2000  # that tokenizers are fitted on
 STOPPED = 75  # exit status: saved after a signal
 
@@ -45,6 +54,9 @@ def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
         "config", None, "recipe, FILE[:args]; --config.a.b=x overrides", flag_values, lock_config=True, sys_argv=argv
     )
     flags.DEFINE_string("workdir", None, "folder of the run", flag_values=flag_values)
+    flags.DEFINE_string("coordinator", "", "of many processes: HOST:PORT of the first", flag_values=flag_values)
+    flags.DEFINE_integer("processes", 0, "of many processes: how many there are", 0, flag_values=flag_values)
+    flags.DEFINE_integer("process", -1, "of many processes: which this is, from 0", -1, flag_values=flag_values)
     flags.mark_flags_as_required(["config", "workdir"], flag_values)
 
 
@@ -53,81 +65,117 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     if words:
         raise ValueError(f"pretrain takes no {words[0]!r}; all is said by flags")
     workdir = local_path("workdir", flag_values.workdir)
+    distributed.initialize(
+        flag_values.coordinator,
+        flag_values.processes,
+        flag_values.process,
+        expected=flag_values.config.operational.processes,
+    )
     try:
         pretrain(flag_values.config, workdir, command_line("pretrain", flag_values))
     except loop.Stopped as stopped:
-        print(f"facerep pretrain: {stopped}", flush=True)
+        if distributed.first():
+            print(f"facerep pretrain: {stopped}", flush=True)
         return STOPPED
-    except loop.NonFinite as error:
+    except (loop.NonFinite, checkpoint.SaveFailed) as error:
         print(f"facerep pretrain: {error}", file=sys.stderr)
         return 1
     return 0
 
 
+class Run(NamedTuple):
+    """All that a config's steps need, laid out on a mesh."""
+
+    mesh: Mesh
+    stream: Stream
+    optimizer: Optimizer
+    frozen: Tree  # on the devices
+    digest: Mapping[str, str]  # of the file that `frozen` is kept in
+    shapes: TrainState
+    layout: TrainState  # shardings
+    start: Callable[[], TrainState]  # the state before the first step
+    step: Step  # jitted; it eats its state
+
+
 def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
     """Run a config in a workdir, from its newest checkpoint where there is one; `command` is kept beside it."""
+    changes = changes_since_start(config, workdir)
+    run = assemble(config, workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stack.enter_context(closing(run.stream))
+        distributed.by_first("its lock", lambda: stack.enter_context(lock.held(workdir)))
+        keep = config.operational.keep_checkpoints
+        checkpoints = stack.enter_context(closing(checkpoint.Checkpoints(workdir / "checkpoints", keep=keep)))
+        writer = stack.enter_context(closing(Writer(workdir)))
+        samples = None
+        if config.operational.sample_ledger:
+            samples = stack.enter_context(closing(Ledger(workdir / "sample_ledger.jsonl")))
+        stack.enter_context(jax.set_mesh(run.mesh))
+        state = state_at(checkpoints.latest(), run, checkpoints, workdir)
+        if distributed.first():
+            write_config(config, changes, workdir, step=int(state.step))
+            write(workdir / "command.txt", command)
+            if not int(state.step):  # what follows is the same after a resume, which should not wait for it
+                describe(config, run.stream, count(run.shapes.params), workdir)
+        logging.info("%s parameters on %s devices", f"{count(run.shapes.params):,}", run.mesh.size)
+        loop.run(
+            run.step,
+            state,
+            run.frozen,
+            run.stream,
+            steps=config.steps,
+            batch_size=config.data.batch_size,
+            mesh=run.mesh,
+            checkpoints=checkpoints,
+            meta=lambda: {"data": run.stream.state, "config": plain(config), "frozen": run.digest},
+            writer=writer,
+            faults=loop.Faults(workdir, config.operational.nonfinite_steps),
+            samples=samples,
+            schedule=run.optimizer.schedule,
+            log_every=config.log_every,
+            checkpoint_every=config.checkpoint_every,
+            checkpoint_minutes=config.checkpoint_minutes,
+        )
+
+
+def assemble(config: ConfigDict, workdir: Path) -> Run:
+    """What a config's steps need; makes the frozen networks where the workdir has none."""
     mesh = sharding.make_mesh(plain(config.mesh))
     sharding.check_batch(config.data.batch_size, mesh)
     rules = sharding.rules_by_name(config.sharding)
-    changes = changes_since_start(config, workdir)
-
     make = model_maker(config)
     graph, _, _, frozen_shapes = abstract(make)
     optimizer = build(config.optimizer, steps=config.steps)
-    stream = open_stream(config, needs=nnx.eval_shape(make).objective.needs)
 
-    frozen, digest = frozen_networks(make, frozen_shapes, stream, workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", keep=config.operational.keep_checkpoints)
-
-    def start() -> Any:
+    def start() -> TrainState:
         return initial(make, optimizer.transform.init, ema=config.ema > 0)
 
     shapes = jax.eval_shape(start)
     layout = sharding.shardings(shapes, mesh, rules)
-    with jax.set_mesh(mesh):
-        if (latest := checkpoints.latest()) is None:
-            state = jax.jit(start, out_shardings=layout)()
-        else:
-            state, meta = checkpoints.restore(latest, shapes, layout)
-            if meta["frozen"] != digest:
-                raise ValueError(f"{workdir / 'frozen.safetensors'} is not what step {latest} was trained with")
-            stream.state = meta["data"]
-            logging.info("resuming at step %d", latest)
-        write_config(config, changes, workdir, step=int(state.step))
-        write(workdir / "command.txt", command)
-        if latest is None:  # what follows is the same after a resume, which should not wait for it
-            describe(config, stream, count(shapes.params), workdir)
-        logging.info("%s parameters on %s devices", f"{count(shapes.params):,}", mesh.size)
-        whole, batches = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-        step = jax.jit(
-            make_step(graph, optimizer.transform, seed=config.seed, ema=config.ema),
-            in_shardings=(layout, whole, batches),
-            out_shardings=(layout, whole),
-            donate_argnums=0,
-        )
-        writer = Writer(workdir)
-        try:
-            loop.run(
-                step,
-                state,
-                jax.device_put(frozen, whole),
-                stream,
-                steps=config.steps,
-                batch_size=config.data.batch_size,
-                mesh=mesh,
-                checkpoints=checkpoints,
-                meta=lambda: {"data": stream.state, "config": plain(config), "frozen": digest},
-                writer=writer,
-                schedule=optimizer.schedule,
-                log_every=config.log_every,
-                checkpoint_every=config.checkpoint_every,
-                checkpoint_minutes=config.checkpoint_minutes,
-            )
-        finally:
-            writer.close()
-            checkpoints.close()
-            stream.close()
+    whole, batches = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+    step = jax.jit(
+        make_step(graph, optimizer.transform, seed=config.seed, ema=config.ema),
+        in_shardings=(layout, whole, batches),
+        out_shardings=(layout, whole),
+        donate_argnums=0,
+    )
+    stream = open_stream(config, needs=nnx.eval_shape(make).objective.needs)
+    distributed.by_first("its frozen networks", lambda: keep_frozen(make, frozen_shapes, stream, workdir))
+    frozen, digest = frozen_networks(frozen_shapes, workdir)
+    return Run(mesh, stream, optimizer, jax.device_put(frozen, whole), digest, shapes, layout, start, step)
+
+
+def state_at(step: int | None, run: Run, checkpoints: checkpoint.Checkpoints, workdir: Path) -> TrainState:
+    """The state that was saved at a step, or that before the first; the stream is moved to where it goes on."""
+    if step is None:
+        return jax.jit(run.start, out_shardings=run.layout)()
+    state, meta = checkpoints.restore(step, run.shapes, run.layout)
+    if meta["frozen"] != run.digest:
+        raise ValueError(f"{workdir / FROZEN} is not what step {step} was trained with")
+    run.stream.state = meta["data"]
+    logging.info("resuming at step %d", step)
+    return state
 
 
 def model_maker(config: ConfigDict) -> Callable[[], Model]:
@@ -177,44 +225,57 @@ def compute_dtype(name: str) -> str:
 
 def open_stream(config: ConfigDict, needs: tuple[str, ...]) -> Stream:
     """The training data as the config describes it, holding what the objective needs."""
-    dataset = open_dataset(config.data.dataset, config.data.data_dir)
+    parts = []
+    for name in config.data.dataset.split("+"):
+        dataset = open_dataset(name, config.data.data_dir)
+        transforms = build_transforms(config.data.transforms, dataset.meta)
+        parts.append(Part(dataset.source(config.data.split), transforms, dataset.name))
     return Stream(
-        dataset.source(config.data.split),
-        build_transforms(config.data.transforms, dataset.meta),
+        parts,
         needs,
+        weights=config.data.weights,
         batch_size=config.data.batch_size,
         seed=config.seed,
+        skip_ids=ids_in(config.operational.skip_ids),
         threads=config.operational.threads,
         workers=config.operational.workers,
-        name=dataset.name,
     )
 
 
-def frozen_networks(
-    make: Callable[[], Model], shapes: Tree, stream: Stream, workdir: Path
-) -> tuple[Tree, dict[str, str]]:
-    """Arrays of the networks that are never trained, and their digest.
+def ids_in(path: str) -> frozenset[str]:
+    """The ids that a file holds, one per line; none where no file is named."""
+    return frozenset(local_path("skip_ids", path).read_text().split("\n")) - {""} if path else frozenset()
 
-    Those with `weights` are given them, those with `fit` are fitted on training images; once, and kept in
-    `frozen.safetensors`, so that a run goes on without the files that it began with. Its header names those.
+
+def keep_frozen(make: Callable[[], Model], shapes: Tree, stream: Stream, workdir: Path) -> None:
+    """Make the networks that are never trained, once, and keep them in `frozen.safetensors`.
+
+    Those with `weights` are given them, those with `fit` are fitted on training images. So a run goes on without the
+    files that it began with; the header names those.
     """
+    path = workdir / FROZEN
+    if path.exists() or not jax.tree.leaves(shapes):
+        return
+    model, origins = nnx.eval_shape(make), {}
+    networks = [(path_of(place), module) for place, module in nnx.iter_modules(model)]
+    for name, module in networks:
+        if hasattr(module, "load"):
+            origins[name] = load_weights(name, module)
+    images = np.stack([x["image"] for x in stream.peek(FIT_IMAGES) if np.isfinite(x["image"]).all()])
+    for _, module in networks:
+        if hasattr(module, "fit"):
+            module.fit(images)
+    arrays = {name: np.ascontiguousarray(array) for name, array in flat(split(model)[3]).items()}
+    header = {"weights": json.dumps(origins, sort_keys=True)}
+    workdir.mkdir(parents=True, exist_ok=True)
+    write(path, lambda unfinished: safetensors.numpy.save_file(arrays, unfinished, header))
+
+
+def frozen_networks(shapes: Tree, workdir: Path) -> tuple[Tree, dict[str, str]]:
+    """Arrays of the networks that are never trained, as `keep_frozen` left them, and their digest."""
+    path = workdir / FROZEN
     if not jax.tree.leaves(shapes):
         return shapes, {}
-    path = workdir / "frozen.safetensors"
-    if not path.exists():
-        model, origins = nnx.eval_shape(make), {}
-        networks = [(path_of(place), module) for place, module in nnx.iter_modules(model)]
-        for name, module in networks:
-            if hasattr(module, "load"):
-                origins[name] = load_weights(name, module)
-        images = np.stack([example["image"] for example in stream.peek(FIT_IMAGES)])
-        for _, module in networks:
-            if hasattr(module, "fit"):
-                module.fit(images)
-        arrays = {name: np.ascontiguousarray(array) for name, array in flat(split(model)[3]).items()}
-        header = {"weights": json.dumps(origins, sort_keys=True)}
-        workdir.mkdir(parents=True, exist_ok=True)
-        write(path, lambda unfinished: safetensors.numpy.save_file(arrays, unfinished, header))
     arrays = safetensors.numpy.load_file(path)
     leaves = [arrays[name] for name in flat(shapes)]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -253,13 +314,21 @@ def changes_since_start(config: ConfigDict, workdir: Path) -> list[str]:
     """Lines of what changed since the workdir's run began; ValueError where something changed that may not."""
     path = workdir / "config.json"
     if not path.exists():
-        if steps := checkpoint.steps_in(workdir):
+        if steps := digests.all_steps(workdir / "checkpoints"):
             raise ValueError(f"{workdir} holds checkpoints ({steps[-1]}, ...) but no config.json to say of what")
         return []
-    changes = difference(json.loads(path.read_text()), plain(config))
-    if refused := [line for line in changes if not line.startswith(MAY_CHANGE)]:
+    old, new = json.loads(path.read_text()), plain(config)
+    changes = difference(old, new)
+    step = (checkpoint.steps_in(workdir) or [0])[-1]
+    more = ("data.weights:",) if extends(old["data"]["weights"], new["data"]["weights"], step) else ()
+    if refused := [line for line in changes if not line.startswith(MAY_CHANGE + more)]:
         raise ValueError(f"{workdir} is the run of another config: {'; '.join(refused)}")
     return changes
+
+
+def extends(old: list[Any], new: list[Any], step: int) -> bool:
+    """Whether new weights of a mixture are the old ones and segments that begin at a step or later."""
+    return new[: len(old)] == old and all(start >= step for start, _ in new[len(old) :]) and bool(old)
 
 
 def write_config(config: ConfigDict, changes: list[str], workdir: Path, step: int) -> None:

@@ -2,16 +2,11 @@
 
 import hashlib
 import json
-import os
+import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 import safetensors
 import safetensors.numpy
@@ -19,55 +14,13 @@ import safetensors.numpy
 from configs.pretrain.farl import get_config
 from facerep_jax import cli
 from facerep_jax.models.dvae import published_name
-from facerep_jax.pretrain import frozen_networks, model_maker, open_stream
+from facerep_jax.pretrain import frozen_networks, keep_frozen, model_maker, open_stream
+from facerep_jax.train.checkpoint import steps_in
 from facerep_jax.train.state import abstract, flat
+from tests.processes import SMOKE, facerep, finish, metrics, saved, wait_for
 
-SMOKE = "configs/pretrain/farl.py:smoke"
 LONG = (f"--config={SMOKE}", "--config.steps=20", "--config.log_every=1", "--config.ema=0.9")
-ROOT = Path(__file__).parent.parent
 TOKENIZER = "objective/terms/masked_tokens/tokenizer"
-
-
-def facerep(workdir: Path, *flags: str, devices: int = 8) -> subprocess.Popen[str]:
-    env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "facerep_jax.cli", "pretrain", f"--workdir={workdir}", *flags],
-        cwd=ROOT,
-        env=env,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, err = process.communicate(timeout=900)
-    return process.returncode, out + err
-
-
-def metrics(workdir: Path) -> dict[int, dict[str, float]]:
-    """Of each step, the last that was written."""
-    path = workdir / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return {line["step"]: line for line in lines}
-
-
-def saved(workdir: Path, step: int) -> dict[str, np.ndarray]:
-    folder = workdir / "checkpoints" / str(step) / "state"
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    checkpointer = ocp.PyTreeCheckpointer()
-    tree = checkpointer.metadata(folder).item_metadata.tree
-    args = jax.tree.map(lambda _: ocp.ArrayRestoreArgs(sharding=sharding), tree)
-    restored = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=args))
-    return {path: np.asarray(leaf) for path, leaf in flat(restored).items()}
-
-
-def wait_for(condition, process: subprocess.Popen[str], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, finish(process)
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +42,7 @@ def test_the_smoke_variant_takes_two_steps_and_leaves_what_the_readme_promises(t
         "config",
         "events",
         "frozen",
+        "lock",
         "masked",
         "metrics",
         "model",
@@ -107,9 +61,9 @@ def test_killed_and_started_again_a_run_equals_one_that_was_not(undisturbed, tmp
 
     Tried: restoring the stream at the wrong batch, a step counter off by one, an average not restored; all turn it red.
     """
-    flags = (*LONG, "--config.checkpoint_every=12")
+    flags = (*LONG, "--config.checkpoint_every=12", "--config.operational.sample_ledger=True")
     first = facerep(tmp_path, *flags)
-    wait_for(lambda: (tmp_path / "checkpoints" / "12" / "state").exists() and 13 in metrics(tmp_path), first)
+    wait_for(lambda: steps_in(tmp_path) == [12] and 13 in metrics(tmp_path), first)
     first.send_signal(signal.SIGKILL)
     assert finish(first)[0] == -signal.SIGKILL
     status, output = finish(facerep(tmp_path, *flags))
@@ -123,6 +77,14 @@ def test_killed_and_started_again_a_run_equals_one_that_was_not(undisturbed, tmp
     for step in range(13, 21):
         assert metrics(tmp_path)[step]["loss"] == metrics(undisturbed)[step]["loss"], step
 
+    seen = [json.loads(line) for line in (tmp_path / "sample_ledger.jsonl").read_text().splitlines()]
+    ids = {line["step"]: line["ids"] for line in seen}
+    assert sorted(ids) == list(range(1, 21))
+    assert len(seen) > 20  # steps after the twelfth were taken twice
+    assert all(line["ids"] == ids[line["step"]] for line in seen)
+    epoch = [name for step in range(1, 5) for name in ids[step]]
+    assert len(set(epoch)) == len(epoch) == 64
+
 
 def test_a_signal_saves_and_asks_for_another_start(undisturbed, tmp_path):
     process = facerep(tmp_path, *LONG, "--config.steps=100000")
@@ -133,6 +95,41 @@ def test_a_signal_saves_and_asks_for_another_start(undisturbed, tmp_path):
     last = max(metrics(tmp_path))
     assert f"saved step {last} after SIGTERM" in output
     assert (tmp_path / "checkpoints" / str(last) / "state").exists()
+
+
+def test_a_second_run_in_a_workdir_is_refused(tmp_path):
+    first = facerep(tmp_path, *LONG, "--config.steps=100000")
+    wait_for(lambda: 1 in metrics(tmp_path), first)
+    status, output = finish(facerep(tmp_path, *LONG, "--config.steps=100000"))
+    assert status == 2
+    assert f"is in use by process {first.pid} on" in output
+    first.send_signal(signal.SIGKILL)
+    finish(first)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_comes_to_the_same(undisturbed, tmp_path):
+    """Tried: no look at the digests; step 15 is then loaded and the losses differ."""
+    flags = (*LONG, "--config.checkpoint_every=5", "--config.operational.keep_checkpoints=9")
+    assert finish(facerep(tmp_path, *flags))[0] == 0
+    assert steps_in(tmp_path) == [5, 10, 15, 20]
+    for step in (15, 20):
+        flip(max((tmp_path / "checkpoints" / str(step) / "state").rglob("*"), key=lambda path: path.stat().st_size))
+    status, output = finish(facerep(tmp_path, *flags))
+    assert status == 0, output
+    for step in (15, 20):
+        assert f"checkpoint {step} is damaged" in output
+        assert (tmp_path / "checkpoints" / f"{step}.damaged").is_dir()
+    assert steps_in(tmp_path) == [5, 10, 15, 20]
+    expected, found = saved(undisturbed, 20), saved(tmp_path, 20)
+    for path, array in expected.items():
+        np.testing.assert_array_equal(found[path], array, err_msg=path)
 
 
 def test_one_device_and_eight_come_to_the_same(undisturbed, tmp_path):
@@ -156,15 +153,18 @@ def test_what_may_change_on_resume_is_recorded_and_the_rest_is_refused(tmp_path)
     assert (tmp_path / "config.json").read_text() == before
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
+def test_losses_that_are_no_number_stop_the_run_and_never_reach_the_state(tmp_path):
     flags = (f"--config={SMOKE}", "--config.steps=9", "--config.checkpoint_every=1", "--config.log_every=1")
     status, output = finish(facerep(tmp_path, *flags, "--config.optimizer.learning_rate=1e30"))
     assert status == 1, output
-    (line,) = [line for line in output.splitlines() if "the loss is" in line]
-    assert "nothing after step" in line
+    said = r"facerep pretrain: the last 5 steps up to (\d) had a .* that is not finite and changed nothing"
+    last = int(re.search(said, output)[1])
     assert "Traceback" not in output
-    for path in (tmp_path / "checkpoints").iterdir():
-        assert np.isfinite(metrics(tmp_path)[int(path.name)]["loss"])
+    records = [json.loads(line) for line in (tmp_path / "nonfinite.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records][-5:] == list(range(last - 4, last + 1))
+    assert all(len(set(record["ids"])) == 16 for record in records)
+    for step in steps_in(tmp_path):
+        assert all(np.isfinite(array).all() for array in saved(tmp_path, step).values())
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,9 @@ def frozen(weights: Path | str, workdir: Path) -> tuple[dict[str, np.ndarray], d
     config = get_config(f"smoke,objective=mim,tokenizer=dvae,weights={weights}")
     make = model_maker(config)
     stream = open_stream(config, ("image", "masked"))
-    arrays, digest = frozen_networks(make, abstract(make)[3], stream, workdir)
+    shapes = abstract(make)[3]
+    keep_frozen(make, shapes, stream, workdir)
+    arrays, digest = frozen_networks(shapes, workdir)
     stream.close()
     return {path.removeprefix(f"{TOKENIZER}/"): array for path, array in flat(arrays).items()}, digest
 
@@ -263,7 +265,7 @@ def test_weights_of_another_size_are_named(dvae, tmp_path, capsys):
     flags = [f"--config={SMOKE},tokenizer=dvae,weights={dvae}", f"--workdir={tmp_path / 'run'}"]
     flags.append("--config.objective.terms.masked_tokens.tokenizer.codes=64")
     assert cli.main(["facerep", "pretrain", *flags]) == 2
-    assert "encoder/output/bias is (128,) there and (64,) in the config" in capsys.readouterr().err
+    assert "encoder/output/bias is (128,) float32 there and (64,) float32 in the config" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -59,6 +59,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dataset=args.dataset,
         data_dir=args.data_dir,
         split="train",
+        weights=(),
         batch_size=16 if args.smoke else 64,
         transforms=(pick("crop", args.crop, crops),),
     )
@@ -80,5 +81,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     config.mesh = dict(replica=1, fsdp=-1, model=1)
     config.sharding = "replicated"
-    config.operational = dict(threads=8, workers=0, keep_checkpoints=3)
+    config.operational = dict(
+        threads=8, workers=0, keep_checkpoints=3, processes=0, sample_ledger=False, nonfinite_steps=5, skip_ids=""
+    )
     return config

@@ -77,6 +77,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dataset=args.dataset,
         data_dir=args.data_dir,
         split="train",
+        weights=(),
         batch_size=64,
         transforms=(pick("crop", args.crop, crops), *flip, *pick("objective", args.objective, inputs)),
     )
@@ -85,5 +86,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.optimizer = spec(optim.adamw, learning_rate=2e-3, warmup_steps=60, b2=0.98, weight_decay=0.05, clip_norm=1.0)
     config.mesh = dict(replica=1, fsdp=-1, model=1)
     config.sharding = "replicated"
-    config.operational = dict(threads=4, workers=0, keep_checkpoints=3)
+    config.operational = dict(
+        threads=4, workers=0, keep_checkpoints=3, processes=0, sample_ledger=False, nonfinite_steps=5, skip_ids=""
+    )
     return config

@@ -1,35 +1,97 @@
 """Records to batches by grain. Everything random is a function of (seed, position in the stream)."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import jax
 import numpy as np
+from absl import logging
 
 from facerep_jax.config import Spec, build, locate
+from facerep_jax.data.mixture import Mixture, Weights
 from facerep_jax.data.transforms import Example, Transform, decode, text_of
 
-HOST_ONLY = ("truncated",)  # keys that the training loop reads and the device never sees
+HOST_ONLY = ("id", "truncated", "replaced")  # keys that the training loop reads and the device never sees
+ATTEMPTS = 16  # records in a row that may be unreadable: more are no accident
 OPTIONAL = ("bbox", "landmarks_scale")  # what metrics read where it is there
 
 
-class Prepare(grain.transforms.MapWithIndex):
-    """A record and its position to an example that holds just the wanted keys, and `position`."""
+class Part(NamedTuple):
+    """One of the data sets that a stream draws from."""
 
-    def __init__(self, transforms: Sequence[Transform], keys: Sequence[str], seed: int):
-        self.transforms, self.keys, self.seed = tuple(transforms), tuple(keys), seed
+    records: Sequence[Any]
+    transforms: tuple[Transform, ...]
+    name: str = ""
 
-    def map_with_index(self, index: int, record: Mapping[str, Any]) -> Example:
-        example = decode(dict(record))
-        rng = np.random.default_rng((self.seed, index))
-        for transform in self.transforms:
+
+class Examples:
+    """From a position in the stream to an example: the wanted keys, `position`, and what the host reads.
+
+    A record that cannot be read or decoded is named and gives its place to that of the next position; so does one of
+    `skip_ids`. `replaced` says how many did. RuntimeError where `ATTEMPTS` in a row do not give one.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], mixture: Mixture | None, keys: Sequence[str], seed: int, skip_ids: Set[str]
+    ):
+        self._shuffled = [
+            grain.MapDataset.source(part.records).seed(seed + index).shuffle().repeat()
+            for index, part in enumerate(parts)
+        ]
+        self._parts, self._mixture, self._keys, self._seed = tuple(parts), mixture, tuple(keys), seed
+        self._skip = skip_ids
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, position: int) -> Example:
+        problem: Exception | None = None
+        for ahead in range(ATTEMPTS):
+            which, index = (0, position + ahead) if self._mixture is None else self._mixture[position + ahead]
+            try:
+                record = self._shuffled[which][index]
+                example = decode(dict(record))
+            except Exception as error:  # whatever the reader or the decoder says of broken bytes
+                problem = error
+                name = f"the record of position {position + ahead} ({self._parts[which].name})"
+                logging.error("%s cannot be read, the next takes its place: %s", name, " ".join(str(error).split()))
+                continue
+            if not self._skip or text_of(record["id"]) not in self._skip:
+                return {**self.made(which, position, example), "replaced": np.int32(ahead)}
+        raise RuntimeError(
+            f"{ATTEMPTS} records in a row from position {position} on cannot be read or are to be skipped"
+        ) from problem
+
+    def made(self, which: int, position: int, example: Example) -> Example:
+        """What the transforms of a part make of a decoded record at a position."""
+        rng = np.random.default_rng((self._seed, position))
+        for transform in self._parts[which].transforms:
             example = transform(example, rng)
-        wanted = {key: np.asarray(example[key]) for key in (*self.keys, *HOST_ONLY) if key in example}
-        return {**wanted, "position": np.uint32(index % 2**32)}
+        if "id" in example:
+            example["id"] = text_of(example["id"])
+        wanted = {key: np.asarray(example[key]) for key in (*self._keys, *HOST_ONLY) if key in example}
+        return {**wanted, "position": np.uint32(position % 2**32)}
+
+    def peek(self, count: int) -> list[Example]:
+        """Examples made of readable records that are evenly spaced in all parts, all where there are fewer."""
+        ends = np.cumsum([len(part.records) for part in self._parts])
+        found = []
+        for number in np.unique(np.linspace(0, ends[-1] - 1, count).astype(int)):
+            which = int(np.searchsorted(ends, number, side="right"))
+            part = self._parts[which]
+            index = int(number - ends[which] + len(part.records))
+            try:
+                example = decode(dict(part.records[index]))
+            except Exception as error:  # as above
+                logging.error("record %d of %s cannot be read: %s", index, part.name, " ".join(str(error).split()))
+                continue
+            found.append(self.made(which, int(number), example))
+        return found
 
 
 def build_transforms(specs: Iterable[Spec], meta: Mapping[str, Any] = MappingProxyType({})) -> tuple[Transform, ...]:
@@ -47,38 +109,41 @@ class Stream:
     Iterating gives dicts of NumPy arrays. `position` counts examples over all epochs.
 
     Args:
-        source: records by index.
-        keys: what a batch holds; ValueError where the transforms do not give one of them.
+        parts: data sets, each read in an order of its own.
+        keys: what a batch holds; ValueError where the transforms of a part do not give one of them.
+        weights: of the parts, as of `Mixture`; equal where there are none.
         batch_size: over all processes.
+        skip_ids: of records that are not to be seen.
         threads, workers: that read; worker processes pay once transforms in Python dominate.
     """
 
     def __init__(
         self,
-        source: Sequence[Any],
-        transforms: Sequence[Transform],
+        parts: Sequence[Part],
         keys: Sequence[str],
         *,
+        weights: Weights = (),
         batch_size: int,
         seed: int,
+        skip_ids: Set[str] = frozenset(),
         threads: int = 8,
         workers: int = 0,
         prefetch: int = 8,
-        name: str = "",
     ):
-        if len(source) == 0:
-            raise ValueError(f"data set {name!r} has no records to train on")
-        self._prepare = Prepare(transforms, keys, seed)
-        self._source, self._seed = source, seed
-        first = self.peek(1)[0]
-        if missing := sorted(set(keys) - set(first)):
-            raise ValueError(
-                f"the objective needs {', '.join(missing)}, which data set {name!r} with its transforms does not give; "
-                f"its records have: {', '.join(sorted(source[0]))}"
-            )
-        examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat().map_with_index(self._prepare)
+        weights = weights or ((0, (1.0,) * len(parts)),)
+        mixture = Mixture(weights, batch_size, sets=len(parts), seed=seed)
+        for part in parts:
+            if len(part.records) == 0:
+                raise ValueError(f"data set {part.name!r} has no records to train on")
+            alone = Examples([part], None, keys, seed, frozenset())
+            if missing := sorted(set(keys) - set(alone[0])):
+                raise ValueError(
+                    f"the objective needs {', '.join(missing)}, which data set {part.name!r} with its transforms does "
+                    f"not give; its records have: {', '.join(sorted(part.records[0]))}"
+                )
+        self._examples = Examples(parts, mixture if len(parts) > 1 else None, keys, seed, skip_ids)
         self._iterator = grain.experimental.ElasticIterator(
-            examples,
+            grain.MapDataset.source(self._examples),
             batch_size,
             grain.sharding.ShardOptions(jax.process_index(), jax.process_count()),
             read_options=grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch),
@@ -87,8 +152,7 @@ class Stream:
 
     def peek(self, count: int) -> list[Example]:
         """Examples made of records that are evenly spaced, all where there are fewer, without moving the stream."""
-        indices = np.unique(np.linspace(0, len(self._source) - 1, count).astype(int))
-        return [self._prepare.map_with_index(int(index), self._source[int(index)]) for index in indices]
+        return self._examples.peek(count)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return iter(self._iterator)

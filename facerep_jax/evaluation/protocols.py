@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from facerep_jax.config import nearest
-from facerep_jax.data.pipeline import Stream, Subset
+from facerep_jax.data.pipeline import Part, Stream, Subset
 from facerep_jax.evaluation.cache import Extractor, extractor, features_of, given, require_space, row_bytes
 from facerep_jax.evaluation.network import (
     Network,
@@ -266,8 +266,7 @@ def learner(protocol: FrozenEncoder | FineTune, problem: Problem, network: Netwo
         def candidates() -> Iterator[Candidate]:
             state = network.start(task, protocol.optimizer, ema=protocol.ema)
             stream = Stream(
-                Subset(problem.source, chosen.tolist()),
-                problem.transforms,
+                [Part(Subset(problem.source, chosen.tolist()), problem.transforms)],
                 task.needs,
                 batch_size=protocol.batch_size,
                 seed=seed,

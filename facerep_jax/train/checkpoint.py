@@ -1,35 +1,149 @@
 """Checkpoints by orbax: the state, the position in the data, the config and digests of frozen networks."""
 
+import os
+import shutil
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from facerep_jax.train import digests, distributed
 from facerep_jax.train.state import TrainState, flat
 from facerep_jax.typing import Tree
 
+DAMAGED = ".damaged"  # ends the name of a checkpoint that was set aside
+DELETED = ".deleted"  # of one that is being removed
+PATIENCE = 600.0  # seconds that the first process waits for the digests of the others
+
+
+class SaveFailed(Exception):
+    """A checkpoint could not be written; those before it are as they were."""
+
 
 class Checkpoints:
-    """The checkpoints of one run, `FOLDER/STEP/`. Saving is asynchronous: it copies to the host, then writes."""
+    """The checkpoints of one run, `FOLDER/STEP/`.
+
+    Saving is asynchronous: the state is copied to the host, written, then sealed with digests of all files. Only a
+    sealed checkpoint counts, and an older one is removed only once a newer one is sealed. The folder is one that all
+    processes see.
+    """
 
     def __init__(self, folder: Path, *, keep: int = 3):
-        latest = ocp.checkpoint_managers.LatestN(keep)
-        options = ocp.CheckpointManagerOptions(preservation_policy=latest, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+        self._folder, self._keep = folder.resolve(), keep
+        options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)  # that removes none by itself
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._writing: int | None = None  # the step that orbax writes
+        self._sealing: Future[None] | None = None
+        self._pool = ThreadPoolExecutor(1)
+        if distributed.first():
+            for left in self._folder.glob(f"*{DELETED}"):
+                shutil.rmtree(left)
 
     def latest(self) -> int | None:
-        """The newest step that was saved whole."""
-        return max(self._manager.all_steps(), default=None)
+        """The newest step whose files are those that were saved; newer ones that are not are set aside, and named.
+
+        ValueError where checkpoints were saved to their end and none of them is undamaged: nobody should begin again
+        over what may still be saved.
+        """
+        problems: dict[Path, str] = {}
+        for step in reversed(digests.all_steps(self._folder)):
+            folder = self._folder / str(step)
+            problem = agreed(digests.fault(folder, jax.process_index(), jax.process_count()))
+            if not problem:
+                break
+            problems[folder] = problem
+        else:
+            step = None
+            if lost := [path for path in problems if digests.sealed(path)]:
+                raise ValueError(
+                    f"no checkpoint in {self._folder} is undamaged: {lost[0].name}: {problems[lost[0]]}; mend one, or "
+                    "begin again in another --workdir"
+                )
+        for folder, problem in problems.items():
+            logging.error("checkpoint %s is damaged: %s; set aside", folder.name, problem)
+            self._set_aside(folder)
+        return step
+
+    def _set_aside(self, folder: Path) -> None:
+        aside = folder.with_name(folder.name + DAMAGED)
+        while aside.exists():
+            aside = aside.with_name(f"{aside.name}{DAMAGED}")
+        distributed.together(f"damaged {folder.name}")
+        distributed.by_first("setting a checkpoint aside", lambda: os.rename(folder, aside))
+        self._manager.reload()
 
     def save(self, step: int, state: TrainState, meta: dict[str, Any]) -> None:
-        """Begin to save; `meta` is JSON."""
+        """Begin to save, once the save before is complete; `meta` is JSON. Raises SaveFailed where that one failed."""
+        self.wait()
         items = ocp.args.Composite(state=ocp.args.StandardSave(as_dict(state)), meta=ocp.args.JsonSave(meta))
-        self._manager.save(step, args=items, force=True)
+        self._writing = step
+        try:
+            self._manager.save(step, args=items, force=True)
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def poll(self) -> None:
+        """Seal what is written by now, without waiting; raises SaveFailed where a save failed. Call it at each step."""
+        if self._writing is not None and not self._manager.is_saving_in_progress():
+            self._seal()
+        if self._sealing is not None and self._sealing.done():
+            self._finish_sealing()
+
+    def wait(self) -> None:
+        """Until the last save is complete and sealed; raises SaveFailed where it failed."""
+        if self._writing is not None and self._sealing is None:
+            self._seal()
+        self._finish_sealing()
+
+    def _seal(self) -> None:
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # of whatever kind: of the file system, orbax or tensorstore
+            raise self._failed(error) from error
+        if self._sealing is None and self._writing is not None:
+            self._sealing = self._pool.submit(self._seal_and_retire, self._writing)
+
+    def _finish_sealing(self) -> None:
+        sealing, self._sealing = self._sealing, None
+        if sealing is not None:
+            try:
+                sealing.result()
+            except OSError as error:
+                raise self._failed(error) from error
+            self._writing = None
+
+    def _seal_and_retire(self, step: int) -> None:
+        folder, processes = self._folder / str(step), jax.process_count()
+        digests.seal(folder, jax.process_index(), processes)
+        if not distributed.first():
+            return
+        deadline = time.monotonic() + PATIENCE
+        while not digests.sealed(folder) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        whole = digests.sealed_steps(self._folder)
+        for old in digests.all_steps(self._folder):
+            if whole and old < whole[-1] and old not in whole[-self._keep :]:
+                doomed = self._folder / f"{old}{DELETED}"
+                os.rename(self._folder / str(old), doomed)  # so that nobody finds it half removed
+                shutil.rmtree(doomed)
+
+    def _failed(self, error: Exception) -> SaveFailed:
+        step, self._writing, self._sealing = self._writing, None, None
+        before = digests.sealed_steps(self._folder)
+        newest = f"the newest checkpoint is step {before[-1]}" if before else "there is no checkpoint"
+        return SaveFailed(f"step {step} could not be saved: {' '.join(str(error).split())}; {newest}")
 
     def restore(self, step: int, like: TrainState, shardings: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The state of a step, laid out by `shardings`, and its meta. `like` holds shapes."""
+        """The state of a step, laid out by `shardings`, and its meta. `like` holds shapes.
+
+        ValueError where an array is of another shape or type there: orbax would convert it without a word.
+        """
+        require_equal(metadata(self._folder / str(step)), as_dict(like), f"{self._folder.parent}@{step}")
         target = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), as_dict(like), as_dict(shardings)
         )
@@ -37,12 +151,20 @@ class Checkpoints:
         restored = self._manager.restore(step, args=items)
         return TrainState(**{"ema": None, **restored["state"]}), restored["meta"]
 
-    def wait(self) -> None:
-        """Until all saves are complete; raises what went wrong in one."""
-        self._manager.wait_until_finished()
-
     def close(self) -> None:
+        """Finish the last save and let go of the folder; a failure is only logged, `wait` raises it."""
+        try:
+            self.wait()
+        except SaveFailed as error:
+            logging.error("%s", error)
+        self._pool.shutdown()
         self._manager.close()
+
+
+def agreed(problem: str) -> str:
+    """What any process found wrong; the same on all whether it is empty."""
+    found = distributed.anyone(bool(problem))
+    return problem or ("another process found it so" if found else "")
 
 
 def as_dict(state: TrainState) -> dict[str, Tree]:
@@ -51,24 +173,56 @@ def as_dict(state: TrainState) -> dict[str, Tree]:
 
 
 def steps_in(workdir: Path) -> list[int]:
-    """The steps that a pre-training workdir holds whole checkpoints of, in order."""
-    folders = (workdir / "checkpoints").glob("*/state")
-    return sorted(int(folder.parent.name) for folder in folders if folder.parent.name.isdigit())
+    """The steps that a pre-training workdir holds whole checkpoints of, in order; their bytes are not looked at."""
+    return digests.sealed_steps(workdir / "checkpoints")
 
 
 def find(name: str) -> tuple[Path, int]:
-    """The workdir and step that `WORKDIR[@STEP]` names; FileNotFoundError where there is no such checkpoint."""
-    workdir, step = Path(name), None
+    """The workdir and step that `WORKDIR[@STEP]` names, the newest undamaged one where no step is given.
+
+    FileNotFoundError where there is no such checkpoint, ValueError where that of the step is damaged.
+    """
+    workdir, wanted = Path(name), None
     if not workdir.is_dir():
         head, at, tail = name.rpartition("@")
         if at and tail.isdigit():
-            workdir, step = Path(head), int(tail)
-    steps = steps_in(workdir)
+            workdir, wanted = Path(head), int(tail)
+    folder = workdir / "checkpoints"
+    steps = digests.all_steps(folder)
     if not steps:
         raise FileNotFoundError(f"no checkpoint in {workdir}; give WORKDIR[@STEP] of a pre-training, or random")
-    if step is not None and step not in steps:
-        raise FileNotFoundError(f"no checkpoint of step {step} in {workdir}; there are {', '.join(map(str, steps))}")
-    return workdir, step if step is not None else steps[-1]
+    if wanted is not None and wanted not in steps:
+        raise FileNotFoundError(f"no checkpoint of step {wanted} in {workdir}; there are {', '.join(map(str, steps))}")
+    for step in reversed(steps) if wanted is None else [wanted]:
+        if not (problem := digests.fault(folder / str(step))):
+            return workdir, step
+        logging.error("checkpoint %s@%d is damaged: %s", workdir, step, problem)
+    raise ValueError(f"{name}: no checkpoint there is undamaged; of the last that was tried, {problem}")
+
+
+def metadata(folder: Path) -> Tree:
+    """Shapes and types of a saved state."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # orbax warns of a file that it does not write for a part of a checkpoint
+    saved = ocp.PyTreeCheckpointer().metadata(folder / "state").item_metadata.tree
+    logging.set_verbosity(verbosity)
+    return saved
+
+
+def require_equal(saved: Tree, like: Tree, name: str, within: str = "") -> None:
+    """ValueError where two trees differ; names the first array that does, and its shapes and types."""
+    there, here = ({path: described(leaf) for path, leaf in flat(tree).items()} for tree in (saved, like))
+    for path in sorted({*there, *here}):
+        if there.get(path) != here.get(path):
+            raise ValueError(
+                f"the checkpoint {name} is of another architecture: {within}{path} is "
+                f"{there.get(path, 'missing')} there and {here.get(path, 'missing')} in the config"
+            )
+
+
+def described(leaf: Any) -> str:
+    """An array's shape and type."""
+    return f"{tuple(leaf.shape)} {np.dtype(leaf.dtype).name}"
 
 
 def load_part(workdir: Path, step: int, part: tuple[str, ...], like: Tree) -> Tree:
@@ -76,31 +230,20 @@ def load_part(workdir: Path, step: int, part: tuple[str, ...], like: Tree) -> Tr
 
     ValueError where it is of another architecture than `like`: names the first parameter that differs and both shapes.
     """
-    folder = (workdir / "checkpoints" / str(step) / "state").resolve()
-    checkpointer = ocp.PyTreeCheckpointer()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # orbax warns of a file that it does not write for a part of a checkpoint
-    saved = checkpointer.metadata(folder).item_metadata.tree
-    logging.set_verbosity(verbosity)
+    folder = (workdir / "checkpoints" / str(step)).resolve()
+    saved = metadata(folder)
     for name in part:
         if name not in saved:
             raise ValueError(f"the checkpoint {workdir}@{step} holds no {'/'.join(part)}; it has: {', '.join(saved)}")
         saved = saved[name]
-    there = {path: tuple(leaf.shape) for path, leaf in flat(saved).items()}
-    here = {path: tuple(leaf.shape) for path, leaf in flat(like).items()}
-    for path in sorted({*there, *here}):
-        if there.get(path) != here.get(path):
-            raise ValueError(
-                f"the checkpoint {workdir}@{step} is of another architecture: {'/'.join((*part[1:], path))} is "
-                f"{there.get(path, 'missing')} there and {here.get(path, 'missing')} in the config"
-            )
+    require_equal(saved, like, f"{workdir}@{step}", "".join(f"{name}/" for name in part[1:]))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
     for name in reversed(part):
         target = {name: target}
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
-    restored = checkpointer.restore(
-        folder, args=ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
+    restored = ocp.PyTreeCheckpointer().restore(
+        folder / "state", args=ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
     )
     for name in part:
         restored = restored[name]

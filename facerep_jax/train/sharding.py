@@ -18,14 +18,21 @@ AXES = (*BATCH_AXES, "model")
 Rules = Sequence[tuple[str, tuple[str | None, ...]]]  # the first match counts; what matches none is replicated
 
 # Paths end alike in params, optimizer state and average: one table serves all. Blocks carry a depth axis first.
+OUTSIDE_BLOCKS: Rules = (
+    (r"embed/kernel$", (None, "fsdp")),
+    (r"head/kernel$", ("fsdp", None)),
+    (r"projection$", ("fsdp", None)),
+    (r"token_embedding$", ("fsdp", None)),
+)
 RULES: Mapping[str, Rules] = {
     "replicated": (),
-    "fsdp": (
-        (r"blocks/.*kernel$", (None, "fsdp", None)),
-        (r"embed/kernel$", (None, "fsdp")),
-        (r"head/kernel$", ("fsdp", None)),
-        (r"projection$", ("fsdp", None)),
-        (r"token_embedding$", ("fsdp", None)),
+    "fsdp": ((r"blocks/.*kernel$", (None, "fsdp", None)), *OUTSIDE_BLOCKS),
+    # Heads and hidden units are split over `model`; each block then adds up its parts twice. Source: 1909.08053.
+    "fsdp_tensor": (
+        (r"blocks/(query|key|value|up)/kernel$", (None, "fsdp", "model")),
+        (r"blocks/(query|key|value|up)/bias$", (None, "model")),
+        (r"blocks/(out|down)/kernel$", (None, "model", "fsdp")),
+        *OUTSIDE_BLOCKS,
     ),
 }
 

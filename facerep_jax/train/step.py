@@ -26,7 +26,8 @@ def make_step(
     """The step (state, frozen, batch) -> (state, metrics) of a model whose graph is given.
 
     Everything random in it is a function of the seed, the step and each example's `position`. `ema` is the decay of the
-    average; 0 keeps none. `see` gives the features that the objective's loss reads: by default the encoder's of the
+    average; 0 keeps none. A step whose loss or gradient is not finite changes nothing but the number of steps done.
+    `see` gives the features that the objective's loss reads: by default the encoder's of the
     objective's views.
     """
     see = see or look
@@ -51,7 +52,10 @@ def make_step(
         if ema:
             average = jax.tree.map(lambda a, x: ema * a + (1 - ema) * x, state.ema, averaged(params, variables))
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **metrics}
-        return TrainState(state.step + 1, params, variables, opt_state, average), metrics
+        finite = jnp.isfinite(loss) & jnp.isfinite(metrics["gradient_norm"])
+        after = TrainState(state.step, params, variables, opt_state, average)
+        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
+        return after._replace(step=state.step + 1), metrics
 
     return step
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from facerep_jax.config import spec
 from facerep_jax.data import transforms
-from facerep_jax.data.pipeline import Stream, Subset, build_transforms, load
+from facerep_jax.data.pipeline import ATTEMPTS, Part, Stream, Subset, build_transforms, load
 
 RECORDS, SIZE = 10, 8
 KEYS = ("image", "noise")
@@ -32,8 +32,9 @@ def noise(example, rng):
     return {**example, "noise": rng.random(3).astype(np.float32)}
 
 
-def stream(source=SOURCE, seed=0, batch_size=4, keys=KEYS, chain=(noise,), **settings):
-    return Stream(source, chain, keys, batch_size=batch_size, seed=seed, **{"threads": 2, "prefetch": 4, **settings})
+def stream(source=SOURCE, seed=0, batch_size=4, keys=KEYS, chain=(noise,), name="", **settings):
+    settings = {"threads": 2, "prefetch": 4, **settings}
+    return Stream([Part(source, chain, name)], keys, batch_size=batch_size, seed=seed, **settings)
 
 
 def take(count, made):
@@ -56,7 +57,7 @@ def batches():
 
 def test_batches_hold_the_wanted_keys_and_positions_that_count_up(batches):
     for index, batch in enumerate(batches):
-        assert set(batch) == {"image", "noise", "position"}
+        assert set(batch) == {"id", "image", "noise", "position", "replaced"}
         assert batch["image"].shape == (4, SIZE, SIZE, 3)
         assert batch["image"].dtype == np.uint8
         assert batch["position"].dtype == np.uint32
@@ -120,14 +121,14 @@ def test_a_stream_starts_at_nothing_and_looks_without_moving(batches):
     fresh = stream()
     peeked = fresh.peek(3)
     assert [int(example["image"][0, 0, 0]) for example in peeked] == [0, 4, 9]
-    assert set(peeked[0]) == {"image", "noise", "position"}
+    assert set(peeked[0]) == {"id", "image", "noise", "position"}
     assert_same(take(2, fresh), batches[:2])
 
 
 def test_what_the_host_reads_comes_along():
     made = stream(keys=("text",), chain=(transforms.Tokenize(length=4),))
     (batch,) = take(1, made)
-    assert set(batch) == {"text", "truncated", "position"}
+    assert set(batch) == {"id", "text", "truncated", "position", "replaced"}
     assert batch["truncated"].tolist() == [False] * 4
 
 
@@ -201,3 +202,72 @@ def test_a_subset_has_the_chosen_records():
     assert len(subset) == 3
     order = take(3, stream(source=subset, batch_size=1))
     assert sorted(int(batch["image"][0, 0, 0, 0]) for batch in order) == [2, 2, 7]
+
+
+# Records that cannot be read, and those that nobody wants
+
+
+class Broken(list):
+    """Records of which some cannot be read and some cannot be decoded."""
+
+    def __getitem__(self, index):
+        if index == 3:
+            raise ValueError("corrupted file: hash mismatch")
+        return super().__getitem__(index)
+
+
+def broken():
+    records = Broken(SOURCE)
+    records[7] = {**record(7), "image": record(7)["image"][:40]}
+    return records
+
+
+def test_the_next_record_takes_the_place_of_one_that_cannot_be_read(batches, caplog):
+    """Tried: the draws of the next position, too; the noise then differs."""
+    found = take(10, stream(broken(), name="set/a"))
+    order = [int(x) for batch in batches for x in batch["image"][:, 0, 0, 0]]
+    images = [int(x) for batch in found for x in batch["image"][:, 0, 0, 0]]
+    replaced = [int(x) for batch in found for x in batch["replaced"]]
+    for position, (image, ahead) in enumerate(zip(images, replaced, strict=True)):
+        wanted = next(k for k in range(ATTEMPTS) if order[position + k] not in (3, 7))
+        assert (image, ahead) == (order[position + wanted], wanted)
+    for name in ("noise", "position"):
+        assert_same([{name: b[name]} for b in found], [{name: b[name]} for b in batches[:10]])
+    assert f"the record of position {order.index(3)} (set/a) cannot be read" in caplog.text
+    assert "hash mismatch" in caplog.text
+
+
+def test_unwanted_records_are_passed_over(batches):
+    found = take(10, stream(skip_ids=frozenset({"face-2", "face-5"})))
+    ids = {name for batch in found for name in batch["id"].tolist()}
+    assert ids == {f"face-{index}" for index in range(RECORDS)} - {"face-2", "face-5"}
+    untouched = [b["replaced"] == 0 for b in found]
+    for one, other, same in zip(found, batches, untouched, strict=False):
+        np.testing.assert_array_equal(one["image"][same], other["image"][same])
+
+
+def test_records_that_all_fail_are_no_accident():
+    with pytest.raises(RuntimeError, match=f"{ATTEMPTS} records in a row from position 0 on cannot be read"):
+        stream([{**record(0), "image": b"no image"}] * 4)
+
+
+def test_a_transform_that_fails_is_no_broken_record():
+    def fails(example, rng):
+        raise KeyError("a mistake of ours")
+
+    with pytest.raises(KeyError, match="a mistake of ours"):
+        stream(chain=(fails,))
+
+
+def test_several_data_sets_are_mixed_and_each_is_read_in_its_own_order():
+    other = [{**record(index), "id": f"other-{index}".encode()} for index in range(6)]
+    parts = [Part(SOURCE, (noise,), "a"), Part(other, (noise,), "b")]
+    settings = dict(batch_size=4, seed=0, threads=2, prefetch=2)
+    mixed = take(30, Stream(parts, KEYS, weights=((0, (3.0, 1.0)), (20, (1.0, 1.0))), **settings))
+    alone = take(30, stream())
+    ids = [name for batch in mixed for name in batch["id"].tolist()]
+    first = [name for name in ids if name.startswith("face")]
+    assert first == [name for batch in alone for name in batch["id"].tolist()][: len(first)]
+    early, late = ids[:80], ids[80:]
+    assert 10 < len([name for name in early if name.startswith("other")]) < 30
+    assert 12 < len([name for name in late if name.startswith("other")]) < 28

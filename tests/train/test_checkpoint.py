@@ -1,9 +1,13 @@
+import shutil
+import time
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from facerep_jax.train import checkpoint, sharding
+from facerep_jax.train import checkpoint, digests, sharding
 from facerep_jax.train.state import TrainState
 
 
@@ -84,7 +88,7 @@ def test_another_architecture_is_named_by_its_first_parameter_and_both_shapes(sa
         "blocks": {"up": {"kernel": jax.ShapeDtypeStruct((4, 8, 4), jnp.float32)}},
         "scale": jax.ShapeDtypeStruct((3,), jnp.float32),
     }
-    with pytest.raises(ValueError, match=r"encoder/blocks/up/kernel is \(2, 8, 4\) there and \(4, 8, 4\)"):
+    with pytest.raises(ValueError, match=r"encoder/blocks/up/kernel is \(2, 8, 4\) float32 there and \(4, 8, 4\)"):
         checkpoint.load_part(saved, 3, ("params", "encoder"), like)
     with pytest.raises(ValueError, match=r"encoder/bias is missing there and \(3,\)"):
         checkpoint.load_part(saved, 3, ("params", "encoder"), {**like, "bias": jax.ShapeDtypeStruct((3,), jnp.float32)})
@@ -93,3 +97,148 @@ def test_another_architecture_is_named_by_its_first_parameter_and_both_shapes(sa
 def test_a_part_that_was_not_saved_is_named(saved):
     with pytest.raises(ValueError, match="holds no teacher"):
         checkpoint.load_part(saved, 3, ("teacher", "encoder"), {})
+
+
+# Checkpoints that cannot lie
+
+
+def checkpoints_of(workdir, steps=(1, 2, 3), keep=3):
+    """A folder of whole checkpoints."""
+    checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", keep=keep)
+    for step in steps:
+        checkpoints.save(step, state_of(float(step)), {"step": step})
+    checkpoints.close()
+    return workdir / "checkpoints"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return checkpoints_of(tmp_path_factory.mktemp("whole"), steps=(1, 2))
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    return Path(shutil.copytree(whole, tmp_path / "checkpoints"))
+
+
+def newest(folder):
+    checkpoints = checkpoint.Checkpoints(folder)
+    try:
+        return checkpoints.latest()
+    finally:
+        checkpoints.close()
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_flip_in_any_file_is_found(whole, tmp_path):
+    """orbax itself loads most of these without a word."""
+    for number, original in enumerate(files(whole / "2")):
+        folder = Path(shutil.copytree(whole, tmp_path / str(number) / "checkpoints"))
+        path = folder / original.relative_to(whole)
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1 << number % 8
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="no checkpoint there is undamaged"):
+            checkpoint.find(f"{folder.parent}@2")
+        assert checkpoint.find(str(folder.parent)) == (folder.parent, 1)
+    assert number > 5
+
+
+@pytest.mark.parametrize("what", ["cut", "missing", "empty", "half", "foreign"])
+def test_a_damaged_newest_checkpoint_is_set_aside_for_the_one_before(copy, what, caplog):
+    path = max(files(copy / "2" / "state"), key=lambda path: path.stat().st_size)
+    if what == "cut":
+        path.write_bytes(path.read_bytes()[:-7])
+    elif what == "missing":
+        path.unlink()
+    elif what == "empty":
+        (copy / "120").mkdir()
+    elif what == "half":
+        shutil.copytree(copy / "2" / "state", copy / "120" / "state")
+    else:
+        shutil.copytree(copy / "2", copy / "120")
+    before = digests.all_steps(copy)
+    assert newest(copy) == before[-2]
+    assert f"checkpoint {before[-1]} is damaged" in caplog.text
+    assert (copy / f"{before[-1]}.damaged").is_dir()
+    assert digests.all_steps(copy) == before[:-1]
+
+
+def test_a_step_that_was_set_aside_can_be_saved_again(copy):
+    files(copy / "2" / "state")[0].unlink()
+    like = state_of(0.0)
+    checkpoints = checkpoint.Checkpoints(copy)
+    assert checkpoints.latest() == 1
+    checkpoints.save(2, state_of(7.0), {})
+    checkpoints.wait()
+    state, _ = checkpoints.restore(2, like, layout_of(like, sharding.make_mesh({"fsdp": -1}), "replicated"))
+    checkpoints.close()
+    assert float(state.params["encoder"]["scale"][0]) == 7.0
+    assert newest(copy) == 2
+
+
+def test_where_all_are_damaged_the_run_is_refused_and_nothing_is_moved(copy):
+    for step in (1, 2):
+        next(path for path in files(copy / str(step)) if "digests" not in path.name).unlink()
+    with pytest.raises(ValueError, match=r"no checkpoint in .* is undamaged: 2: .* is missing; mend one"):
+        newest(copy)
+    assert digests.all_steps(copy) == [1, 2]
+
+
+def test_a_first_save_that_was_cut_off_is_no_reason_to_refuse(copy):
+    shutil.rmtree(copy / "2")
+    (copy / "1" / "digests.0-of-1.json").unlink()
+    assert newest(copy) is None
+    assert (copy / "1.damaged").is_dir()
+
+
+def test_an_older_checkpoint_goes_only_once_the_newer_is_sealed(tmp_path, monkeypatch):
+    """Tried: removal before the digests are there; 1 is then gone and 2 does not count."""
+    folder = checkpoints_of(tmp_path, steps=(1,), keep=1)
+    checkpoints = checkpoint.Checkpoints(folder, keep=1)
+    monkeypatch.setattr(digests, "seal", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+    checkpoints.save(2, state_of(2.0), {})
+    with pytest.raises(checkpoint.SaveFailed, match=r"step 2 could not be saved: no space left; .* is step 1"):
+        checkpoints.wait()
+    checkpoints.close()
+    assert checkpoint.steps_in(tmp_path) == [1]
+    assert newest(folder) == 1
+
+
+def test_a_damaged_checkpoint_does_not_count_among_those_kept(tmp_path):
+    folder = checkpoints_of(tmp_path, steps=(1, 2), keep=2)
+    (folder / "2" / "digests.0-of-1.json").unlink()
+    checkpoints = checkpoint.Checkpoints(folder, keep=2)
+    checkpoints.save(3, state_of(3.0), {})
+    checkpoints.close()
+    assert digests.all_steps(folder) == [1, 3]
+
+
+def test_another_type_is_refused_by_name(copy):
+    like = state_of(0.0)
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), like.params)
+    like, mesh = like._replace(params=half), sharding.make_mesh({"fsdp": -1})
+    checkpoints = checkpoint.Checkpoints(copy)
+    with pytest.raises(ValueError, match=r"params/encoder/blocks/up/kernel is .* float32 there and .* bfloat16"):
+        checkpoints.restore(2, like, layout_of(like, mesh, "replicated"))
+    checkpoints.close()
+
+
+def test_what_a_process_left_while_removing_is_removed_by_the_next(copy):
+    (copy / "1").rename(copy / "1.deleted")
+    assert newest(copy) == 2
+    assert not (copy / "1.deleted").exists()
+
+
+def test_saving_goes_on_behind_the_steps(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(1, state_of(1.0), {})
+    deadline = time.monotonic() + 60
+    while checkpoint.steps_in(tmp_path) != [1] and time.monotonic() < deadline:
+        checkpoints.poll()
+        time.sleep(0.01)
+    assert checkpoint.steps_in(tmp_path) == [1]
+    checkpoints.close()

@@ -2,6 +2,9 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
+from contextlib import closing
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +13,7 @@ import pytest
 
 from facerep_jax.train import loop, sharding
 from facerep_jax.train.checkpoint import Checkpoints, steps_in
+from facerep_jax.train.samples import Ledger
 from facerep_jax.train.state import TrainState
 from facerep_jax.train.writer import Writer
 
@@ -25,17 +29,20 @@ class Batches:
             self.state = number + 1
             if self.event is not None:
                 self.event(number)
-            yield {"position": np.arange(8, dtype=np.uint32) + 8 * number, "truncated": np.array([number == 2] * 8)}
+            position = np.arange(8, dtype=np.uint32) + 8 * number
+            ids = np.array([f"face-{index:03d}" for index in position[::-1]])
+            yield {"position": position, "truncated": np.array([number == 2] * 8), "id": ids}
 
 
 def step(state, frozen, batch):
-    """Adds up positions; the loss is 1 until the step that `frozen` names, then no number."""
+    """Adds up positions; the loss is 1 but at the steps that `frozen` names, where it is no number."""
     total = state.params["total"] + batch["position"].sum()
-    loss = jnp.where(state.step + 1 >= frozen["bad"], jnp.nan, 1.0)
-    return state._replace(step=state.step + 1, params={"total": total}), {"loss": loss}
+    bad = (state.step + 1 == frozen["bad"]).any()
+    metrics = {"loss": jnp.where(bad, jnp.nan, 1.0), "gradient_norm": jnp.ones(())}
+    return state._replace(step=state.step + 1, params={"total": total}), metrics
 
 
-def train(workdir, *, batches=None, bad=10**6, **settings):
+def train(workdir, *, batches=None, bad=(), limit=3, samples=None, **settings):
     mesh = sharding.make_mesh({"fsdp": -1})
     state = TrainState(jnp.zeros((), jnp.int32), {"total": jnp.zeros((), jnp.uint32)}, {}, {}, None)
     batches = batches or Batches()
@@ -45,13 +52,15 @@ def train(workdir, *, batches=None, bad=10**6, **settings):
         return loop.run(
             jax.jit(step),
             state,
-            {"bad": jnp.asarray(bad)},
+            {"bad": jnp.asarray(bad, jnp.int32)},
             batches,
             batch_size=8,
             mesh=mesh,
             checkpoints=checkpoints,
             meta=lambda: {"data": batches.state},
             writer=writer,
+            faults=loop.Faults(workdir, limit),
+            samples=samples,
             schedule=lambda done: done / 10,
             **settings,
         )
@@ -85,11 +94,37 @@ def test_cut_captions_are_counted(tmp_path):
     assert [line["captions_truncated"] for line in lines(tmp_path)] == [0, 8, 8]
 
 
-def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(tmp_path):
-    """Tried: saving without looking at the loss first; saving at every step then keeps step 3."""
-    with pytest.raises(loop.NonFinite, match=r"the loss is nan at step 3; nothing after step 2 was saved"):
-        train(tmp_path, bad=3, checkpoint_every=1)
-    assert steps_in(tmp_path) == [1, 2]
+def ids(step):
+    return [f"face-{index:03d}" for index in range(8 * (step - 1), 8 * step)]
+
+
+def test_steps_that_are_not_finite_are_recorded_with_their_records_and_the_run_goes_on(tmp_path):
+    train(tmp_path, bad=(2, 3, 5), limit=3)
+    records = [json.loads(line) for line in (tmp_path / "nonfinite.jsonl").read_text().splitlines()]
+    assert records == [{"step": n, "ids": ids(n), "loss": "nan", "gradient_norm": "1.0"} for n in (2, 3, 5)]
+    assert [line["nonfinite_steps"] for line in lines(tmp_path)] == [0, 2, 3]  # known one step later
+    assert [line["loss"] for line in lines(tmp_path)] == [None, 1.0, 1.0]
+
+
+def test_too_many_in_a_row_end_the_run(tmp_path):
+    """Tried: a count that is not reset by a finite step; the run then ends at step 4."""
+    with pytest.raises(loop.NonFinite, match=r"the last 2 steps up to 5 had a loss that is not finite") as error:
+        train(tmp_path, bad=(2, 4, 5), limit=2, steps=9)
+    assert "nonfinite.jsonl has their records" in str(error.value)
+
+
+def test_the_last_step_is_looked_at_too(tmp_path):
+    with pytest.raises(loop.NonFinite):
+        train(tmp_path, bad=(6,), limit=1)
+
+
+def test_the_records_of_every_step_are_written(tmp_path):
+    path = tmp_path / "sample_ledger.jsonl"
+    path.write_text('{"step": 0, "ids": []}\n{"step": 1, "id')  # what a killed process left
+    with closing(Ledger(path)) as samples:
+        train(tmp_path, samples=samples, steps=3)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert records == [{"step": 0, "ids": []}] + [{"step": n, "ids": ids(n)} for n in (1, 2, 3)]
 
 
 def test_a_signal_ends_the_run_after_a_save(tmp_path):
@@ -101,13 +136,21 @@ def test_a_signal_ends_the_run_after_a_save(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def interrupt_twice():
-    with loop.Signals() as signals:
+INTERRUPTED = """
+import os, signal, time
+from facerep_jax.train import loop
+with loop.Signals() as signals:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert signals.received == signal.SIGINT
+    print("noted", flush=True)
+    try:
         os.kill(os.getpid(), signal.SIGINT)
-        assert signals.received == signal.SIGINT
-        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    finally:
+        print("not at once", flush=True)
+"""
 
 
 def test_a_second_interrupt_ends_at_once():
-    with pytest.raises(KeyboardInterrupt):
-        interrupt_twice()
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "noted\n")

@@ -1,0 +1,212 @@
+"""Take one step of a run again, and say what was wrong with it.
+
+facerep replay --workdir runs/farl --step 1207
+
+Rebuilds the state before the step, from the nearest checkpoint and the steps between, and the step's batch; on the same
+backend and mesh both are what they were, bit for bit. Where the loss or gradient is not finite, names the first module
+that gave such a number and the records that do it alone, and writes their ids into WORKDIR/skip_ids.STEP.txt, for
+--config.operational.skip_ids.
+
+Changes nothing else in the workdir, which no run may hold meanwhile. --mesh='{"replica": 2}' lays the run out on
+another mesh. The exit status is 0 when the step is finite, 1 when it is not.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags, logging
+from flax import nnx
+from ml_collections import ConfigDict
+
+from facerep_jax.data.pipeline import HOST_ONLY
+from facerep_jax.files import local_path, write
+from facerep_jax.pretrain import Run, assemble, model_maker, state_at
+from facerep_jax.train import checkpoint, lock
+from facerep_jax.train.sharding import global_batch
+from facerep_jax.train.state import TrainState, flat, merge, split
+from facerep_jax.train.step import look
+from facerep_jax.typing import Batch, Tree
+
+MOST = 8  # offending records that are looked for
+
+Host = Mapping[str, np.ndarray]
+
+
+def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
+    """Declare what the command line takes."""
+    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=flag_values)
+    flags.DEFINE_integer("step", None, "which step, from 1", 1, flag_values=flag_values)
+    flags.DEFINE_string("mesh", "", "JSON that replaces parts of the run's mesh", flag_values=flag_values)
+    flags.mark_flags_as_required(["workdir", "step"], flag_values)
+
+
+def run(flag_values: flags.FlagValues, words: list[str]) -> int:
+    """The entry point; gives the exit status."""
+    if words:
+        raise ValueError(f"replay takes no {words[0]!r}; all is said by flags")
+    workdir, step = local_path("workdir", flag_values.workdir), flag_values.step
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{workdir} has no config.json; give the --workdir of a pre-training")
+    config = ConfigDict(tuples(json.loads(path.read_text())))
+    if step > config.steps:
+        raise ValueError(f"{workdir} is a run of {config.steps} steps; there is no step {step}")
+    config.mesh.update(json.loads(flag_values.mesh or "{}"))
+    with lock.held(workdir):
+        return replay(config, workdir, step)
+
+
+def replay(config: ConfigDict, workdir: Path, step: int) -> int:
+    """Take a step again and print what came of it; gives the exit status."""
+    again = assemble(config, workdir)
+    with closing(again.stream), jax.set_mesh(again.mesh):
+        state = state_before(step, again, workdir)
+        host = next(iter(again.stream))
+        ids = host["id"].tolist() if "id" in host else []
+        host = {name: x for name, x in host.items() if name not in HOST_ONLY}
+        kept = jax.tree.map(np.asarray, jax.device_get(state))  # the step eats its state
+        _, metrics = again.step(state, again.frozen, global_batch(host, again.mesh))
+    values = {name: float(value) for name, value in metrics.items()}
+    print(f"step {step}: " + ", ".join(f"{name} {value:.7g}" for name, value in values.items()))
+    if math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]):
+        print("loss and gradient are finite")
+        return 0
+    frozen = jax.device_get(again.frozen)
+    print(f"first not finite: {first_module(config, kept, frozen, host) or first_gradient(config, kept, frozen, host)}")
+    rows = offenders(config, kept, frozen, host)
+    if len(rows) in (0, len(host["position"])):
+        print("every record does it alone: the weights are at fault" if rows else "no record does it alone")
+        return 1
+    names = [ids[row] for row in rows]
+    path = workdir / f"skip_ids.{step}.txt"
+    write(path, "".join(f"{name}\n" for name in names))
+    print(f"records that do it alone: {', '.join(names)}{' (there may be more)' if len(rows) >= MOST else ''}")
+    print(f"go on without them: --config.operational.skip_ids={path}")
+    return 1
+
+
+def tuples(value: Any) -> Any:
+    """JSON data with tuples for lists, as configs have them."""
+    if isinstance(value, dict):
+        return {key: tuples(each) for key, each in value.items()}
+    return tuple(tuples(each) for each in value) if isinstance(value, list) else value
+
+
+def state_before(step: int, again: Run, workdir: Path) -> TrainState:
+    """The state that a step began with; the stream stands at its batch."""
+    whole = [saved for saved in checkpoint.steps_in(workdir) if saved < step]
+    start = checkpoint.find(f"{workdir}@{whole[-1]}")[1] if whole else None
+    with closing(checkpoint.Checkpoints(workdir / "checkpoints")) as checkpoints:
+        state = state_at(start, again, checkpoints, workdir)
+    batches = iter(again.stream)
+    for number in range(int(state.step) + 1, step):
+        host = {name: x for name, x in next(batches).items() if name not in HOST_ONLY}
+        state, _ = again.step(state, again.frozen, global_batch(host, again.mesh))
+        logging.info("step %d again", number)
+    return state
+
+
+def loss_of(config: ConfigDict, state: TrainState, frozen: Tree) -> Callable[..., Any]:
+    """The step's loss as a function of (params, batch); `watch` is given the model before."""
+    make = model_maker(ConfigDict({**config.to_dict(), "remat": "none"}))
+    graph = split(nnx.eval_shape(make))[0]
+
+    def loss(params: Tree, batch: Batch, watch: Callable[[Any], None] = lambda model: None) -> Any:
+        model = merge(graph, params, state.variables, frozen)
+        watch(model)
+        step_key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        rng = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch["position"])
+        model.objective.begin(model.encoder, state.step)
+        seen = look(model.encoder, model.objective, batch, rng)
+        return model.objective.loss(seen, batch, encoder=model.encoder, step=state.step, rng=rng)[0]
+
+    return loss
+
+
+def first_module(config: ConfigDict, state: TrainState, frozen: Tree, host: Host) -> str:
+    """The path of the first module whose result is not finite, on the way forward; empty where all are.
+
+    The third block of the encoder's stack is `encoder/Block/2`.
+    """
+    loss = loss_of(config, state, frozen)
+    names: dict[int, str] = {}
+    held: list[Any] = []  # so that no id is used twice
+    within: list[str] = []
+    counts: dict[tuple[str, str], int] = {}
+    found: list[str] = []
+
+    def name_all(module: Any, name: str) -> None:
+        for path, part in nnx.iter_modules(module):
+            names[id(part)] = "/".join([name, *map(str, path)] if name else list(map(str, path)))
+            held.append(part)
+
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(self: Any, *arguments: Any, **keywords: Any) -> Any:
+            if id(self) not in names:  # merged inside: one of a stack
+                place = (within[-1] if within else "", type(self).__name__)
+                counts[place] = counts.get(place, -1) + 1
+                name_all(self, f"{place[0]}/{place[1]}/{counts[place]}".lstrip("/"))
+            within.append(names[id(self)])
+            result = call(self, *arguments, **keywords)
+            within.pop()
+            leaves = [np.asarray(x) for x in jax.tree.leaves(result) if hasattr(x, "dtype")]
+            floats = [x for x in leaves if np.issubdtype(x.dtype, np.floating)]
+            if not found and not all(np.isfinite(x).all() for x in floats):
+                found.append(f"{names[id(self)]} ({type(self).__name__})")
+            return result
+
+        return wrapper
+
+    kinds = {type(module) for _, module in nnx.iter_modules(nnx.eval_shape(model_maker(config)))}
+    calls = {kind: kind.__dict__["__call__"] for kind in kinds if "__call__" in kind.__dict__}
+    try:
+        for kind, call in calls.items():
+            type.__setattr__(kind, "__call__", watched(call))
+        with jax.disable_jit():
+            loss(state.params, {name: jnp.asarray(x) for name, x in host.items()}, lambda model: name_all(model, ""))
+    finally:
+        for kind, call in calls.items():
+            type.__setattr__(kind, "__call__", call)
+    return found[0] if found else ""
+
+
+def first_gradient(config: ConfigDict, state: TrainState, frozen: Tree, host: Host) -> str:
+    """The paths of the parameters whose gradient is not finite, the first few."""
+    loss = loss_of(config, state, frozen)
+    gradients = jax.jit(jax.grad(loss))(state.params, {name: jnp.asarray(x) for name, x in host.items()})
+    bad = [path for path, x in flat(gradients).items() if not np.isfinite(x).all()]
+    return f"the loss, in the gradient of {', '.join(bad[:3])}{' and others' if len(bad) > 3 else ''}"
+
+
+def offenders(config: ConfigDict, state: TrainState, frozen: Tree, host: Host) -> list[int]:
+    """Rows of a batch of which copies alone make loss or gradient not finite; by halves, at most `MOST` of them."""
+    loss = loss_of(config, state, frozen)
+    size = len(host["position"])
+
+    @jax.jit
+    def finite(batch: Batch) -> jax.Array:
+        value, gradients = jax.value_and_grad(loss)(state.params, batch)
+        leaves = [jnp.isfinite(x).all() for x in (value, *jax.tree.leaves(gradients))]
+        return jnp.stack(leaves).all()
+
+    def search(rows: Sequence[int], found: list[int]) -> None:
+        if len(found) >= MOST:
+            return
+        if finite({name: x[np.resize(rows, size)] for name, x in host.items()}):
+            return
+        if len(rows) == 1:
+            found.append(rows[0])
+            return
+        search(rows[: len(rows) // 2], found)
+        search(rows[len(rows) // 2 :], found)
+
+    found: list[int] = []
+    search(range(size), found)
+    return found

@@ -1,0 +1,111 @@
+"""What says that a checkpoint is whole: the size and SHA-256 of each of its files.
+
+orbax loads a flipped bit without a word and takes an empty folder for the newest step. Here a checkpoint counts once
+every process has left the digests of what it wrote, `STEP/digests.P-of-N.json`, and only while all files still have
+them.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from facerep_jax.files import write
+
+NAME = "digests.{process}-of-{processes}.json"
+PATTERN = re.compile(r"digests\.(\d+)-of-(\d+)\.json")
+OWNED = re.compile(r"ocdbt\.process_(\d+)$")  # the folder that one process alone writes
+THREADS = 4  # that hash, for SHA-256 leaves the interpreter's lock
+FIRST = 3  # faults that are named
+
+
+def seal(folder: Path, process: int = 0, processes: int = 1) -> None:
+    """Leave the digests of what a process wrote into a checkpoint that is complete; process 0 answers for the rest."""
+    mine = [name for name in files_in(folder) if owner(name, processes) == process]
+    digests = {name: [size, digest] for name, (size, digest) in zip(mine, measured(folder, mine), strict=True)}
+    record = {"step": int(folder.name), "files": digests}
+    write(folder / NAME.format(process=process, processes=processes), json.dumps(record, indent=1))
+
+
+def sealed(folder: Path) -> bool:
+    """Whether all processes left their digests."""
+    found = seals(folder)
+    return (
+        bool(found) and {process for process, _ in found} == set(range(found[0][1])) and len(set(found)) == len(found)
+    )
+
+
+def fault(folder: Path, part: int = 0, parts: int = 1) -> str:
+    """What is wrong with a checkpoint, in words; empty where nothing is.
+
+    All names and sizes are looked at, and the bytes of every `parts`-th file, so that many processes share the reading.
+    """
+    if not sealed(folder):
+        return "it was not saved to its end (the digests of some process are missing)"
+    expected: dict[str, tuple[int, str]] = {}
+    for process, processes in seals(folder):
+        name = NAME.format(process=process, processes=processes)
+        try:
+            record = json.loads((folder / name).read_text())
+            expected |= {name: (size, digest) for name, (size, digest) in record["files"].items()}
+            step = record["step"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return f"{name} cannot be read"
+        if str(step) != folder.name:
+            return f"it is the checkpoint of step {step} under the name of another"
+    there = {name: (folder / name).stat().st_size for name in files_in(folder)}
+    faults = [f"{name} is missing" for name in sorted(expected.keys() - there.keys())]
+    faults += [f"{name} was added" for name in sorted(there.keys() - expected.keys())]
+    faults += [
+        f"{name} has {there[name]} bytes, not {size}"
+        for name, (size, _) in sorted(expected.items())
+        if there.get(name, size) != size
+    ]
+    if not faults:
+        mine = sorted(expected)[part::parts]
+        found = measured(folder, mine)
+        faults = [f"{name} has other bytes" for name, of in zip(mine, found, strict=True) if of != expected[name]]
+    more = [f"and {len(faults) - FIRST} more"] if len(faults) > FIRST else []
+    return ", ".join(faults[:FIRST] + more)
+
+
+def all_steps(folder: Path) -> list[int]:
+    """The steps by whose names a folder has checkpoints, whole or not, in order."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit() and path.is_dir())
+
+
+def sealed_steps(folder: Path) -> list[int]:
+    """Those of `all_steps` that were saved to their end."""
+    return [step for step in all_steps(folder) if sealed(folder / str(step))]
+
+
+def seals(folder: Path) -> list[tuple[int, int]]:
+    """(process, processes) of the digests in a checkpoint."""
+    found = (PATTERN.fullmatch(path.name) for path in sorted(folder.iterdir()))
+    return [(int(match[1]), int(match[2])) for match in found if match]
+
+
+def files_in(folder: Path) -> list[str]:
+    """All files of a checkpoint but its digests, finished or not."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if not name.lstrip(".").startswith("digests."))
+
+
+def owner(name: str, processes: int) -> int:
+    """The process that wrote a file."""
+    found = (OWNED.fullmatch(part) for part in Path(name).parts)
+    owners = [int(match[1]) for match in found if match]
+    return owners[0] if owners and owners[0] < processes else 0
+
+
+def measured(folder: Path, names: Sequence[str]) -> list[tuple[int, str]]:
+    """Size and digest of each file."""
+
+    def measure(name: str) -> tuple[int, str]:
+        with (folder / name).open("rb") as file:
+            return (folder / name).stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(measure, names))

@@ -1,0 +1,29 @@
+"""One run at a time in a workdir."""
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+NAME = "lock"
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Hold a workdir, which must exist, while entered; ValueError where another process holds it.
+
+    The kernel lets go of the lock when its process ends, however that ends; the file stays and means nothing by itself.
+    """
+    with (workdir / NAME).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            who = file.read().strip() or "another process"
+            raise ValueError(f"{workdir} is in use by {who}; wait for its end, or choose another --workdir") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
