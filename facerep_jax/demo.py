@@ -42,7 +42,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     if words:
         raise ValueError(f"demo takes no {words[0]!r}; see facerep demo --help")
     start, out = time.monotonic(), local_path("--out", flag_values.out)
-    if jax.config.read("jax_compilation_cache_dir") is None:  # two of the evaluations are the same program
+    if not jax.config.values.get("jax_compilation_cache_dir"):  # two of the evaluations are the same program
         jax.config.update("jax_compilation_cache_dir", str(out.absolute() / "cache"))
     data, workdir = out / "data", out / "pretrain"
     say("1 of 4: draw faces with captions, landmarks and masks")
