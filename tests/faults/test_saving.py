@@ -1,10 +1,9 @@
 """Faults while checkpoints are written: nothing older than the last whole save is lost, and a message says what was.
 
-Each with a real kill, a real removal or a real file system; the undisturbed run is the measure.
+Each with a real kill or a real file system; the undisturbed run is the measure.
 """
 
 import os
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -38,32 +37,19 @@ def unsealed(workdir: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
-def test_a_signal_while_a_save_is_under_way(undisturbed, tmp_path, number):
+def test_a_kill_while_a_save_is_under_way(undisturbed, tmp_path):
     """Tried: a step that counts before it is sealed; the run then begins at a checkpoint of which files are missing."""
     process = facerep(tmp_path, *FLAGS, devices=ONE)
     wait_for(lambda: len(steps_in(tmp_path)) > 1 and unsealed(tmp_path), process)
-    process.send_signal(number)
+    process.send_signal(signal.SIGKILL)
     status, output = finish(process)
-    assert status == (75 if number == signal.SIGTERM else -signal.SIGKILL), output
+    assert status == -signal.SIGKILL, output
     assert steps_in(tmp_path)[-1] >= max(metrics(tmp_path)) - 2
     status, output = finish(facerep(tmp_path, *FLAGS, devices=ONE))
     assert status == 0, output
     expected, found = saved(undisturbed, 20), saved(tmp_path, 20)
     for path, array in expected.items():
         np.testing.assert_array_equal(found[path], array, err_msg=path)
-
-
-@pytest.mark.slow
-def test_checkpoints_that_vanish_under_a_run_end_it_with_a_message(tmp_path):
-    process = facerep(tmp_path, *FLAGS, "--config.steps=100000", devices=ONE)
-    wait_for(lambda: len(steps_in(tmp_path)) > 1, process)
-    shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
-    status, output = finish(process)
-    assert status == 1, output
-    (line,) = [line for line in output.splitlines() if "could not be saved" in line]
-    assert line.startswith("facerep pretrain: step ")
-    assert "Traceback" not in output
 
 
 def state_of(value: float, size: int) -> TrainState:
