@@ -57,13 +57,15 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     say("3 of 4: score it, and the same encoder before any training, at 10 % of the labels")
     for task in TASKS:
         for name in ("random", "pretrained"):
-            call(
-                evaluate,
-                f"--config=configs/evaluate/{task}_generated_faces.py:data_dir={data}",
-                f"--checkpoint={'random' if name == 'random' else workdir}",
-                f"--workdir={out / 'results' / f'{task}_{name}'}",
-                *EVALUATION,
-            )
+            results = out / "results" / f"{task}_{name}"
+            if not (results / "results.json").exists():
+                call(
+                    evaluate,
+                    f"--config=configs/evaluate/{task}_generated_faces.py:data_dir={data}",
+                    f"--checkpoint={'random' if name == 'random' else workdir}",
+                    f"--workdir={results}",
+                    *EVALUATION,
+                )
 
     say("4 of 4: the report")
     call(report, str(out), f"--out={out}")

@@ -1,10 +1,11 @@
 """Run a whole comparison, cell by cell: prepare, pre-train, evaluate, then one table.
 
-facerep study farl --config configs/study/farl.py [--out studies] [--minutes 60]
+facerep study farl --config configs/study/farl.py [--out studies] [--minutes 60] [--jobs 2]
 
-Each cell is one command of `facerep`, printed before it is run in a process of its own. What is done is not done again,
-so a study that was stopped goes on where it was; with --minutes it stops by itself, with exit status 75, before it
-begins a cell after that time. Writes study.json and study.md into OUT/NAME once all cells are done.
+Each cell is one command of `facerep`, printed before it is run in a process of its own, or --jobs of them at once. What
+is done is not done again, so a study that was stopped goes on where it was; with --minutes it stops by itself, with
+exit status 75, before it begins a cell after that time. Writes study.json and study.md into OUT/NAME once all cells are
+done.
 """
 
 import itertools
@@ -13,9 +14,10 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 from absl import flags
@@ -59,6 +61,7 @@ def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
     )
     flags.DEFINE_string("out", "studies", "folder of studies", flag_values=flag_values)
     flags.DEFINE_float("minutes", 0.0, "begin no cell after so many; 0: no limit", 0.0, flag_values=flag_values)
+    flags.DEFINE_integer("jobs", 1, "cells at a time, on one machine", 1, flag_values=flag_values)
     flags.mark_flags_as_required(["config"], flag_values)
 
 
@@ -67,24 +70,42 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     if len(words) != 1 or "/" in words[0]:
         raise ValueError("which study? facerep study NAME --config FILE")
     folder = local_path("--out", flag_values.out) / words[0]
-    config, start = flag_values.config, time.monotonic()
-    todo = list(cells(config, folder))
-    for number, cell in enumerate(todo, 1):
-        if done(cell):
-            continue
-        if flag_values.minutes and time.monotonic() - start > 60 * flag_values.minutes:
-            print(f"{number - 1} of {len(todo)} cells are done; start me again to go on")
-            return STOPPED
-        print(f"[{number}/{len(todo)}] facerep {shlex.join(cell.arguments)}", flush=True)
-        if status := call(cell):
-            log = (cell.folder / "log.txt").read_text(errors="replace").splitlines()
-            print("\n".join(log[-TAIL:]), file=sys.stderr)
-            return status
+    config = flag_values.config
+    if status := run_all(list(cells(config, folder)), flag_values.jobs, flag_values.minutes):
+        return status
     scores = [score for name in config.evaluate for score in scores_of(config, folder, name)]
     write(folder / "study.json", json.dumps([score._asdict() for score in scores], indent=1))
     write(folder / "study.md", markdown(scores))
     print(markdown(scores))
     return 0
+
+
+def run_all(todo: list[Cell], jobs: int, minutes: float) -> int:
+    """Run the cells that are not done, so many at a time; gives the first exit status that is not 0."""
+    start = time.monotonic()
+    ends: list[int] = []
+
+    def run_one(number: int, cell: Cell) -> None:
+        if ends or done(cell):
+            return
+        if minutes and time.monotonic() - start > 60 * minutes:
+            ends.append(STOPPED)
+            return
+        print(f"[{number}/{len(todo)}] facerep {shlex.join(cell.arguments)}", flush=True)
+        if status := call(cell):
+            ends.append(status)
+            log = (cell.folder / "log.txt").read_text(errors="replace").splitlines()
+            print("\n".join(log[-TAIL:]), file=sys.stderr)
+
+    for _, stage in itertools.groupby(enumerate(todo, 1), lambda numbered: numbered[1].arguments[0]):
+        pool = ThreadPoolExecutor(jobs)
+        try:  # a stage reads what the one before wrote
+            list((pool.map if jobs > 1 else map)(lambda numbered: run_one(*numbered), stage))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    if STOPPED in ends:
+        print(f"{sum(map(done, todo))} of {len(todo)} cells are done; start me again to go on")
+    return ends[0] if ends else 0
 
 
 def cells(config: ConfigDict, folder: Path) -> Iterator[Cell]:
@@ -133,12 +154,17 @@ def call(cell: Cell) -> int:
     cell.folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with (cell.folder / "log.txt").open("a") as log:
-        command = [sys.executable, "-m", "facerep_jax.cli", *cell.arguments]
-        status = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
+        status = execute(cell.arguments, log)
     if status == 0:
         record = {"arguments": list(cell.arguments), "seconds": round(time.monotonic() - start, 1)}
         write(cell.folder / "cell.json", json.dumps(record, indent=1))
     return status
+
+
+def execute(arguments: Sequence[str], log: TextIO) -> int:
+    """Run `facerep` in a process of its own; gives its exit status."""
+    command = [sys.executable, "-m", "facerep_jax.cli", *arguments]
+    return subprocess.run(command, stdout=log, stderr=log, check=False).returncode
 
 
 def scores_of(config: ConfigDict, folder: Path, evaluation: str) -> Iterator[Score]:

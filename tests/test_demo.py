@@ -31,9 +31,11 @@ def test_the_demo_goes_the_whole_way_and_goes_on_where_it_was(small, tmp_path, c
     assert "parsing" in page
 
     lines = (out / "pretrain" / "metrics.jsonl").read_text()
+    written = {path: path.stat().st_mtime_ns for path in out.rglob("results.json")}
     assert cli.main(["facerep", "demo", f"--out={out}"]) == 0
     assert "Prepared already" in capsys.readouterr().out
     assert (out / "pretrain" / "metrics.jsonl").read_text() == lines  # nothing was trained again
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("results.json")} == written  # nor scored
 
 
 def test_words_and_buckets_are_refused(capsys):

@@ -1,6 +1,9 @@
 """Studies: what they run, that they go on where they were, and what their table says."""
 
+import contextlib
+import itertools
 import json
+import time
 
 import numpy as np
 import pytest
@@ -24,11 +27,19 @@ def get_config(arg=None):
 """
 
 
+def in_this_process(arguments, log):
+    """What a process of its own would come to, without its imports."""
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        return cli.main(["facerep", *arguments])
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     (folder / "tiny.py").write_text(CONFIG)
-    status = cli.main(["facerep", "study", "tiny", f"--config={folder / 'tiny.py'}", f"--out={folder}"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "execute", in_this_process)
+        status = cli.main(["facerep", "study", "tiny", f"--config={folder / 'tiny.py'}", f"--out={folder}"])
     assert status == 0
     return folder
 
@@ -89,13 +100,38 @@ def test_a_changed_command_is_refused_and_a_failed_cell_is_not_done(finished, tm
 
 
 def test_the_time_stops_it_between_cells(finished, tmp_path, monkeypatch):
-    clock = iter([0.0, 30.0, 61.0])
+    clock, called = itertools.count(0.0, 29.0), []
     monkeypatch.setattr(study.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(study, "call", lambda cell: 0)
+    monkeypatch.setattr(study, "call", lambda cell: called.append(cell) or 0)
     command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={tmp_path}", "--minutes=1"]
     assert cli.main(command) == 75
+    assert len(called) == 2  # after 29 and 58 seconds
 
 
 def test_a_study_needs_one_name(finished, capsys):
     assert cli.main(["facerep", "study", f"--config={finished / 'tiny.py'}"]) == 2
     assert "which study? facerep study NAME" in capsys.readouterr().err
+
+
+def test_cells_run_at_once_but_none_before_those_that_it_reads(finished, tmp_path, monkeypatch, capsys):
+    """Tried: one pool for all cells; an evaluation then begins while its encoder is trained."""
+    running, most, order = [], [], []
+
+    def call(cell):
+        running.append(cell)
+        time.sleep(0.05)
+        most.append(len(running))
+        assert len({each.arguments[0] for each in running}) == 1
+        order.append(cell.arguments[0])
+        running.remove(cell)
+        cell.folder.mkdir(parents=True)
+        (cell.folder / "log.txt").write_text("why it failed")
+        return int(cell.folder.name == "random_0")
+
+    monkeypatch.setattr(study, "call", call)
+    command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={tmp_path}", "--jobs=2"]
+    assert cli.main(command) == 1
+    assert "why it failed" in capsys.readouterr().err
+    assert max(most) == 2
+    assert order[:3] == ["prepare", "pretrain", "pretrain"]
+    assert len(order) < 9  # none was begun after the failure
