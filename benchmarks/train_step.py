@@ -1,6 +1,7 @@
 """Images per second of FaRL's training step, ours and the same mathematics in PyTorch, in turn on the same machine.
 
-python benchmarks/train_step.py --case Ti [--rounds 7] [--steps 2] [--sides ours,eager] [--cores 1] [--trace DIR]
+python benchmarks/train_step.py --case Ti [--remat none] [--unroll 12] [--sides ours,eager] [--rounds 7] [--steps 2]
+    [--cores 1] [--trace DIR]
 
 The step is image-text contrast and masked tokens: clean and masked copies through a ViT as one batch, a text tower, a
 block for the masked copies, the k-means tokenizer (a part of the timed step on both sides), the gradient, AdamW; all in
@@ -66,6 +67,7 @@ flags.DEFINE_integer("steps", 2, "steps of a side in a round", lower_bound=1)
 flags.DEFINE_integer("cores", None, "that each side is held to; by default all", lower_bound=1)
 flags.DEFINE_list("sides", list(NAMES), "what takes part")
 flags.DEFINE_string("remat", "dots_with_no_batch_dims_saveable", "our rematerialisation policy")
+flags.DEFINE_integer("unroll", 12, "blocks that our towers lay out one behind the other")
 flags.DEFINE_string("trace", None, "folder for a profile of our step, whose ten most expensive kinds are printed")
 flags.DEFINE_string("serve", None, "used by the benchmark itself: the side that this process is")
 flags.DEFINE_string("weights", None, "used by the benchmark itself: the file of the common weights")
@@ -115,7 +117,13 @@ class Side:
 
     def __init__(self, name: str, weights: Path):
         self.name = name
-        command = [sys.executable, __file__, f"--case={FLAGS.case}", f"--remat={FLAGS.remat}"]
+        command = [
+            sys.executable,
+            __file__,
+            f"--case={FLAGS.case}",
+            f"--remat={FLAGS.remat}",
+            f"--unroll={FLAGS.unroll}",
+        ]
         command += [f"--serve={name}", f"--weights={weights}", *([f"--cores={FLAGS.cores}"] if FLAGS.cores else [])]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.hello = self.read()
@@ -265,7 +273,9 @@ def our_side(case: Case) -> Trainer:
     sizes = vit.sizes_of(case.variant)
 
     def maker(remat: str) -> Callable[[], Model]:
-        tower = spec(text.TextTransformer, vocabulary=case.vocabulary, context=case.context, **case.text)
+        tower = spec(
+            text.TextTransformer, vocabulary=case.vocabulary, context=case.context, unroll=FLAGS.unroll, **case.text
+        )
         codes = spec(tokenizer.KMeansTokenizer, patch=sizes.patch, codes=CODES, cells=CELLS)
         terms = dict(
             contrastive=spec(contrastive.Contrastive, text_encoder=tower, embedding=EMBEDDING),
@@ -274,7 +284,8 @@ def our_side(case: Case) -> Trainer:
 
         def make() -> Model:
             rngs = nnx.Rngs(params=0)
-            encoder = vit.ViT(variant=case.variant, image_size=case.image_size, dtype="float32", remat=remat, rngs=rngs)
+            sizes = dict(variant=case.variant, image_size=case.image_size, unroll=FLAGS.unroll)
+            encoder = vit.ViT(**sizes, dtype="float32", remat=remat, rngs=rngs)
             return Model(encoder, combined.Combined(encoder, terms=terms, rngs=rngs))
 
         return make

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 from flax import nnx
@@ -45,11 +46,11 @@ from facerep_jax.evaluation.statistics import summary
 from facerep_jax.evaluation.tables import PerSubset, evenly, write_predictions, write_statistics
 from facerep_jax.files import local_path, write
 from facerep_jax.train import checkpoint
-from facerep_jax.train.state import abstract, count, flat, merge
+from facerep_jax.train.state import abstract, count, flat, merge, split
 from facerep_jax.typing import Encoder, Metric, Task
 
 WEIGHTS = {"params": ("params", "encoder"), "ema": ("ema", "params", "encoder")}  # where a checkpoint holds them
-WHILE_TRAINING = ("drop_path", "patch_dropout")  # what an encoder does in training alone
+NO_MATTER = ("drop_path", "patch_dropout", "unroll")  # to the features of an encoder
 ENCODER = "encoder"  # the row of what is judged
 SCRATCH = "scratch"  # the baseline that learns encoder and head from random initialisation on the same labels
 SCRATCH_LABELS = 16  # that it needs at least
@@ -244,7 +245,7 @@ def learnt(
 def load_encoder(config: ConfigDict, name: str) -> tuple[Encoder, Any]:
     """The config's encoder with the weights that `--checkpoint` names, and where they came from, for the results."""
     if name == "random":
-        return make_encoder(config), "random"
+        return random_encoder(config), "random"
     if name == SCRATCH and not Path(name).is_dir():
         raise ValueError("scratch is a baseline beside an encoder, not one: name it in --config.baselines")
     if config.weights not in WEIGHTS:
@@ -262,7 +263,7 @@ def load_encoder(config: ConfigDict, name: str) -> tuple[Encoder, Any]:
 
 def require_same(trained: Mapping[str, Any], here: Mapping[str, Any], name: str) -> None:
     """ValueError where two specs of encoders of equal shapes compute different features, by normalisation or grid."""
-    shared = [key for key in here if key in trained and key not in WHILE_TRAINING]
+    shared = [key for key in here if key in trained and key not in NO_MATTER]
     if changes := difference({k: trained[k] for k in shared}, {k: here[k] for k in shared}):
         raise ValueError(f"the checkpoint {name} holds another encoder than config.encoder: {'; '.join(changes)}")
 
@@ -270,6 +271,12 @@ def require_same(trained: Mapping[str, Any], here: Mapping[str, Any], name: str)
 def make_encoder(config: ConfigDict) -> Encoder:
     """The config's encoder before any training."""
     return build(config.encoder, dtype="float32", remat=config.remat, rngs=nnx.Rngs(params=config.encoder_seed))
+
+
+def random_encoder(config: ConfigDict) -> Encoder:
+    """The same, made by one compiled program: one operation after the other takes seconds."""
+    graph, _, _, _ = abstract(lambda: make_encoder(config))
+    return merge(graph, *jax.jit(lambda: split(make_encoder(config))[1:])())
 
 
 def origin_name(origin: Any) -> str:

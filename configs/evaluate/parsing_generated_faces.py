@@ -85,7 +85,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 transforms=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
                 augmentations=pick("head", args.head, augmented),
             ),
-            encoder=spec(vit.ViT, variant=args.variant, image_size=args.size),
+            encoder=spec(vit.ViT, variant=args.variant, image_size=args.size, unroll=4),
             encoder_seed=0,
             weights="params",
             remat="dots_with_no_batch_dims_saveable",

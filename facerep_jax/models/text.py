@@ -17,6 +17,7 @@ class TextTransformer(nnx.Module):
 
     Args:
         context: the longest text, in tokens.
+        unroll: blocks that are laid out one behind the other in the loop over them; see `layers.scan`.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class TextTransformer(nnx.Module):
         width: int = 512,
         depth: int = 12,
         heads: int = 8,
+        unroll: int = 1,
         dtype: str,
         remat: str,
         rngs: nnx.Rngs,
@@ -51,7 +53,7 @@ class TextTransformer(nnx.Module):
         self.positions = nnx.Param(normal(0.01)(rngs.params(), (context, width)))
         self.blocks = stack(block, depth, rngs)
         self.norm_out = LayerNorm(width)
-        self.width, self.context, self.dtype, self.remat = width, context, dtype, remat
+        self.width, self.context, self.dtype, self.remat, self.unroll = width, context, dtype, remat, unroll
 
     def __call__(self, text: Int[Array, "b l"]) -> Float[Array, "b d"]:
         """`text`: token ids, padded with zeros behind the end-of-text token, which is the largest id."""
@@ -59,6 +61,6 @@ class TextTransformer(nnx.Module):
             raise ValueError(f"texts of {text.shape[1]} tokens do not fit a context of {self.context}")
         x = self.token_embedding[...].astype(self.dtype)[text]
         x = pin(x + self.positions[...].astype(self.dtype)[None, : text.shape[1]])
-        x, _ = scan(self.blocks, x, remat=self.remat)
+        x, _ = scan(self.blocks, x, remat=self.remat, unroll=self.unroll)
         end = text.argmax(axis=1)
         return self.norm_out(jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0])

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
-from sklearn.cluster import MiniBatchKMeans
 
 from facerep_jax.models.dvae import DVAEEncoder, map_pixels, published_name
 from facerep_jax.typing import Frozen, View
@@ -61,6 +60,9 @@ class KMeansTokenizer(nnx.Module):
         x = np.asarray(self.summaries(jnp.asarray(images))).reshape(-1, self.centres.shape[1])
         if len(x) < self.codes:
             raise ValueError(f"{len(x)} patches are too few to fit {self.codes} codes")
+        # Takes seconds to import, which a run that goes on need not wait for.
+        from sklearn.cluster import MiniBatchKMeans
+
         means = MiniBatchKMeans(self.codes, random_state=seed, batch_size=4096, n_init=3).fit(x)
         self.centres.set_value(jnp.asarray(means.cluster_centers_, jnp.float32))
         counts = np.bincount(means.predict(x), minlength=self.codes) + 1

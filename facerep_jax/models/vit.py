@@ -95,6 +95,7 @@ class ViT(nnx.Module):
         width, depth, heads: override the variant's.
         drop_path: rate of the last block, growing linearly from 0 over depth.
         patch_dropout: share of the patches that an image loses in training; the class token stays. Source: 2212.00794.
+        unroll: blocks that are laid out one behind the other in the loop over them; see `layers.scan`.
         mean, std: normalisation of RGB in [0, 1]; the flavour's where none is given.
     """
 
@@ -109,6 +110,7 @@ class ViT(nnx.Module):
         heads: int | None = None,
         drop_path: float = 0.0,
         patch_dropout: float = 0.0,
+        unroll: int = 1,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         dtype: str,
@@ -119,7 +121,7 @@ class ViT(nnx.Module):
             raise ValueError(f"patch_dropout is a share of at least 0 and less than 1, not {patch_dropout}")
         style = pick("flavour of the encoder", flavour, FLAVOURS)
         size = sizes_of(variant)
-        self.patch = size.patch
+        self.patch, self.unroll = size.patch, unroll
         self.width, self.depth, self.heads = width or size.width, depth or size.depth, heads or size.heads
         self.image_size, self.mean, self.std = image_size, tuple(mean or style.mean), tuple(std or style.std)
         self.dtype, self.remat, self.drop_path, self.patch_dropout = dtype, remat, drop_path, patch_dropout
@@ -180,6 +182,7 @@ class ViT(nnx.Module):
             drop_path=self.drop_path,
             rng=rng if train else None,
             collect=bool(taps),
+            unroll=self.unroll,
         )
         maps: tuple[Array, ...] = ()
         if layers is not None:
