@@ -5,7 +5,7 @@ LOCK := requirements/$(VERSION).lock
 BIN := .venv/bin
 READY := .venv/ready-$(VERSION)
 
-.PHONY: setup demo test test-slow check format notebooks lock clean
+.PHONY: setup demo test test-slow check format bench notebooks lock clean
 
 setup: $(READY)
 
@@ -22,7 +22,7 @@ demo: setup
 	$(BIN)/facerep demo --out demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m "slow or not slow"
@@ -37,12 +37,17 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: setup
+	$(BIN)/python benchmarks/restart.py
+	$(BIN)/python benchmarks/evaluate.py
+	$(BIN)/python benchmarks/train_step.py --case Ti
+
 notebooks: setup
 	$(BIN)/python notebooks/execute.py notebooks/*.ipynb
 
 lock:  # needs uv
-	uv pip compile --quiet --no-emit-index-url --no-header --python-version 3.11 --extra dev --extra prepare setup.py -o requirements/py311.lock
-	uv pip compile --quiet --no-emit-index-url --no-header --python-version 3.12 --extra dev --extra prepare setup.py -o requirements/py312.lock
+	uv pip compile --quiet --no-header --python-version 3.11 --extra dev --extra prepare setup.py -o requirements/py311.lock
+	uv pip compile --quiet --no-header --python-version 3.12 --extra dev --extra prepare setup.py -o requirements/py312.lock
 
 clean:
 	rm -rf .venv .cache demo build *.egg-info

@@ -1,5 +1,6 @@
 """`facerep`: one sub-command per entry point, nothing else."""
 
+import errno
 import importlib
 import os
 import sys
@@ -8,7 +9,7 @@ import traceback
 from absl import flags, logging
 from ml_collections import ConfigDict
 
-from facerep_jax import heap
+from facerep_jax import clock, heap
 from facerep_jax.config import find, nearest
 
 COMMANDS = {
@@ -43,6 +44,7 @@ def run(name: str, argv: list[str]) -> int:
     """Run one command on its own flags, which no other command sees."""
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO if os.environ.get("FACEREP_VERBOSE") else logging.WARNING)
+    clock.start()
     heap.keep()
     command = importlib.import_module(f"facerep_jax.{name}")  # only now is jax imported
     own = flags.FlagValues()
@@ -65,6 +67,10 @@ def run(name: str, argv: list[str]) -> int:
         if os.environ.get("FACEREP_VERBOSE"):
             raise
         return fail(argv[0], one_line(error), 2)
+    except OSError as error:  # such as a full disk
+        if os.environ.get("FACEREP_VERBOSE"):
+            raise
+        return fail(argv[0], one_line(error), 2 if error.errno == errno.EROFS else 1)
 
 
 def resolve(argument: str, before: str) -> str:

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 def local_path(flag: str, path: str | Path) -> Path:
@@ -28,3 +28,11 @@ def write(path: Path, content: str | Callable[[Path], Any]) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def append_lines(path: Path) -> TextIO:
+    """A file open for more lines, each of which is there at once; what a killed process left half is removed."""
+    whole = path.read_bytes().rpartition(b"\n")[:2] if path.exists() else (b"", b"")
+    file = path.open("a", buffering=1, encoding="utf-8")
+    file.truncate(sum(map(len, whole)))
+    return file

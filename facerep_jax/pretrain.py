@@ -27,19 +27,21 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
+from facerep_jax import clock
 from facerep_jax.config import build, command_line, difference, plain
 from facerep_jax.data.features import open_dataset
-from facerep_jax.data.pipeline import HOST_ONLY, Part, Stream, build_transforms
+from facerep_jax.data.pipeline import Part, Stream, build_transforms, split_host
 from facerep_jax.evaluation import pictures
 from facerep_jax.files import local_path, write
 from facerep_jax.models.layers import remat_policy
-from facerep_jax.train import checkpoint, digests, distributed, lock, loop, sharding
+from facerep_jax.train import account, checkpoint, compilation, digests, distributed, lock, loop, sharding
 from facerep_jax.train.flops import flops
 from facerep_jax.train.optim import Optimizer
+from facerep_jax.train.profile import Profile
 from facerep_jax.train.samples import Ledger
 from facerep_jax.train.state import Model, TrainState, abstract, count, flat, initial, path_of, split
-from facerep_jax.train.step import Step, make_step
-from facerep_jax.train.writer import Writer
+from facerep_jax.train.step import make_step
+from facerep_jax.train.writer import Writer, lines_of
 from facerep_jax.typing import Tree
 
 MAY_CHANGE = ("log_every", "checkpoint_", "mesh", "sharding", "operational")  # on resume, by how a path begins
@@ -94,7 +96,7 @@ class Run(NamedTuple):
     shapes: TrainState
     layout: TrainState  # shardings
     start: Callable[[], TrainState]  # the state before the first step
-    step: Step  # jitted; it eats its state
+    step: jax.stages.Wrapped  # a `Step`, jitted; it eats its state
 
 
 def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
@@ -113,11 +115,22 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
             samples = stack.enter_context(closing(Ledger(workdir / "sample_ledger.jsonl")))
         stack.enter_context(jax.set_mesh(run.mesh))
         state = state_at(checkpoints.latest(), run, checkpoints, workdir)
+        size: dict[str, int] = {}
         if distributed.first():
             write_config(config, changes, workdir, step=int(state.step))
             write(workdir / "command.txt", command)
-            if not int(state.step):  # what follows is the same after a resume, which should not wait for it
-                describe(config, run.stream, count(run.shapes.params), workdir)
+            size = describe(config, run.stream, count(run.shapes.params), workdir)
+        peak = config.operational.peak_flops or account.peak_flops(jax.devices()[0].device_kind)
+        meter = account.Meter(
+            config.data.batch_size,
+            lines_of(workdir),
+            began=clock.began(),
+            flops_per_image=size.get("flops_per_image", 0),
+            peak_flops=peak * run.mesh.size,
+        )
+        stack.enter_context(closing(meter))
+        profile = Profile(workdir / "profile", config.operational.profile_steps)
+        stack.enter_context(closing(profile))
         logging.info("%s parameters on %s devices", f"{count(run.shapes.params):,}", run.mesh.size)
         loop.run(
             run.step,
@@ -125,22 +138,27 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
             run.frozen,
             run.stream,
             steps=config.steps,
-            batch_size=config.data.batch_size,
             mesh=run.mesh,
             checkpoints=checkpoints,
             meta=lambda: {"data": run.stream.state, "config": plain(config), "frozen": run.digest},
             writer=writer,
             faults=loop.Faults(workdir, config.operational.nonfinite_steps),
+            meter=meter,
             samples=samples,
+            profile=profile,
             schedule=run.optimizer.schedule,
             log_every=config.log_every,
             checkpoint_every=config.checkpoint_every,
             checkpoint_minutes=config.checkpoint_minutes,
         )
+    if distributed.first() and meter.account.total:
+        print(f"facerep pretrain: {config.steps} steps; {meter.account.summary()}", flush=True)
 
 
 def assemble(config: ConfigDict, workdir: Path) -> Run:
     """What a config's steps need; makes the frozen networks where the workdir has none."""
+    if config.operational.compilation_cache:
+        compilation.keep(workdir / "compilation_cache")
     mesh = sharding.make_mesh(plain(config.mesh))
     sharding.check_batch(config.data.batch_size, mesh)
     rules = sharding.rules_by_name(config.sharding)
@@ -191,12 +209,15 @@ def model_maker(config: ConfigDict) -> Callable[[], Model]:
     return make
 
 
-def describe(config: ConfigDict, stream: Stream, parameters: int, workdir: Path) -> None:
-    """Write what the encoder sees, masked.png, and how large the model is, model.json."""
-    examples = stream.peek(pictures.FACES)
-    pictures.save(workdir, pictures.masked(examples))
-    size = {"parameters": parameters, "flops_per_image": flops_per_image(config, examples[0])}
-    write(workdir / "model.json", json.dumps(size) + "\n")
+def describe(config: ConfigDict, stream: Stream, parameters: int, workdir: Path) -> dict[str, int]:
+    """Write what the encoder sees, masked.png, and how large the model is, model.json, once; gives the latter."""
+    path = workdir / "model.json"
+    if not path.exists():
+        examples = stream.peek(pictures.FACES)
+        pictures.save(workdir, pictures.masked(examples))
+        size = {"parameters": parameters, "flops_per_image": flops_per_image(config, examples[0])}
+        write(path, json.dumps(size) + "\n")
+    return json.loads(path.read_text())
 
 
 def flops_per_image(config: ConfigDict, example: Mapping[str, np.ndarray]) -> int:
@@ -207,8 +228,7 @@ def flops_per_image(config: ConfigDict, example: Mapping[str, np.ndarray]) -> in
     state = jax.eval_shape(lambda: initial(make, optimizer.init, ema=False))
     shapes = {
         name: jax.ShapeDtypeStruct((config.data.batch_size, *x.shape), x.dtype)
-        for name, x in example.items()
-        if name not in HOST_ONLY
+        for name, x in split_host(example)[0].items()
     }
     step = make_step(graph, optimizer, seed=config.seed)
     return flops(step, state, frozen, shapes) // config.data.batch_size
@@ -268,7 +288,8 @@ def keep_frozen(make: Callable[[], Model], shapes: Tree, stream: Stream, workdir
     arrays = {name: np.ascontiguousarray(array) for name, array in flat(split(model)[3]).items()}
     header = {"weights": json.dumps(origins, sort_keys=True)}
     workdir.mkdir(parents=True, exist_ok=True)
-    write(path, lambda unfinished: safetensors.numpy.save_file(arrays, unfinished, header))
+    content = safetensors.numpy.save(arrays, header)
+    write(path, lambda unfinished: unfinished.write_bytes(content))
 
 
 def frozen_networks(shapes: Tree, workdir: Path) -> tuple[Tree, dict[str, str]]:

@@ -25,14 +25,14 @@ from absl import flags, logging
 from flax import nnx
 from ml_collections import ConfigDict
 
-from facerep_jax.data.pipeline import HOST_ONLY
+from facerep_jax.data.pipeline import split_host
 from facerep_jax.files import local_path, write
 from facerep_jax.pretrain import Run, assemble, model_maker, state_at
 from facerep_jax.train import checkpoint, lock
 from facerep_jax.train.sharding import global_batch
-from facerep_jax.train.state import TrainState, flat, merge, split
-from facerep_jax.train.step import look
-from facerep_jax.typing import Batch, Tree
+from facerep_jax.train.state import TrainState, abstract, flat
+from facerep_jax.train.step import See, begun, look, make_loss
+from facerep_jax.typing import Batch, Encoder, Features, Objective, Tree
 
 MOST = 8  # offending records that are looked for
 
@@ -68,23 +68,22 @@ def replay(config: ConfigDict, workdir: Path, step: int) -> int:
     again = assemble(config, workdir)
     with closing(again.stream), jax.set_mesh(again.mesh):
         state = state_before(step, again, workdir)
-        host = next(iter(again.stream))
-        ids = host["id"].tolist() if "id" in host else []
-        host = {name: x for name, x in host.items() if name not in HOST_ONLY}
-        kept = jax.tree.map(np.asarray, jax.device_get(state))  # the step eats its state
-        _, metrics = again.step(state, again.frozen, global_batch(host, again.mesh))
+        batch, host = split_host(next(iter(again.stream)))
+        kept = jax.tree.map(np.array, jax.device_get(state))  # copies: the step eats its state
+        _, metrics = again.step(state, again.frozen, global_batch(batch, again.mesh))
     values = {name: float(value) for name, value in metrics.items()}
     print(f"step {step}: " + ", ".join(f"{name} {value:.7g}" for name, value in values.items()))
     if math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]):
         print("loss and gradient are finite")
         return 0
     frozen = jax.device_get(again.frozen)
-    print(f"first not finite: {first_module(config, kept, frozen, host) or first_gradient(config, kept, frozen, host)}")
-    rows = offenders(config, kept, frozen, host)
-    if len(rows) in (0, len(host["position"])):
+    where = first_module(config, kept, frozen, batch) or first_gradient(config, kept, frozen, batch)
+    print(f"first not finite: {where}")
+    rows = offenders(config, kept, frozen, batch)
+    if len(rows) in (0, len(batch["position"])):
         print("every record does it alone: the weights are at fault" if rows else "no record does it alone")
         return 1
-    names = [ids[row] for row in rows]
+    names = [str(host["id"][row]) for row in rows]
     path = workdir / f"skip_ids.{step}.txt"
     write(path, "".join(f"{name}\n" for name in names))
     print(f"records that do it alone: {', '.join(names)}{' (there may be more)' if len(rows) >= MOST else ''}")
@@ -107,35 +106,27 @@ def state_before(step: int, again: Run, workdir: Path) -> TrainState:
         state = state_at(start, again, checkpoints, workdir)
     batches = iter(again.stream)
     for number in range(int(state.step) + 1, step):
-        host = {name: x for name, x in next(batches).items() if name not in HOST_ONLY}
-        state, _ = again.step(state, again.frozen, global_batch(host, again.mesh))
+        batch, _ = split_host(next(batches))
+        state, _ = again.step(state, again.frozen, global_batch(batch, again.mesh))
         logging.info("step %d again", number)
     return state
 
 
-def loss_of(config: ConfigDict, state: TrainState, frozen: Tree) -> Callable[..., Any]:
-    """The step's loss as a function of (params, batch); `watch` is given the model before."""
-    make = model_maker(ConfigDict({**config.to_dict(), "remat": "none"}))
-    graph = split(nnx.eval_shape(make))[0]
-
-    def loss(params: Tree, batch: Batch, watch: Callable[[Any], None] = lambda model: None) -> Any:
-        model = merge(graph, params, state.variables, frozen)
-        watch(model)
-        step_key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        rng = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch["position"])
-        model.objective.begin(model.encoder, state.step)
-        seen = look(model.encoder, model.objective, batch, rng)
-        return model.objective.loss(seen, batch, encoder=model.encoder, step=state.step, rng=rng)[0]
-
-    return loss
+def loss_of(
+    config: ConfigDict, state: TrainState, frozen: Tree, see: See | None = None
+) -> tuple[Callable[..., Any], Tree]:
+    """The step's loss as a function of (params, batch), of a model that computes nothing twice; and the params."""
+    graph, _, _, _ = abstract(model_maker(ConfigDict({**config.to_dict(), "remat": "none"})))
+    loss = make_loss(graph, seed=config.seed, see=see)
+    params, variables = begun(graph, state, frozen)
+    return lambda params, batch: loss(params, variables, frozen, batch, state.step)[0], params
 
 
-def first_module(config: ConfigDict, state: TrainState, frozen: Tree, host: Host) -> str:
+def first_module(config: ConfigDict, state: TrainState, frozen: Tree, batch: Host) -> str:
     """The path of the first module whose result is not finite, on the way forward; empty where all are.
 
     The third block of the encoder's stack is `encoder/Block/2`.
     """
-    loss = loss_of(config, state, frozen)
     names: dict[int, str] = {}
     held: list[Any] = []  # so that no id is used twice
     within: list[str] = []
@@ -144,8 +135,13 @@ def first_module(config: ConfigDict, state: TrainState, frozen: Tree, host: Host
 
     def name_all(module: Any, name: str) -> None:
         for path, part in nnx.iter_modules(module):
-            names[id(part)] = "/".join([name, *map(str, path)] if name else list(map(str, path)))
+            names[id(part)] = "/".join([name, *map(str, path)])
             held.append(part)
+
+    def see(encoder: Encoder, objective: Objective, batch: Batch, rng: Any) -> dict[str, Features]:
+        name_all(encoder, "encoder")
+        name_all(objective, "objective")
+        return look(encoder, objective, batch, rng)
 
     def watched(call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(self: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -170,36 +166,42 @@ def first_module(config: ConfigDict, state: TrainState, frozen: Tree, host: Host
         for kind, call in calls.items():
             type.__setattr__(kind, "__call__", watched(call))
         with jax.disable_jit():
-            loss(state.params, {name: jnp.asarray(x) for name, x in host.items()}, lambda model: name_all(model, ""))
+            loss, params = loss_of(config, state, frozen, see)
+            loss(params, on_device(batch))
     finally:
         for kind, call in calls.items():
             type.__setattr__(kind, "__call__", call)
     return found[0] if found else ""
 
 
-def first_gradient(config: ConfigDict, state: TrainState, frozen: Tree, host: Host) -> str:
+def on_device(batch: Host) -> Batch:
+    """A batch as arrays of jax."""
+    return {name: jnp.asarray(x) for name, x in batch.items()}
+
+
+def first_gradient(config: ConfigDict, state: TrainState, frozen: Tree, batch: Host) -> str:
     """The paths of the parameters whose gradient is not finite, the first few."""
-    loss = loss_of(config, state, frozen)
-    gradients = jax.jit(jax.grad(loss))(state.params, {name: jnp.asarray(x) for name, x in host.items()})
+    loss, params = loss_of(config, state, frozen)
+    gradients = jax.jit(jax.grad(loss))(params, on_device(batch))
     bad = [path for path, x in flat(gradients).items() if not np.isfinite(x).all()]
     return f"the loss, in the gradient of {', '.join(bad[:3])}{' and others' if len(bad) > 3 else ''}"
 
 
-def offenders(config: ConfigDict, state: TrainState, frozen: Tree, host: Host) -> list[int]:
+def offenders(config: ConfigDict, state: TrainState, frozen: Tree, batch: Host) -> list[int]:
     """Rows of a batch of which copies alone make loss or gradient not finite; by halves, at most `MOST` of them."""
-    loss = loss_of(config, state, frozen)
-    size = len(host["position"])
+    loss, params = loss_of(config, state, frozen)
+    size = len(batch["position"])
 
     @jax.jit
     def finite(batch: Batch) -> jax.Array:
-        value, gradients = jax.value_and_grad(loss)(state.params, batch)
+        value, gradients = jax.value_and_grad(loss)(params, batch)
         leaves = [jnp.isfinite(x).all() for x in (value, *jax.tree.leaves(gradients))]
         return jnp.stack(leaves).all()
 
     def search(rows: Sequence[int], found: list[int]) -> None:
         if len(found) >= MOST:
             return
-        if finite({name: x[np.resize(rows, size)] for name, x in host.items()}):
+        if finite({name: x[np.resize(rows, size)] for name, x in batch.items()}):
             return
         if len(rows) == 1:
             found.append(rows[0])

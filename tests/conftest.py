@@ -1,6 +1,7 @@
 """Eight fake CPU devices, one compilation cache shared with child processes, and shape checks on every call."""
 
 import os
+import sys
 from pathlib import Path
 
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
@@ -22,6 +23,14 @@ flags.FLAGS.mark_as_parsed()  # grain's workers read absl's flags
 install_import_hook("facerep_jax", "beartype.beartype")
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_left_running():
+    """Processes of a test that failed would slow down those that follow, and be blamed on them."""
+    yield
+    if "tests.processes" in sys.modules:
+        sys.modules["tests.processes"].end_all()
+
+
 @pytest.fixture
 def real_faces() -> Path:
     """The folder of a manifest of real faces, where one is at hand."""
@@ -29,6 +38,14 @@ def real_faces() -> Path:
     if not folder:
         pytest.skip("FACEREP_FACES is not set")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def one_process(tmp_path_factory) -> Path:
+    """The run that others are compared with: of one process, that nobody disturbed."""
+    from tests import processes
+
+    return processes.run(1, tmp_path_factory.mktemp("one"))
 
 
 class Reference:

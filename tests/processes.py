@@ -1,7 +1,10 @@
-"""Runs of `facerep pretrain` as users start them, in processes of their own."""
+"""Runs of `facerep pretrain` as users start them: in processes of their own, one or several over loopback."""
 
+import contextlib
+import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,35 +13,63 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
 
+from facerep_jax import cli
 from facerep_jax.train.state import flat
 
 SMOKE = "configs/pretrain/farl.py:smoke"
 ROOT = Path(__file__).parent.parent
+DEVICES = 4  # of a run of several processes, over all of them, so that the mesh is the same
+STEPS = 24
+FLAGS = (
+    f"--config={SMOKE}",
+    f"--config.steps={STEPS}",
+    "--config.log_every=1",
+    f"--config.checkpoint_every={STEPS // 2}",
+    "--config.operational.sample_ledger=True",
+)
+STARTED: list[subprocess.Popen[str]] = []
 
 
-def facerep(workdir: Path, *flags: str, devices: int = 8) -> subprocess.Popen[str]:
+def facerep(workdir: Path, *flags: str, devices: int = 8, command: str = "pretrain") -> subprocess.Popen[str]:
     env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "facerep_jax.cli", "pretrain", f"--workdir={workdir}", *flags],
+    process = subprocess.Popen(
+        [sys.executable, "-m", "facerep_jax.cli", command, f"--workdir={workdir}", *flags],
         cwd=ROOT,
         env=env,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+    STARTED.append(process)
+    return process
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     out, err = process.communicate(timeout=900)
+    if process in STARTED:
+        STARTED.remove(process)
     return process.returncode, out + err
+
+
+def here(command: str, workdir: Path, *flags: str) -> tuple[int, str]:
+    """A command in this process, which starts sooner. What absl logs is not in its output."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        status = cli.main(["facerep", command, f"--workdir={workdir}", *flags])
+    return status, out.getvalue()
+
+
+def lines(workdir: Path) -> list[dict[str, float]]:
+    """All that was logged by now, in order."""
+    path = workdir / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def metrics(workdir: Path) -> dict[int, dict[str, float]]:
     """Of each step, the last that was written."""
-    path = workdir / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return {line["step"]: line for line in lines}
+    return {line["step"]: line for line in lines(workdir)}
 
 
 def saved(workdir: Path, step: int) -> dict[str, np.ndarray]:
@@ -51,9 +82,53 @@ def saved(workdir: Path, step: int) -> dict[str, np.ndarray]:
     return {path: np.asarray(leaf) for path, leaf in flat(restored).items()}
 
 
-def wait_for(condition, process: subprocess.Popen[str], seconds: float = 120) -> None:
+def end_all() -> None:
+    """End what a test that failed left running."""
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def wait_for(condition, process: subprocess.Popen[str], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, finish(process)
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def start(count: int, workdir: Path, *flags: str) -> list[subprocess.Popen[str]]:
+    """The processes of one run."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    who = (f"--coordinator={address}", f"--processes={count}")
+    return [
+        facerep(workdir, *FLAGS, *flags, *who, f"--process={index}", devices=DEVICES // count) for index in range(count)
+    ]
+
+
+def end(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    return [finish(process) for process in processes]
+
+
+def run(count: int, workdir: Path, *flags: str) -> Path:
+    for status, output in end(start(count, workdir, *flags)):
+        assert status == 0, output
+    return workdir
+
+
+def ids(workdir: Path) -> dict[int, list[str]]:
+    lines = [json.loads(line) for line in (workdir / "sample_ledger.jsonl").read_text().splitlines()]
+    found = {line["step"]: line["ids"] for line in lines}
+    assert all(line["ids"] == found[line["step"]] for line in lines)
+    return found
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    assert ids(found) == ids(expected)
+    assert sorted(metrics(found)) == sorted(metrics(expected)) == list(range(1, STEPS + 1))
+    for step, values in metrics(found).items():
+        assert values["loss"] == pytest.approx(metrics(expected)[step]["loss"], rel=1e-4)

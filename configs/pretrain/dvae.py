@@ -82,6 +82,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.mesh = dict(replica=1, fsdp=-1, model=1)
     config.sharding = "replicated"
     config.operational = dict(
-        threads=8, workers=0, keep_checkpoints=3, processes=0, sample_ledger=False, nonfinite_steps=5, skip_ids=""
+        threads=8,
+        workers=0,
+        keep_checkpoints=3,
+        processes=0,
+        sample_ledger=False,
+        nonfinite_steps=5,
+        skip_ids="",
+        profile_steps=(),
+        peak_flops=0.0,
+        compilation_cache=True,
     )
     return config

@@ -6,7 +6,8 @@ Arguments: dataset and data_dir; crop (box: the face's box and a margin; whole: 
 points of its landmarks); steps; the size of the images in pixels; objective (itc+mim; itc: the contrast alone; mim: the
 masked tokens alone); captions, the feature that is read (caption or oracle_caption); flip: images are mirrored unless a
 caption speaks of sides.
-Changed against configs/pretrain/farl.py: everything is small; the number of steps is what counts at this scale.
+Changed against configs/pretrain/farl.py: everything is small, and laid out for CPUs (`unroll`, `remat`), for the number
+of steps is what counts at this scale.
 """
 
 from ml_collections import ConfigDict
@@ -46,7 +47,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     block_mask = spec(transforms.BlockMask, grid=grid, count=count, min_block=2)
     itc = spec(
         contrastive.Contrastive,
-        text_encoder=spec(text.TextTransformer, vocabulary=BUCKETS, context=32, width=64, depth=2, heads=2),
+        text_encoder=spec(text.TextTransformer, vocabulary=BUCKETS, context=32, width=64, depth=2, heads=2, unroll=2),
         embedding=64,
     )
     mim = spec(
@@ -71,7 +72,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.checkpoint_every = 0
     config.checkpoint_minutes = 5.0
     config.dtype = "auto"
-    config.remat = "dots_with_no_batch_dims_saveable"
+    config.remat = "none"
     config.ema = 0.0
     config.data = dict(
         dataset=args.dataset,
@@ -81,12 +82,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
         batch_size=64,
         transforms=(pick("crop", args.crop, crops), *flip, *pick("objective", args.objective, inputs)),
     )
-    config.encoder = spec(vit.ViT, variant=f"Nano/{PATCH}", image_size=args.size)
+    config.encoder = spec(vit.ViT, variant=f"Nano/{PATCH}", image_size=args.size, unroll=4)
     config.objective = spec(combined.Combined, **objectives[args.objective])
     config.optimizer = spec(optim.adamw, learning_rate=2e-3, warmup_steps=60, b2=0.98, weight_decay=0.05, clip_norm=1.0)
     config.mesh = dict(replica=1, fsdp=-1, model=1)
     config.sharding = "replicated"
     config.operational = dict(
-        threads=4, workers=0, keep_checkpoints=3, processes=0, sample_ledger=False, nonfinite_steps=5, skip_ids=""
+        threads=4,
+        workers=0,
+        keep_checkpoints=3,
+        processes=0,
+        sample_ledger=False,
+        nonfinite_steps=5,
+        skip_ids="",
+        profile_steps=(),
+        peak_flops=0.0,
+        compilation_cache=True,
     )
     return config

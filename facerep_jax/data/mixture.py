@@ -18,7 +18,7 @@ class Segment(NamedTuple):
     start: int  # position
     before: Int[np.ndarray, "sets"]  # examples that all segments before took from each data set
     choice: Int[np.ndarray, "period"]  # the data set of each place in a period
-    taken: Int[np.ndarray, "period sets"]  # examples of each that the places before took
+    taken: Int[np.ndarray, "period+1 sets"]  # examples of each that the places before took; last, those of a period
 
 
 class Mixture:
@@ -44,7 +44,8 @@ class Mixture:
             before = np.zeros(sets, np.int64) if not self._segments else counted(self._segments[-1], start)
             choice = np.repeat(np.arange(sets), shares(each))[places]
             ones = choice[:, None] == np.arange(sets)
-            self._segments.append(Segment(start, before, choice, np.cumsum(ones, 0) - ones))
+            taken = np.concatenate([np.zeros((1, sets), np.int64), np.cumsum(ones, 0)])
+            self._segments.append(Segment(start, before, choice, taken))
 
     def __getitem__(self, position: int) -> tuple[int, int]:
         segment = next(segment for segment in reversed(self._segments) if segment.start <= position)
@@ -55,8 +56,7 @@ class Mixture:
 def counted(segment: Segment, position: int) -> Int[np.ndarray, "sets"]:
     """Examples of each data set before a position in a segment."""
     periods, place = divmod(position - segment.start, PERIOD)
-    whole = segment.taken[-1] + (segment.choice[-1] == np.arange(segment.taken.shape[1]))
-    return segment.before + periods * whole + segment.taken[place]
+    return segment.before + periods * segment.taken[-1] + segment.taken[place]
 
 
 def shares(weights: Sequence[float | int]) -> Int[np.ndarray, "sets"]:

@@ -1,9 +1,14 @@
 """Records to batches by grain. Everything random is a function of (seed, position in the stream)."""
 
+import functools
 import inspect
+import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -19,6 +24,10 @@ from facerep_jax.data.transforms import Example, Transform, decode, text_of
 HOST_ONLY = ("id", "truncated", "replaced")  # keys that the training loop reads and the device never sees
 ATTEMPTS = 16  # records in a row that may be unreadable: more are no accident
 OPTIONAL = ("bbox", "landmarks_scale")  # what metrics read where it is there
+
+
+class Unreadable(Exception):
+    """A record that the reader or the decoder takes for broken."""
 
 
 class Part(NamedTuple):
@@ -53,15 +62,13 @@ class Examples:
         problem: Exception | None = None
         for ahead in range(ATTEMPTS):
             which, index = (0, position + ahead) if self._mixture is None else self._mixture[position + ahead]
+            name = f"the record of position {position + ahead} ({self._parts[which].name})"
             try:
-                record = self._shuffled[which][index]
-                example = decode(dict(record))
-            except Exception as error:  # whatever the reader or the decoder says of broken bytes
+                example = read(self._shuffled[which], index, name)
+            except Unreadable as error:
                 problem = error
-                name = f"the record of position {position + ahead} ({self._parts[which].name})"
-                logging.error("%s cannot be read, the next takes its place: %s", name, " ".join(str(error).split()))
                 continue
-            if not self._skip or text_of(record["id"]) not in self._skip:
+            if not self._skip or text_of(example["id"]) not in self._skip:
                 return {**self.made(which, position, example), "replaced": np.int32(ahead)}
         raise RuntimeError(
             f"{ATTEMPTS} records in a row from position {position} on cannot be read or are to be skipped"
@@ -77,6 +84,10 @@ class Examples:
         wanted = {key: np.asarray(example[key]) for key in (*self._keys, *HOST_ONLY) if key in example}
         return {**wanted, "position": np.uint32(position % 2**32)}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        end_with_parent()  # for here begins what a worker does
+
     def peek(self, count: int) -> list[Example]:
         """Examples made of readable records that are evenly spaced in all parts, all where there are fewer."""
         ends = np.cumsum([len(part.records) for part in self._parts])
@@ -85,13 +96,41 @@ class Examples:
             which = int(np.searchsorted(ends, number, side="right"))
             part = self._parts[which]
             index = int(number - ends[which] + len(part.records))
-            try:
-                example = decode(dict(part.records[index]))
-            except Exception as error:  # as above
-                logging.error("record %d of %s cannot be read: %s", index, part.name, " ".join(str(error).split()))
-                continue
-            found.append(self.made(which, int(number), example))
+            with suppress(Unreadable):
+                example = read(part.records, index, f"record {index} of {part.name}")
+                found.append(self.made(which, int(number), example))
         return found
+
+
+@functools.cache
+def end_with_parent() -> None:
+    """In a process that another started, see to it that it ends when that one does, even if it is killed.
+
+    A worker of grain's would otherwise stay, with all its memory, once its run was killed.
+    """
+    if (parent := multiprocessing.parent_process()) is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def read(records: Any, index: int, name: str) -> Example:
+    """A decoded record; one that cannot be is named in the log, and raises Unreadable."""
+    try:
+        return decode(dict(records[index]))
+    except Exception as error:  # whatever the reader or the decoder says of broken bytes
+        logging.error("%s cannot be read and is passed over: %s", name, " ".join(str(error).split()))
+        raise Unreadable(name) from error
+
+
+def split_host(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A batch or example as what the device sees and what only the host reads."""
+    device = {name: x for name, x in batch.items() if name not in HOST_ONLY}
+    return device, {name: x for name, x in batch.items() if name in HOST_ONLY}
 
 
 def build_transforms(specs: Iterable[Spec], meta: Mapping[str, Any] = MappingProxyType({})) -> tuple[Transform, ...]:

@@ -164,6 +164,26 @@ def curve(
     return Picture(caption + averaged, alt, svg=_svg(draw, alt, SMALL), key=key)
 
 
+def bars(shares: Mapping[str, float], *, caption: str, alt: str) -> Picture:
+    """Shares of a whole (name -> 0 to 1), one bar each in the order given, the first on top."""
+    names, values = [*shares], np.array([*shares.values()])
+
+    def draw(axes: Axes) -> None:
+        places = np.arange(len(names))[::-1]
+        axes.barh(places, 100 * values, height=0.62, color=[COLOURS[0], *[GREYS[0]] * (len(names) - 1)])
+        for place, value in zip(places, values, strict=True):
+            axes.annotate(
+                f"{value:.1%}", (100 * value, place), (4, 0), textcoords="offset points", va="center", color=SOFT
+            )
+        axes.set_yticks(places, names)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlim(0, 1.18 * max(100 * values.max(), 1))
+        axes.set_xlabel("share of the wall time (%)")
+
+    return Picture(caption, alt, svg=_svg(draw, alt, LARGE), large=True)
+
+
 def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """At most POINTS points, each the mean of its neighbours."""
     if len(x) <= POINTS:

@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 
 from facerep_jax.evaluation import attachments, reading, wording
-from facerep_jax.evaluation.charts import Picture, curve
+from facerep_jax.evaluation.charts import Picture, bars, curve
 from facerep_jax.evaluation.page import Cards, Gallery, Part, Row, Section, Table
 from facerep_jax.evaluation.repetition import training_card
 from facerep_jax.evaluation.workdirs import Pretraining
+from facerep_jax.train.account import NAMES, Account, duration
 
 # Scalars that are drawn after the losses: what they are, the label of the axis, a factor.
 SPEED = {
     "images_per_second": ("Throughput, ↑ higher is better", "images per second", 1.0),
     "input_wait": ("Waiting for input, ↓ lower is better", "share of the time (%)", 100.0),
+    "mfu": ("Model FLOPs utilisation, ↑ higher is better", "share of the devices' peak (%)", 100.0),
     "learning_rate": ("Learning rate", "learning rate", 1.0),
 }
 
@@ -29,6 +31,8 @@ def section(run: Pretraining, allowed: int) -> Section:
     pictures += [_speed(name, scalars[name]) for name in SPEED if name in scalars]
     if pictures:
         parts.append(Gallery("Curves", "", tuple(pictures)))
+    if run.account.total:
+        parts.append(Gallery("Where the wall time went", "", (_times(run.account),)))
     masked = run.folder / "masked.png"
     if masked.exists():
         alt = f"Training images of {run.folder.name} beside the same images with the patches hidden that were masked."
@@ -56,6 +60,15 @@ def _speed(name: str, scalar: tuple[np.ndarray, np.ndarray]) -> Picture:
     x, y = scalar[0], factor * scalar[1]
     alt = f"{caption} against steps: {_ends(x, y)}."
     return curve(x, y, caption=caption, y_label=label, alt=alt, from_zero=name != "learning_rate")
+
+
+def _times(account: Account) -> Picture:
+    """Shares of the time since the first start; the useful one first, then the largest."""
+    spent = {kind: seconds for kind, seconds in account.seconds.items() if seconds >= 0.0005 * account.total}
+    order = sorted(spent, key=lambda kind: (kind != "step", -spent[kind]))
+    shares = {NAMES[kind]: spent[kind] / account.total for kind in order}
+    caption = f"{duration(account.total)} since the first start; goodput {account.goodput:.1%}"
+    return bars(shares, caption=caption, alt=f"Shares of the wall time: {account.summary()}.")
 
 
 def _ends(x: np.ndarray, y: np.ndarray) -> str:

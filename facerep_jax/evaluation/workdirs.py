@@ -14,6 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from facerep_jax.train.account import KINDS, Account
+
+TIMES = ("time", "steps", *(f"seconds/{kind}" for kind in KINDS))  # that an account adds up
+
 
 class Evaluation(NamedTuple):
     """One evaluation workdir."""
@@ -29,6 +33,7 @@ class Pretraining(NamedTuple):
     config: Mapping[str, Any]
     scalars: Mapping[str, tuple[np.ndarray, np.ndarray]]
     note: str = ""
+    account: Account = Account()  # empty where the log does not say where the time went
 
 
 REQUIRED = (
@@ -96,14 +101,16 @@ def _read_pretraining(folder: Path) -> Pretraining:
     lines = path.read_text(encoding="utf-8").split("\n")
     unfinished = lines.pop()  # empty, unless a run is writing it at this moment
     columns: dict[str, dict[int, float]] = defaultdict(dict)
+    account = Account()
     for number, line in enumerate(lines, 1):
         try:
             values = json.loads(line)
+            account.add(values)
             step = values.pop("step")
         except (ValueError, KeyError, AttributeError, TypeError):
             raise ValueError(f"{path}, line {number} is not a JSON object with a step: {line[:80]!r}") from None
         for name, value in values.items():
-            if value is None or isinstance(value, int | float):
+            if name not in TIMES and (value is None or isinstance(value, int | float)):
                 columns[name][step] = math.nan if value is None else float(value)
     scalars = {}
     for name, by_step in columns.items():
@@ -111,7 +118,7 @@ def _read_pretraining(folder: Path) -> Pretraining:
         scalars[name] = np.array(steps), np.array([by_step[s] for s in steps])
     described = _read_json(folder / "config.json") if (folder / "config.json").exists() else {}
     note = "The last line of metrics.jsonl is incomplete and was left out." if unfinished.strip() else ""
-    return Pretraining(folder, described, scalars, note)
+    return Pretraining(folder, described, scalars, note, account)
 
 
 def read_command(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """Many processes as one run: who they are, and what they have to agree on."""
 
 import ipaddress
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,11 @@ import jax
 import numpy as np
 from absl import logging
 from jax._src.clusters import ClusterEnv  # nothing public says whether a cluster is there without joining it
+from jax._src.distributed import global_state  # nor gives its barriers
 from jax.experimental import multihost_utils
+
+PATIENCE = 600  # seconds that processes wait for each other by messages
+_meetings = itertools.count()
 
 
 def initialize(coordinator: str = "", processes: int = 0, process: int = -1, *, expected: int = 0) -> None:
@@ -23,6 +28,10 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = -1, *, 
     if any(given) and not all(given):
         raise ValueError("--coordinator, --processes and --process belong together: give all three or none")
     if not jax.distributed.is_initialized():
+        if all(given) or cluster():
+            # On CPUs, programs that were started one after the other run at once. Where two have collectives, such as a
+            # step and what is gathered beside it, the processes may wait for each other for ever.
+            jax.config.update("jax_cpu_enable_async_dispatch", False)
         if all(given):
             if process >= processes:
                 raise ValueError(f"--process counts from 0 and is less than --processes={processes}, not {process}")
@@ -65,9 +74,21 @@ def first() -> bool:
     return jax.process_index() == 0
 
 
+def impatient() -> bool:
+    """Whether a process that comes to a collective half a minute before another gives up, as on CPUs."""
+    return not alone() and jax.default_backend() == "cpu"
+
+
+def meet() -> None:
+    """Wait for all processes by messages where collectives would not."""
+    if impatient() and global_state.client is not None:
+        global_state.client.wait_at_barrier(f"facerep_{next(_meetings)}", 1000 * PATIENCE)
+
+
 def together(name: str) -> None:
     """Wait for all processes at a point of this name."""
     if not alone():
+        meet()
         multihost_utils.sync_global_devices(name)
 
 
@@ -88,6 +109,7 @@ def by_first(name: str, act: Callable[[], Any]) -> None:
 
 def anyone(flag: bool) -> bool:
     """Whether the flag is set in any process; all get the same answer."""
+    meet()
     return flag if alone() else bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 

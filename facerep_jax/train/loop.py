@@ -4,7 +4,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import FrameType
@@ -15,13 +15,14 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from facerep_jax.data.pipeline import HOST_ONLY
+from facerep_jax.data.pipeline import split_host
 from facerep_jax.train import distributed
+from facerep_jax.train.account import Meter
 from facerep_jax.train.checkpoint import Checkpoints
+from facerep_jax.train.profile import Profile
 from facerep_jax.train.samples import Ledger
 from facerep_jax.train.sharding import global_batch
 from facerep_jax.train.state import TrainState
-from facerep_jax.train.step import Step
 from facerep_jax.train.writer import Writer
 from facerep_jax.typing import Metrics, Tree
 
@@ -110,19 +111,20 @@ class Faults:
 
 
 def run(
-    step: Step,
+    step: jax.stages.Wrapped,
     state: TrainState,
     frozen: Tree,
     stream: Iterable[dict[str, np.ndarray]],
     *,
     steps: int,
-    batch_size: int,
     mesh: jax.sharding.Mesh,
     checkpoints: Checkpoints,
     meta: Callable[[], dict[str, Any]],
     writer: Writer,
     faults: Faults,
+    meter: Meter,
     samples: Ledger | None = None,
+    profile: Profile | None = None,
     schedule: Callable[[int], Any],
     log_every: int,
     checkpoint_every: int,
@@ -134,15 +136,18 @@ def run(
     has seen enough.
 
     Args:
+        step: a jitted `Step`.
         meta: gives what a checkpoint holds beside the state, called when one is saved.
         faults: is told of steps that were not finite, and so changed nothing.
+        meter: measures where the time goes, for the log.
         samples: is told of the records of every step.
+        profile: traces some of them.
         log_every, checkpoint_every: steps; 0 never.
         checkpoint_minutes: since the last save; 0 never.
     """
     start = int(state.step)
     batches = iter(stream)
-    window = Window(batch_size)
+    timeline, logged = meter.timeline, start
     pending: Seen | None = None
     truncated, replaced, saved_at = 0, 0, time.monotonic()
 
@@ -158,19 +163,30 @@ def run(
     bar = tqdm(total=steps, initial=start, unit="step", disable=quiet, smoothing=0.1, dynamic_ncols=True)
     with Signals() as signals, bar:
         for done in range(start + 1, steps + 1):
-            batch = window.fetch(batches)
-            host = {key: batch.pop(key) for key in HOST_ONLY if key in batch}
+            if profile is not None:
+                profile.before(done)
+            with timeline.span("input"):
+                batch, host = split_host(next(batches))
             ids = host["id"].tolist() if "id" in host else []
             truncated = count_truncated(host, truncated)
             replaced += int(np.sum(host.get("replaced", 0)))
-            state, metrics = step(state, frozen, global_batch(batch, mesh))
+            with timeline.span("compile" if done == start + 1 else "step"):
+                rows = global_batch(batch, mesh)
+                if done == start + 1 and distributed.impatient():
+                    step.lower(state, frozen, rows).compile()  # processes do not take equally long
+                    distributed.meet()
+                state, metrics = step(state, frozen, rows)
+            timeline.started(metrics["loss"])
+            if profile is not None:
+                profile.after(done, metrics)
             if samples is not None:
                 samples.write(done, ids)
             faults.check(pending)  # the step before, which is done: reading it does not hold the device up
             pending = Seen(done, metrics, ids)
             if log_every and (done % log_every == 0 or done == steps):
                 values = {name: float(value) for name, value in metrics.items()}
-                values |= window.rates() | {"learning_rate": float(schedule(done - 1))}
+                values |= meter.measure(done, done - logged) | {"learning_rate": float(schedule(done - 1))}
+                logged = done
                 values |= distributed.total(captions_truncated=truncated, records_replaced=replaced)
                 writer.write(done, values | {"nonfinite_steps": faults.count})
                 bar.set_postfix_str(
@@ -181,7 +197,8 @@ def run(
             checkpoints.poll()
             stop = signals.stop_at(done)
             if due(done) or stop:
-                checkpoints.save(done, state, meta())
+                with timeline.span("save"):
+                    checkpoints.save(done, state, meta())
                 saved_at = time.monotonic()
             if stop and done < steps:
                 checkpoints.wait()
@@ -197,32 +214,3 @@ def count_truncated(host: Mapping[str, np.ndarray], before: int) -> int:
     if now and not before:
         logging.warning("captions longer than the context are cut; metrics.jsonl counts them as captions_truncated")
     return now
-
-
-class Window:
-    """Rates since the last look: images per second, and the share of time spent waiting for input."""
-
-    def __init__(self, batch_size: int):
-        self.batch_size = batch_size
-        self._reset()
-
-    def _reset(self) -> None:
-        self._start, self._waited, self._batches = time.monotonic(), 0.0, 0
-
-    def fetch(self, batches: Iterator[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """The next batch."""
-        before = time.monotonic()
-        batch = dict(next(batches))
-        self._waited += time.monotonic() - before
-        self._batches += 1
-        return batch
-
-    def rates(self) -> dict[str, float]:
-        """Both, since this was last called."""
-        elapsed = max(time.monotonic() - self._start, 1e-9)
-        rates = {
-            "images_per_second": self._batches * self.batch_size / elapsed,
-            "input_wait": self._waited / elapsed,
-        }
-        self._reset()
-        return rates

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jax.experimental import multihost_utils
 
+from facerep_jax.files import append_lines
 from facerep_jax.train import distributed
 
 
@@ -28,11 +29,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path):
-        self._file = None
-        if distributed.first():
-            whole = path.read_bytes().rpartition(b"\n")[:2] if path.exists() else (b"", b"")
-            self._file = path.open("a", buffering=1)
-            self._file.truncate(sum(map(len, whole)))
+        self._file = append_lines(path) if distributed.first() else None
 
     def write(self, step: int, ids: Sequence[str], **more: object) -> None:
         """Append {"step": step, "ids": sorted ids of all processes, ...}."""

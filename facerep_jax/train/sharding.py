@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from facerep_jax.config import nearest
@@ -38,7 +39,11 @@ RULES: Mapping[str, Rules] = {
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of axes replica, fsdp and model; one size may be -1 and takes the rest of the devices."""
+    """A mesh of axes replica, fsdp and model; one size may be -1 and takes the rest of the devices.
+
+    Where devices lie in several slices, which a slower network joins, slices follow one another along `replica`, or
+    along `fsdp` where their number does not divide that.
+    """
     devices = jax.devices() if devices is None else devices
     for name in sizes:
         if name not in AXES:
@@ -51,7 +56,16 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) ->
         shape[shape.index(-1)] = len(devices) // known
     if math.prod(shape) != len(devices):
         raise ValueError(f"mesh {dict(zip(AXES, shape, strict=True))} does not hold the {len(devices)} devices here")
-    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    along = next((axis for axis in range(len(BATCH_AXES)) if shape[axis] % slices == 0), None)
+    if along is None:
+        raise ValueError(f"mesh {dict(zip(AXES, shape, strict=True))}: {slices} slices divide neither replica nor fsdp")
+    between = [slices if axis == along else 1 for axis in range(len(AXES))]
+    within = [size // count for size, count in zip(shape, between, strict=True)]
+    grid = mesh_utils.create_hybrid_device_mesh(within, between, devices)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def check_batch(batch_size: int, mesh: Mesh) -> None:

@@ -27,25 +27,14 @@ def make_step(
 
     Everything random in it is a function of the seed, the step and each example's `position`. `ema` is the decay of the
     average; 0 keeps none. A step whose loss or gradient is not finite changes nothing but the number of steps done.
-    `see` gives the features that the objective's loss reads: by default the encoder's of the
-    objective's views.
+    `see` is as of `make_loss`.
     """
-    see = see or look
+    loss_of = make_loss(graph, seed=seed, see=see)
 
     def step(state: TrainState, frozen: Tree, batch: Batch) -> tuple[TrainState, Metrics]:
-        step_key = jax.random.fold_in(jax.random.key(seed), state.step)
-        rng = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch["position"])
-        model = merge(graph, state.params, state.variables, frozen)
-        model.objective.begin(model.encoder, state.step)
-        _, params, variables, _ = split(model)
-
-        def loss_of(params: Tree) -> tuple[Array, tuple[Metrics, Tree]]:
-            model: Model = merge(graph, params, variables, frozen)
-            seen = see(model.encoder, model.objective, batch, rng)
-            loss, metrics = model.objective.loss(seen, batch, encoder=model.encoder, step=state.step, rng=rng)
-            return loss, (metrics, split(model)[2])
-
-        (loss, (metrics, variables)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        params, variables = begun(graph, state, frozen)
+        value_and_gradient = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (metrics, variables)), gradients = value_and_gradient(params, variables, frozen, batch, state.step)
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         params = optax.apply_updates(params, updates)
         average = state.ema
@@ -58,6 +47,34 @@ def make_step(
         return after._replace(step=state.step + 1), metrics
 
     return step
+
+
+def begun(graph: Any, state: TrainState, frozen: Tree) -> tuple[Tree, Tree]:
+    """The params and variables that a step's loss is taken at: the state's, once the objective has begun the step."""
+    model: Model = merge(graph, state.params, state.variables, frozen)
+    model.objective.begin(model.encoder, state.step)
+    _, params, variables, _ = split(model)
+    return params, variables
+
+
+def make_loss(graph: Any, *, seed: int, see: See | None = None) -> Callable[..., tuple[Array, tuple[Metrics, Tree]]]:
+    """The loss (params, variables, frozen, batch, step) -> (loss, (metrics, variables after it)) of a model.
+
+    `see` gives the features that the objective's loss reads: by default the encoder's of the objective's views.
+    """
+    see = see or look
+
+    def loss_of(
+        params: Tree, variables: Tree, frozen: Tree, batch: Batch, step: Array
+    ) -> tuple[Array, tuple[Metrics, Tree]]:
+        step_key = jax.random.fold_in(jax.random.key(seed), step)
+        rng = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch["position"])
+        model: Model = merge(graph, params, variables, frozen)
+        seen = see(model.encoder, model.objective, batch, rng)
+        loss, metrics = model.objective.loss(seen, batch, encoder=model.encoder, step=step, rng=rng)
+        return loss, (metrics, split(model)[2])
+
+    return loss_of
 
 
 def look(encoder: Encoder, objective: Objective, batch: Batch, rng: Key[Array, "b"]) -> dict[str, Features]:

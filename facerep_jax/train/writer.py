@@ -2,16 +2,22 @@
 
 import json
 import math
+import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from facerep_jax.files import append_lines
 from facerep_jax.train import distributed
+
+LOG = "metrics.jsonl"
 
 
 class Writer:
-    """Appends one object per line to `metrics.jsonl`, with `step`, and the same to TensorBoard events.
+    """Appends one object per line to `metrics.jsonl`, with `step` and Unix `time`, and the same to TensorBoard events.
 
     A run that resumes writes some steps again; readers take the last. Only the first of many processes writes.
     """
@@ -20,7 +26,7 @@ class Writer:
         self._open = distributed.first()
         if not self._open:
             return
-        self._lines = (workdir / "metrics.jsonl").open("a", buffering=1)
+        self._lines = append_lines(workdir / LOG)
         self._events = SummaryWriter(str(workdir), write_to_disk=True)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -28,11 +34,18 @@ class Writer:
         if not self._open:
             return
         finite = {name: float(f"{value:.7g}") if math.isfinite(value) else None for name, value in metrics.items()}
-        self._lines.write(json.dumps({"step": step, **finite}) + "\n")
+        self._lines.write(json.dumps({"step": step, "time": round(time.time(), 3), **finite}) + "\n")
         for name, value in metrics.items():
             self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
         if self._open:
-            self._lines.close()
-            self._events.close()
+            with closing(self._events):  # which a full disk keeps the other from
+                self._lines.close()
+
+
+def lines_of(workdir: Path) -> list[dict[str, Any]]:
+    """What earlier runs wrote; a last line that was left half is passed over."""
+    path = workdir / LOG
+    whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""
+    return [json.loads(line) for line in whole.splitlines()]

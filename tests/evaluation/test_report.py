@@ -139,13 +139,13 @@ def test_charts_and_sheets(laid_out):
     assert FARL in landmarks[0].pictures[0].alt
     parsing = parts(laid_out, "Parsing on civil_us", "gallery")
     assert [g.title for g in parsing] == ["Some test faces"]  # one fraction, no errors of single faces: no chart
-    curves, masked = (part for part in laid_out.sections("Pre-training")[0].parts if part.kind == "gallery")
+    curves, times, masked = (part for part in laid_out.sections("Pre-training")[0].parts if part.kind == "gallery")
     assert [p.caption.partition(",")[0] for p in curves.pictures] == [
         *("Total loss", "Loss of contrastive", "Loss of masked tokens"),
         *("Throughput", "Waiting for input", "Learning rate"),
     ]
     assert [name for _, name in curves.pictures[2].key] == ["logged", "entropy of code frequencies"]
-    assert masked.title == "What was masked"
+    assert [times.title, masked.title] == ["Where the wall time went", "What was masked"]
 
 
 def test_the_tokens_of_an_encoder_stand_once(laid_out):

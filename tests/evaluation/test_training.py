@@ -34,6 +34,21 @@ def test_losses_come_first_then_speed(tmp_path, written):
     assert gallery(one, "What was masked") is None
 
 
+def test_where_the_wall_time_went(tmp_path, written):
+    """20 of 140 windows of 10 s were taken again, and 200 s lie between the runs."""
+    written.pretraining(tmp_path / "run")
+    one = training.section(read([tmp_path])[1][0], allowed=10_000)
+    (picture,) = gallery(one, "Where the wall time went").pictures
+    total = 140 * 10 + 200
+    assert picture.caption == f"{total / 60:.1f} min since the first start; goodput {120 * 9 / total:.1%}"
+    shares = ((120 * 9, "training steps"), (200, "between runs"), (20 * 9, "steps that were lost"))
+    for seconds, name in (*shares, (140, "waiting for input")):
+        assert f"{seconds / total:.1%} {name}" in picture.alt
+        assert name in picture.svg
+        assert f"{seconds / total:.1%}" in picture.svg
+    assert "seconds/step" not in {row.cells[0] for row in gallery(one, "All logged scalars").rows}
+
+
 def test_a_log_of_little(tmp_path):
     one = section(tmp_path, scalars(loss=[math.nan, 2.0, math.nan]))
     assert gallery(one, "Curves").pictures[0].alt == "Total loss against steps: 2 at step 20, 2 at step 20."

@@ -196,7 +196,7 @@ def test_a_first_save_that_was_cut_off_is_no_reason_to_refuse(copy):
 
 
 def test_an_older_checkpoint_goes_only_once_the_newer_is_sealed(tmp_path, monkeypatch):
-    """Tried: removal before the digests are there; 1 is then gone and 2 does not count."""
+    """Tried: removal before the digests are there; no checkpoint is then left."""
     folder = checkpoints_of(tmp_path, steps=(1,), keep=1)
     checkpoints = checkpoint.Checkpoints(folder, keep=1)
     monkeypatch.setattr(digests, "seal", lambda *_: (_ for _ in ()).throw(OSError("no space left")))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import closing
 
 import jax
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 
 from facerep_jax.train import loop, sharding
+from facerep_jax.train.account import KINDS, Meter
 from facerep_jax.train.checkpoint import Checkpoints, steps_in
 from facerep_jax.train.samples import Ledger
 from facerep_jax.train.state import TrainState
-from facerep_jax.train.writer import Writer
+from facerep_jax.train.writer import Writer, lines_of
 
 
 class Batches:
@@ -45,7 +47,7 @@ def step(state, frozen, batch):
 def train(workdir, *, batches=None, bad=(), limit=3, samples=None, **settings):
     mesh = sharding.make_mesh({"fsdp": -1})
     state = TrainState(jnp.zeros((), jnp.int32), {"total": jnp.zeros((), jnp.uint32)}, {}, {}, None)
-    batches = batches or Batches()
+    batches, meter = batches or Batches(), Meter(8, lines_of(workdir))
     checkpoints, writer = Checkpoints(workdir / "checkpoints", keep=9), Writer(workdir)
     settings = {"steps": 6, "log_every": 2, "checkpoint_every": 0, "checkpoint_minutes": 0.0, **settings}
     try:
@@ -54,12 +56,12 @@ def train(workdir, *, batches=None, bad=(), limit=3, samples=None, **settings):
             state,
             {"bad": jnp.asarray(bad, jnp.int32)},
             batches,
-            batch_size=8,
             mesh=mesh,
             checkpoints=checkpoints,
             meta=lambda: {"data": batches.state},
             writer=writer,
             faults=loop.Faults(workdir, limit),
+            meter=meter,
             samples=samples,
             schedule=lambda done: done / 10,
             **settings,
@@ -67,6 +69,7 @@ def train(workdir, *, batches=None, bad=(), limit=3, samples=None, **settings):
     finally:
         writer.close()
         checkpoints.close()
+        meter.close()
 
 
 def lines(workdir):
@@ -82,6 +85,21 @@ def test_every_batch_is_used_once_and_what_is_due_is_logged_and_saved(tmp_path):
     assert lines(tmp_path)[1]["learning_rate"] == 0.3  # that of the update just made, the fourth
     assert lines(tmp_path)[0]["images_per_second"] > 0
     assert 0 <= lines(tmp_path)[0]["input_wait"] <= 1
+
+
+def test_the_log_says_where_the_time_went(tmp_path):
+    def slow(number):
+        time.sleep(0.1 * (number in (2, 3)))
+
+    begin = time.time()
+    train(tmp_path, batches=Batches(slow))
+    wall = lines(tmp_path)[-1]["time"] - begin
+    times = [{kind: line[f"seconds/{kind}"] for kind in KINDS} for line in lines(tmp_path)]
+    assert 0.2 <= times[1]["input"] < 0.25
+    assert times[0]["compile"] > 0
+    assert times[1]["compile"] == times[2]["compile"] == times[1]["start"] == 0
+    assert sum(map(sum, (each.values() for each in times))) == pytest.approx(wall, abs=0.1)
+    assert 0 < lines(tmp_path)[-1]["goodput"] < 1 - 0.2 / wall
 
 
 def test_it_is_saved_by_time(tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,36 @@ def test_one_size_takes_the_rest_of_the_devices():
 def test_a_mesh_that_cannot_be_is_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
         sharding.make_mesh(sizes)
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A device as far as the layout of a mesh looks at it."""
+
+    id: int
+    slice_index: int
+    process_index: int
+    device_kind: str = "cpu"
+    platform: str = "cpu"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "axis"), [({"replica": 4, "fsdp": 2}, 0), ({"replica": 2, "model": 4}, 0), ({"fsdp": 4, "model": 2}, 1)]
+)
+def test_slices_lie_along_the_axis_that_talks_least(sizes, axis):
+    """Tried: jax.make_mesh, in the order of the devices' ids, which take turns between the slices here."""
+    chips = [Chip(i, i % 2, i % 2) for i in range(8)]
+    grid = sharding.make_mesh(sizes, chips).devices
+    assert grid.shape == tuple(sizes.get(name, 1) for name in sharding.AXES)
+    assert {chip.id for chip in grid.flat} == set(range(8))
+    for half, index in zip(np.split(grid, 2, axis), (0, 1), strict=True):
+        assert {chip.slice_index for chip in half.flat} == {index}
+
+
+def test_slices_that_no_axis_can_hold_are_refused():
+    chips = [Chip(i, i // 2, i // 2) for i in range(6)]
+    with pytest.raises(ValueError, match="3 slices divide neither replica nor fsdp"):
+        sharding.make_mesh({"fsdp": 2, "model": 3}, chips)
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_that_does():

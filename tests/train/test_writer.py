@@ -1,15 +1,28 @@
 import json
+import time
 
-from facerep_jax.train.writer import Writer
+from facerep_jax.train.writer import Writer, lines_of
 
 
 def test_lines_are_json_with_the_step_and_are_appended(tmp_path):
+    begin = time.time()
     for step in (1, 2):
         writer = Writer(tmp_path)
         writer.write(step, {"loss": 1.5 / step})
         writer.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == lines_of(tmp_path)
+    assert begin - 0.001 <= lines[0].pop("time") <= lines[1].pop("time") <= time.time() + 0.001
     assert lines == [{"step": 1, "loss": 1.5}, {"step": 2, "loss": 0.75}]
+
+
+def test_a_line_that_was_left_half_is_removed(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "lo')
+    assert lines_of(tmp_path) == [{"step": 1}]
+    writer = Writer(tmp_path)
+    writer.write(2, {})
+    writer.close()
+    assert [line["step"] for line in lines_of(tmp_path)] == [1, 2]
 
 
 def test_what_is_not_finite_is_null_so_that_every_line_is_json(tmp_path):
@@ -17,7 +30,8 @@ def test_what_is_not_finite_is_null_so_that_every_line_is_json(tmp_path):
     writer.write(1, {"loss": float("nan"), "norm": float("inf")})
     writer.close()
     text = (tmp_path / "metrics.jsonl").read_text()
-    assert json.loads(text) == {"step": 1, "loss": None, "norm": None}
+    found = json.loads(text)
+    assert {name: found[name] for name in ("step", "loss", "norm")} == {"step": 1, "loss": None, "norm": None}
     assert "NaN" not in text
 
 
