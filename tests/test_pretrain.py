@@ -305,10 +305,7 @@ def test_checkpoints_without_their_config_are_refused(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_weights_of_a_mixture_may_be_added_to_when_a_run_goes_on(tmp_path):
-    """From a checkpoint of step 6 on, as if the new weights had been known from the start.
-
-    Tried: positions of each data set counted from the last segment's start; records are then seen again.
-    """
+    """From a checkpoint of step 6 on, as if the new weights had been known from the start."""
     faces = "generated_faces:size=48,validation=0,test=0,train="
     flags = ["facerep", "pretrain", f"--config={SMOKE}", f"--config.data.dataset={faces}64+{faces}48,seed=7"]
     flags += ["--config.steps=12", "--config.checkpoint_every=6", "--config.operational.sample_ledger=True"]

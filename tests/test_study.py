@@ -114,7 +114,7 @@ def test_a_study_needs_one_name(finished, capsys):
 
 
 def test_cells_run_at_once_but_none_before_those_that_it_reads(finished, tmp_path, monkeypatch, capsys):
-    """Tried: one pool for all cells; an evaluation then begins while its encoder is trained."""
+    """No evaluation begins while its encoder is trained, and nothing after a cell that failed."""
     running, most, order = [], [], []
 
     def call(cell):

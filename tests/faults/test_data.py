@@ -19,7 +19,7 @@ def pretrain(workdir, data):
 
 
 def test_a_damaged_record_is_replaced_counted_and_named(tmp_path, caplog):
-    """Tried: no replacement; the run then ends at the first such record."""
+    """The run goes on, and the log says which it was."""
     faces = "generated_faces:size=48,train=64,validation=0,test=0"
     assert cli.main(["facerep", "prepare", faces, "--name=tiny", f"--data_dir={tmp_path}"]) == 0
     whole = pretrain(tmp_path / "whole", tmp_path)

@@ -99,7 +99,7 @@ def pretrain(workdir: Path, *flags: str) -> int:
 
 
 def test_a_disk_that_fills_up_ends_the_run_and_once_there_is_room_it_goes_on(disk, capfd):
-    """Tried: a save that fails and is only logged; the run then goes on without checkpoints, to status 0."""
+    """It does not go on without checkpoints, and repeats no step differently."""
     disk.mount("size=40m")
     workdir, every = disk.folder / "run", "--config.checkpoint_every=2"
     assert pretrain(workdir, every) == 1

@@ -76,7 +76,7 @@ def line(last, steps, end, **seconds):
 
 
 def test_steps_that_were_taken_again_are_lost():
-    """Tried: all steps counted; goodput is then 0.5."""
+    """Tried: no look at steps that come again; nothing is then lost."""
     account = Account.of(
         [
             {"step": 1, "loss": 1.0},  # of an older version

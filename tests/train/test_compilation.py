@@ -32,7 +32,7 @@ def run(folder, factor, **environment):
 
 
 def test_a_program_is_compiled_once_and_another_program_or_flag_is_another(tmp_path):
-    """Tried: no folder for each kind of machine; the run with another flag then reads the same files."""
+    """Tried: no folder for each kind of machine."""
     first = run(tmp_path, 1.5)
     assert first[1] == 0
     again = run(tmp_path, 1.5)
