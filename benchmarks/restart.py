@@ -7,7 +7,6 @@ started again; times are those that metrics.jsonl gives, from the command's firs
 """
 
 import argparse
-import json
 import signal
 import statistics
 import subprocess
@@ -20,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from facerep_jax.train.account import Meter
+from facerep_jax.train.writer import lines_of
 
 CONFIG = "configs/pretrain/farl_nano.py"
 DATASET = "generated_faces:size=80,train=512,validation=0,test=0"
@@ -37,33 +37,27 @@ def start(run: list[str], workdir: Path, cache: bool) -> subprocess.Popen[bytes]
     )
 
 
-def lines(workdir: Path) -> list[dict[str, float]]:
-    """What was logged by now."""
-    path = workdir / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def measure(run: list[str], cache: bool) -> dict[str, float]:
     """Seconds of one run that was stopped once."""
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder)
         first = start(run, workdir, cache)
-        while not any(line["step"] >= STOP for line in lines(workdir)):
+        while not any(line["step"] >= STOP for line in lines_of(workdir)):
             if first.poll() is not None:
                 raise SystemExit(f"the run ended with status {first.returncode} before step {STOP}")
             time.sleep(0.05)
         first.send_signal(signal.SIGTERM)
         if first.wait() != 75:
             raise SystemExit(f"the run ended with status {first.returncode}, not 75")
-        before = lines(workdir)
+        before = lines_of(workdir)
         begin = time.monotonic()
         again = start(run, workdir, cache)
-        while len(lines(workdir)) == len(before) and again.poll() is None:
+        while len(lines_of(workdir)) == len(before) and again.poll() is None:
             time.sleep(0.01)
         seen = time.monotonic() - begin
         if again.wait():
             raise SystemExit(f"the run ended with status {again.returncode} when started again")
-        after = lines(workdir)[len(before) :]
+        after = lines_of(workdir)[len(before) :]
     saves = [line["seconds/save"] for line in [*before, *after] if line["seconds/save"] > 0]
     return {
         "first start": before[0]["seconds/start"],

@@ -63,14 +63,11 @@ def run(name: str, argv: list[str]) -> int:
         flags.FLAGS.mark_as_parsed()  # grain's workers read absl's own
     try:
         return command.run(own, words) or 0
-    except BAD_INPUT as error:
+    except (*BAD_INPUT, OSError) as error:  # no input's fault is a full disk
         if os.environ.get("FACEREP_VERBOSE"):
             raise
-        return fail(argv[0], one_line(error), 2)
-    except OSError as error:  # such as a full disk
-        if os.environ.get("FACEREP_VERBOSE"):
-            raise
-        return fail(argv[0], one_line(error), 2 if error.errno == errno.EROFS else 1)
+        read_only = isinstance(error, OSError) and error.errno == errno.EROFS
+        return fail(argv[0], one_line(error), 2 if read_only or isinstance(error, BAD_INPUT) else 1)
 
 
 def resolve(argument: str, before: str) -> str:

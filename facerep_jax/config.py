@@ -81,6 +81,28 @@ def command_line(name: str, flag_values: flags.FlagValues) -> str:
     return shlex.join(["facerep", name, *words])
 
 
+def operational(*, threads: int = 8) -> dict[str, Any]:
+    """How a pre-training is operated, in every recipe alike; all of it may change when a run goes on.
+
+    threads, workers: that read records; keep_checkpoints: how many; processes: that must appear, 0 for any number;
+    sample_ledger: write down each step's records; nonfinite_steps: in a row that end the run; skip_ids: a file of the
+    ids of records to leave out; profile_steps: the first to trace and the one after the last; peak_flops: operations
+    per second of a device, 0 for what is known of its kind; compilation_cache: keep compiled programs in the workdir.
+    """
+    return dict(
+        threads=threads,
+        workers=0,
+        keep_checkpoints=3,
+        processes=0,
+        sample_ledger=False,
+        nonfinite_steps=5,
+        skip_ids="",
+        profile_steps=(),
+        peak_flops=0.0,
+        compilation_cache=True,
+    )
+
+
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     """The part of `--config file.py:variant=B/16,smoke` after the colon, over its defaults.
 

@@ -19,7 +19,7 @@ rate 1e-4 to 1.25e-6, temperature annealed in 150,000 updates, divergence in 5,0
 
 from ml_collections import ConfigDict
 
-from facerep_jax.config import parse_arg, pick, spec
+from facerep_jax.config import operational, parse_arg, pick, spec
 from facerep_jax.data import transforms
 from facerep_jax.models import dvae
 from facerep_jax.objectives import dvae as objective
@@ -81,16 +81,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     config.mesh = dict(replica=1, fsdp=-1, model=1)
     config.sharding = "replicated"
-    config.operational = dict(
-        threads=8,
-        workers=0,
-        keep_checkpoints=3,
-        processes=0,
-        sample_ledger=False,
-        nonfinite_steps=5,
-        skip_ids="",
-        profile_steps=(),
-        peak_flops=0.0,
-        compilation_cache=True,
-    )
+    config.operational = operational()
     return config

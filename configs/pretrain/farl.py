@@ -29,7 +29,7 @@ Changed: the tokenizer is k-means unless another is asked for, since the dVAE's 
 
 from ml_collections import ConfigDict
 
-from facerep_jax.config import parse_arg, pick, spec
+from facerep_jax.config import operational, parse_arg, pick, spec
 from facerep_jax.data import alignment, transforms
 from facerep_jax.models import text, tokenizer, vit
 from facerep_jax.objectives import combined, contrastive, masked_tokens
@@ -126,16 +126,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     config.mesh = dict(replica=1, fsdp=-1, model=1)
     config.sharding = "replicated"
-    config.operational = dict(
-        threads=8,
-        workers=0,
-        keep_checkpoints=3,
-        processes=0,
-        sample_ledger=False,
-        nonfinite_steps=5,
-        skip_ids="",
-        profile_steps=(),
-        peak_flops=0.0,
-        compilation_cache=True,
-    )
+    config.operational = operational()
     return config

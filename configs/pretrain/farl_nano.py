@@ -12,7 +12,7 @@ of steps is what counts at this scale.
 
 from ml_collections import ConfigDict
 
-from facerep_jax.config import parse_arg, pick, spec
+from facerep_jax.config import operational, parse_arg, pick, spec
 from facerep_jax.data import alignment, transforms
 from facerep_jax.models import text, tokenizer, vit
 from facerep_jax.objectives import combined, contrastive, masked_tokens
@@ -87,16 +87,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.optimizer = spec(optim.adamw, learning_rate=2e-3, warmup_steps=60, b2=0.98, weight_decay=0.05, clip_norm=1.0)
     config.mesh = dict(replica=1, fsdp=-1, model=1)
     config.sharding = "replicated"
-    config.operational = dict(
-        threads=4,
-        workers=0,
-        keep_checkpoints=3,
-        processes=0,
-        sample_ledger=False,
-        nonfinite_steps=5,
-        skip_ids="",
-        profile_steps=(),
-        peak_flops=0.0,
-        compilation_cache=True,
-    )
+    config.operational = operational(threads=4)
     return config

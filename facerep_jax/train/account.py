@@ -20,7 +20,8 @@ KINDS = {
 LOST, DOWN = "lost", "down"
 NAMES = {**KINDS, LOST: "steps that were lost", DOWN: "between runs"}  # in an Account
 
-# Dense products in bfloat16, operations per second of one device as jax counts devices: the makers' data sheets.
+# Dense products in bfloat16, operations per second of one device as jax counts devices. Recalled from the makers' data
+# sheets, not verified; `operational.peak_flops` replaces them.
 PEAK_FLOPS = {
     "TPU v2": 22.5e12,  # a core: half a chip
     "TPU v3": 61.5e12,  # likewise

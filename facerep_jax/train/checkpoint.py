@@ -21,7 +21,6 @@ from facerep_jax.typing import Tree
 DAMAGED = ".damaged"  # ends the name of a checkpoint that was set aside
 DELETED = ".deleted"  # of one that is being removed
 SHARED = 2**24  # bytes of an array that each of its replicas writes, at least
-PATIENCE = 600.0  # seconds that the first process waits for the digests of the others
 
 
 class SaveFailed(Exception):
@@ -133,7 +132,7 @@ class Checkpoints:
         digests.seal(folder, jax.process_index(), processes)
         if not distributed.first():
             return
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + distributed.PATIENCE
         while not digests.sealed(folder) and time.monotonic() < deadline:
             time.sleep(0.05)
         whole = digests.sealed_steps(self._folder)

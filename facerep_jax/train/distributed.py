@@ -12,7 +12,7 @@ from jax._src.clusters import ClusterEnv  # nothing public says whether a cluste
 from jax._src.distributed import global_state  # nor gives its barriers
 from jax.experimental import multihost_utils
 
-PATIENCE = 600  # seconds that processes wait for each other by messages
+PATIENCE = 600  # seconds that processes wait for each other by messages and files
 _meetings = itertools.count()
 
 
@@ -28,7 +28,8 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = -1, *, 
     if any(given) and not all(given):
         raise ValueError("--coordinator, --processes and --process belong together: give all three or none")
     if not jax.distributed.is_initialized():
-        if all(given) or cluster():
+        name = "" if all(given) else cluster()
+        if all(given) or name:
             # On CPUs, programs that were started one after the other run at once. Where two have collectives, such as a
             # step and what is gathered beside it, the processes may wait for each other for ever.
             jax.config.update("jax_cpu_enable_async_dispatch", False)
@@ -42,7 +43,7 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = -1, *, 
                 cluster_detection_method="deactivate",
                 coordinator_bind_address=coordinator if loopback(coordinator) else None,
             )
-        elif name := cluster():
+        elif name:
             logging.info("joining the processes of %s", name)
             jax.distributed.initialize()
     if (count := jax.process_count() if jax.distributed.is_initialized() else 1) < expected:

@@ -123,8 +123,8 @@ def run(
     writer: Writer,
     faults: Faults,
     meter: Meter,
+    profile: Profile,
     samples: Ledger | None = None,
-    profile: Profile | None = None,
     schedule: Callable[[int], Any],
     log_every: int,
     checkpoint_every: int,
@@ -140,8 +140,8 @@ def run(
         meta: gives what a checkpoint holds beside the state, called when one is saved.
         faults: is told of steps that were not finite, and so changed nothing.
         meter: measures where the time goes, for the log.
+        profile: traces some steps.
         samples: is told of the records of every step.
-        profile: traces some of them.
         log_every, checkpoint_every: steps; 0 never.
         checkpoint_minutes: since the last save; 0 never.
     """
@@ -163,8 +163,7 @@ def run(
     bar = tqdm(total=steps, initial=start, unit="step", disable=quiet, smoothing=0.1, dynamic_ncols=True)
     with Signals() as signals, bar:
         for done in range(start + 1, steps + 1):
-            if profile is not None:
-                profile.before(done)
+            profile.before(done)
             with timeline.span("input"):
                 batch, host = split_host(next(batches))
             ids = host["id"].tolist() if "id" in host else []
@@ -177,8 +176,7 @@ def run(
                     distributed.meet()
                 state, metrics = step(state, frozen, rows)
             timeline.started(metrics["loss"])
-            if profile is not None:
-                profile.after(done, metrics)
+            profile.after(done, metrics)
             if samples is not None:
                 samples.write(done, ids)
             faults.check(pending)  # the step before, which is done: reading it does not hold the device up
