@@ -17,6 +17,7 @@ import pytest
 
 from facerep_jax import cli
 from facerep_jax.train.state import flat
+from facerep_jax.train.writer import lines_of
 
 SMOKE = "configs/pretrain/farl.py:smoke"
 ROOT = Path(__file__).parent.parent
@@ -61,15 +62,9 @@ def here(command: str, workdir: Path, *flags: str) -> tuple[int, str]:
     return status, out.getvalue()
 
 
-def lines(workdir: Path) -> list[dict[str, float]]:
-    """All that was logged by now, in order."""
-    path = workdir / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def metrics(workdir: Path) -> dict[int, dict[str, float]]:
     """Of each step, the last that was written."""
-    return {line["step"]: line for line in lines(workdir)}
+    return {line["step"]: line for line in lines_of(workdir)}
 
 
 def saved(workdir: Path, step: int) -> dict[str, np.ndarray]:
@@ -80,6 +75,14 @@ def saved(workdir: Path, step: int) -> dict[str, np.ndarray]:
     args = jax.tree.map(lambda _: ocp.ArrayRestoreArgs(sharding=sharding), tree)
     restored = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=args))
     return {path: np.asarray(leaf) for path, leaf in flat(restored).items()}
+
+
+def assert_equal_to_the_bit(found: Path, expected: Path, step: int) -> None:
+    """The saved states of two runs."""
+    there, here = saved(found, step), saved(expected, step)
+    assert there.keys() == here.keys()
+    for path, array in here.items():
+        np.testing.assert_array_equal(there[path], array, err_msg=path)
 
 
 def end_all() -> None:

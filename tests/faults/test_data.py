@@ -6,7 +6,8 @@ import re
 import numpy as np
 
 from facerep_jax import cli
-from tests.processes import SMOKE, lines
+from facerep_jax.train.writer import lines_of
+from tests.processes import SMOKE
 
 STEPS = 12
 
@@ -32,11 +33,11 @@ def test_a_damaged_record_is_replaced_counted_and_named(tmp_path, caplog):
     caplog.clear()
     status, found = pretrain(tmp_path / "damaged", tmp_path)
     assert status == 0
-    replaced = lines(tmp_path / "damaged")[-1]["records_replaced"]
+    replaced = lines_of(tmp_path / "damaged")[-1]["records_replaced"]
     lost = {name for step in whole[1] for name in step} - {name for step in found for name in step}
     named = [int(position) for position in re.findall(r"the record of position (\d+) ", caplog.text)]
     assert replaced == len({position for position in named if position < 16 * STEPS}) > 0  # others were read ahead
     assert lost
     moved = sum(len(set(a) - set(b)) for a, b in zip(whole[1], found, strict=True))
     assert moved <= replaced  # all others are in their steps
-    assert np.isfinite([line["loss"] for line in lines(tmp_path / "damaged")]).all()
+    assert np.isfinite([line["loss"] for line in lines_of(tmp_path / "damaged")]).all()

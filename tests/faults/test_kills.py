@@ -9,27 +9,28 @@ import numpy as np
 import pytest
 
 from facerep_jax.train.checkpoint import steps_in
-from tests.processes import STEPS, assert_same, finish, lines, run, saved, start, wait_for
+from facerep_jax.train.writer import lines_of
+from tests.processes import STEPS, assert_equal_to_the_bit, assert_same, finish, run, start, wait_for
 
 EVERY = 5  # steps between checkpoints
 
 
 def killed(workdir, rng, counts):
     """Start the run, on some number of processes, and kill all of them at some step that it has not done yet."""
-    begun, count = len(lines(workdir)), int(rng.choice(counts))
+    begun, count = len(lines_of(workdir)), int(rng.choice(counts))
     first = (steps_in(workdir) or [0])[-1]
     at = int(rng.integers(first + 1, STEPS)) if first < STEPS - 1 else STEPS
     workers = f"--config.operational.workers={rng.integers(0, 2)}"
     threads = f"--config.operational.threads={rng.integers(1, 9)}"
     processes = start(count, workdir, workers, threads, f"--config.checkpoint_every={EVERY}")
     try:
-        wait_for(lambda: any(line["step"] >= at for line in lines(workdir)[begun:]), processes[0])
+        wait_for(lambda: any(line["step"] >= at for line in lines_of(workdir)[begun:]), processes[0])
     finally:
         for process in processes:
             process.send_signal(signal.SIGKILL)
             finish(process)
     whole = steps_in(workdir)
-    assert max(line["step"] for line in lines(workdir)) - (whole[-1] if whole else 0) <= 2 * EVERY
+    assert max(line["step"] for line in lines_of(workdir)) - (whole[-1] if whole else 0) <= 2 * EVERY
 
 
 def test_killed_on_two_hosts_and_on_one_it_ends_as_if_nobody_had(one_process, tmp_path):
@@ -49,6 +50,4 @@ def test_killed_five_times_it_ends_as_if_nobody_had(one_process, tmp_path, seed)
     run(1, tmp_path, f"--config.checkpoint_every={EVERY}")
     assert_same(tmp_path, one_process)
     if not seed % 2:
-        expected, found = saved(one_process, STEPS), saved(tmp_path, STEPS)
-        for path, array in expected.items():
-            np.testing.assert_array_equal(found[path], array, err_msg=path)
+        assert_equal_to_the_bit(tmp_path, one_process, STEPS)

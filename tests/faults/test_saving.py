@@ -18,14 +18,10 @@ from facerep_jax import cli
 from facerep_jax.train import checkpoint, digests
 from facerep_jax.train.checkpoint import steps_in
 from facerep_jax.train.state import TrainState
-from tests.processes import SMOKE, facerep, finish, lines, metrics, saved, wait_for
+from facerep_jax.train.writer import lines_of
+from tests.processes import SMOKE, assert_equal_to_the_bit, facerep, finish, metrics, wait_for
 
 FLAGS = (f"--config={SMOKE}", "--config.steps=20", "--config.log_every=1", "--config.checkpoint_every=1")
-# Threads of orbax and of TensorBoard, as they fail.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
-]
 ONE = 1  # fake devices: nothing here depends on their number
 
 
@@ -58,9 +54,7 @@ def test_a_signal_while_a_save_is_under_way(undisturbed, tmp_path, fault, status
         assert f"saved step {steps_in(tmp_path)[-1]} after SIGTERM; start me again to go on" in output
     status, output = finish(facerep(tmp_path, *FLAGS, devices=ONE))
     assert status == 0, output
-    expected, found = saved(undisturbed, 20), saved(tmp_path, 20)
-    for path, array in expected.items():
-        np.testing.assert_array_equal(found[path], array, err_msg=path)
+    assert_equal_to_the_bit(tmp_path, undisturbed, 20)
 
 
 def state_of(value: float, size: int) -> TrainState:
@@ -98,6 +92,14 @@ def pretrain(workdir: Path, *flags: str) -> int:
     return cli.main(["facerep", "pretrain", f"--workdir={workdir}", *FLAGS, *flags])
 
 
+def failing_threads(test):
+    """Lets threads of orbax and of TensorBoard fail, as they do where they cannot write."""
+    for kind in ("UnraisableException", "UnhandledThreadException"):
+        test = pytest.mark.filterwarnings(f"ignore::pytest.Pytest{kind}Warning")(test)
+    return test
+
+
+@failing_threads
 def test_a_disk_that_fills_up_ends_the_run_and_once_there_is_room_it_goes_on(disk, capfd):
     """It does not go on without checkpoints, and repeats no step differently."""
     disk.mount("size=40m")
@@ -115,12 +117,13 @@ def test_a_disk_that_fills_up_ends_the_run_and_once_there_is_room_it_goes_on(dis
     disk.mount("remount,size=256m")
     assert pretrain(workdir, every) == 0
     again: dict[int, float] = {}
-    for line in lines(workdir):
+    for line in lines_of(workdir):
         assert again.setdefault(line["step"], line["loss"]) == line["loss"]
-    assert len(lines(workdir)) > len(again) == 20
+    assert len(lines_of(workdir)) > len(again) == 20
     assert not list((workdir / "checkpoints").glob("*tmp*"))
 
 
+@failing_threads
 def test_a_log_that_cannot_be_written_ends_the_run_with_a_word(disk, capfd):
     disk.mount("size=1m")
     (disk.folder / "other").write_bytes(bytes(2**20 - 2**13))
@@ -130,6 +133,7 @@ def test_a_log_that_cannot_be_written_ends_the_run_with_a_word(disk, capfd):
     )
 
 
+@failing_threads
 def test_a_disk_that_cannot_be_written_to(disk, capfd):
     """Neither at the start nor, where it became so under a run, at a save; what is there can be read."""
     disk.mount("size=64m")
@@ -144,6 +148,7 @@ def test_a_disk_that_cannot_be_written_to(disk, capfd):
     assert "Read-only file system" in capfd.readouterr().err.strip().splitlines()[-1]
 
 
+@failing_threads
 def test_a_folder_of_checkpoints_that_somebody_removed(tmp_path, caplog):
     """Between two saves: it is said, and the next save is whole. During one: it fails.
 
@@ -163,6 +168,7 @@ def test_a_folder_of_checkpoints_that_somebody_removed(tmp_path, caplog):
     checkpoints.close()
 
 
+@failing_threads
 def test_a_full_disk_ends_the_save_and_leaves_the_checkpoint_before(disk):
     """Tried: removal of the older checkpoint before the newer is written, which makes the room that it lacks."""
     disk.mount("size=4m")
