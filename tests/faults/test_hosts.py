@@ -27,7 +27,7 @@ def test_a_host_that_stalls_for_a_while_holds_the_run_up_and_no_more(one_process
 @pytest.mark.parametrize("fault", [signal.SIGSTOP, signal.SIGKILL], ids=["stalls", "is gone"])
 @pytest.mark.parametrize("host", [0, 1])
 def test_a_host_that_is_lost_ends_the_others_and_the_run_goes_on_when_started_again(one_process, tmp_path, host, fault):
-    """The others end within two minutes, and say that another process died."""
+    """The others end within three minutes, and say that another process died."""
     processes = start(2, tmp_path, "--config.checkpoint_every=1")
     wait_for(lambda: len(steps_in(tmp_path)) > 1, processes[0])
     processes[host].send_signal(fault)
