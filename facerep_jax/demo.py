@@ -18,7 +18,7 @@ from types import ModuleType
 import jax
 from absl import flags
 
-from facerep_jax import evaluate, prepare, pretrain, report
+from facerep_jax import clock, evaluate, prepare, pretrain, report
 from facerep_jax.config import build, find
 from facerep_jax.evaluation.statistics import paired_difference
 from facerep_jax.evaluation.workdirs import read_statistics
@@ -83,6 +83,7 @@ def call(command: ModuleType, *arguments: str) -> None:
     """Run an entry point as its command line would."""
     name = command.__name__.rpartition(".")[2]
     print(f"$ facerep {name} {shlex.join(arguments)}", flush=True)
+    clock.start()
     own = flags.FlagValues()
     argv = [f"facerep {name}", *(with_found_config(argument) for argument in arguments)]
     command.define_flags(own, argv)

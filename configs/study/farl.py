@@ -23,7 +23,7 @@ PROBE = "variant=Nano/8,size=48"
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The study; `arg` is what follows the colon."""
-    args = parse_arg(arg, faces="", steps=1000, images=16_000)
+    args = parse_arg(arg, faces="", steps=700, images=16_000)
     web, shuffled, informative, labelled = (
         f"dataset=generated_faces/{name}" for name in ("web", "shuffled", "informative", "labelled")
     )
@@ -46,7 +46,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 farl_informative=dict(config=f"{RECIPE}:{informative},steps={args.steps}", seeds=1),
             ),
             random=3,
-            scratch=("--config.scratch.steps=1500",),
+            scratch=("--config.scratch.steps=1000",),
             against=("random", "mim"),
             evaluate=dict(
                 landmarks=dict(
