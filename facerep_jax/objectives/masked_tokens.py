@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -59,13 +59,13 @@ class MaskedTokens(nnx.Module):
         where, weight = masked_positions(batch["masked"], self.count)
         logits = self.logits(seen["masked"], where, remat=encoder.remat)
         targets = jnp.take_along_axis(codes, where, axis=1)
-        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
+        entropy = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
         unigram = -jnp.log(self.tokenizer.frequency[...])[targets]
 
         def mean(x: Float[Array, "b m"]) -> Float[Array, ""]:
             return (x * weight).sum() / jnp.maximum(weight.sum(), 1)  # small grids can leave a batch without a mask
 
-        loss = mean(-log_p)
+        loss = mean(entropy)
         return loss, {
             "masked_tokens/loss": loss,
             "masked_tokens/accuracy": mean((logits.argmax(-1) == targets).astype(jnp.float32)),

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key, UInt8
 from PIL import Image
@@ -80,8 +80,8 @@ class Parsing(nnx.Module):
         mask = batch["mask"].astype(jnp.int32)
         known = mask != IGNORED
         logits = resized(self.head(seen["image"].maps, rng=rng), (mask.shape[1], mask.shape[2]), antialias=False)
-        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.where(known, mask, 0)[..., None], axis=-1)[..., 0]
-        loss = -jnp.where(known, log_p, 0).sum() / jnp.maximum(known.sum(), 1)
+        entropy = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, mask, 0))
+        loss = jnp.where(known, entropy, 0).sum() / jnp.maximum(known.sum(), 1)
         return loss, {"parsing/loss": loss, "parsing/known": known.mean()}
 
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> UInt8[Array, "b H W"]:
