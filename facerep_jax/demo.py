@@ -28,7 +28,7 @@ from facerep_jax.files import local_path
 
 UNLABELLED = "generated_faces:size=80,train=16000,validation=0,test=0"
 LABELLED = "generated_faces:size=80,train=2000,validation=500,test=1000,seed=1"
-STEPS = 100  # of the pre-training for each minute of the demo; takes half of it
+STEPS = 90  # of the pre-training for each minute of the demo; takes half of it
 TASKS = ("landmarks", "parsing")
 EVALUATION: tuple[str, ...] = ()  # further flags of the evaluations
 
