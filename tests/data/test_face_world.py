@@ -10,9 +10,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from facerep_jax.data import face_draws, face_points, face_scene, face_world
-from facerep_jax.data.face_expression import ACTION_UNITS, EXPRESSIONS, arousal, expression, valence
-from facerep_jax.data.face_world import ATTRIBUTES, CLASSES, META, Settings, draw, face, mirror, render
+from facerep_jax.data import face_world
+from facerep_jax.data.face_world import (
+    ATTRIBUTES,
+    CLASSES,
+    META,
+    Settings,
+    draw,
+    draws,
+    face,
+    mirror,
+    render,
+    surface_points,
+)
+from facerep_jax.data.face_world.action_units import ACTION_UNITS, EXPRESSIONS, arousal, expression, valence
+from facerep_jax.data.face_world.scene import attributes
 
 SIZE = 112
 INDICES = range(0, 300, 3)  # of `faces`
@@ -44,7 +56,7 @@ def distance_to(inside: np.ndarray, point: np.ndarray) -> float:
 def test_record_has_the_promised_types_and_ranges(faces):
     for record in faces[:20]:
         shapes = {name: (value.dtype, value.shape) for name, value in record.items() if isinstance(value, np.ndarray)}
-        vertices = len(face_points.VERTEX_FLIP)
+        vertices = len(surface_points.VERTEX_FLIP)
         assert shapes == {
             "image": (np.uint8, (SIZE, SIZE, 3)),
             "mask": (np.uint8, (SIZE, SIZE)),
@@ -77,8 +89,8 @@ def test_record_depends_on_seed_and_index_alone():
     for index in first:
         for name, value in first[index].items():
             np.testing.assert_array_equal(value, again[index][name], err_msg=name)
-    face_draws._person.cache_clear()
-    face_draws._session.cache_clear()
+    draws._person.cache_clear()
+    draws._session.cache_clear()
     np.testing.assert_array_equal(face(3, 5, 48)["image"], first[5]["image"])
     assert (face(4, 5, 48)["image"] != first[5]["image"]).any()
     assert (first[6]["image"] != first[5]["image"]).any()
@@ -227,7 +239,7 @@ def test_points_outside_the_frame_are_not_visible():
 def test_vertices_are_the_camera_of_points_on_the_head(faces):
     for index, record in zip(INDICES, faces[:20], strict=False):
         head = draw(7, index).head
-        vertices = face_points.points(head).vertices
+        vertices = surface_points.points(head).vertices
         homogeneous = np.concatenate([vertices, np.ones((1, vertices.shape[1]))])
         np.testing.assert_allclose(record["vertices"], (record["camera"] @ homogeneous).T, atol=1e-3)
         np.testing.assert_array_equal(record["landmarks_3d"], record["vertices"][:68])
@@ -288,7 +300,7 @@ def test_camera_turns_the_face_where_the_attribute_says(faces):
 
 def test_names_are_one_set():
     assert META["classes"] == CLASSES
-    assert list(face_scene.attributes(draw(0, 0))) == list(ATTRIBUTES)
+    assert list(attributes(draw(0, 0))) == list(ATTRIBUTES)
     assert META["attributes"] == ATTRIBUTES
     assert META["action_units"] == ACTION_UNITS
     assert META["expressions"] == EXPRESSIONS
@@ -319,7 +331,7 @@ def test_a_mouth_that_opens_further_shows_more_and_teeth_are_brighter_than_the_g
 def test_ears_lips_and_nose_stand_out():
     """In profile the nose reaches beyond lips and brow, and these beyond the skull's ellipsoid."""
     for index in (0, 8, 16):
-        landmarks = face_points.points(draw(7, index).head).landmarks
+        landmarks = surface_points.points(draw(7, index).head).landmarks
         depth = -landmarks[2]
         assert depth[30] > depth[27] + 0.08
         assert depth[30] > depth[51] + 0.05

@@ -2,7 +2,7 @@
 
 facerep prepare generated_faces:size=48,train=20000,validation=500,test=2000,seed=0 --name demo --data_dir data
 
-Arguments: `size` in pixels, records of each split, `seed`, and the settings of `face_draws.Settings`: `world` (pretrain
+Arguments: `size` in pixels, records of each split, `seed`, and the settings of `face_world.Settings`: `world` (pretrain
 or evaluate), `sessions` of a person, `frames` of a session, their `correlation`, `informativeness` and `mismatched` of
 captions. docs/generated_faces.md tells what varies and how.
 """
@@ -25,9 +25,9 @@ from PIL import Image
 
 from facerep_jax.config import parse_arg
 from facerep_jax.data import face_world, features
-from facerep_jax.data.face_draws import BLOCK, Settings, identity, person_of
-from facerep_jax.data.face_photo import encoded
-from facerep_jax.data.face_worlds import WORLDS
+from facerep_jax.data.face_world.draws import BLOCK, Settings, identity, person_of
+from facerep_jax.data.face_world.photo import encoded
+from facerep_jax.data.face_world.worlds import WORLDS
 
 NAME = "default"
 RAW = None

@@ -10,7 +10,7 @@ from PIL import Image
 
 from facerep_jax.data import face_world, features
 from facerep_jax.data.datasets import generated_faces
-from facerep_jax.data.face_photo import encoded
+from facerep_jax.data.face_world.photo import encoded
 from facerep_jax.data.meta import checked_meta
 
 SMALL = "size=32,train=9,validation=3,test=2,seed=5"
