@@ -8,12 +8,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
 
 from facerep_jax.files import append_lines
 from facerep_jax.train import distributed
 
 LOG = "metrics.jsonl"
+FLUSH_SECONDS = 30  # between flushes of the events, each of which waits for the disk
 
 
 class Writer:
@@ -27,16 +30,22 @@ class Writer:
         if not self._open:
             return
         self._lines = append_lines(workdir / LOG)
-        self._events = SummaryWriter(str(workdir), write_to_disk=True)
+        # Not a SummaryWriter: a full disk ends its thread without a word, and ten values later the run waits for ever.
+        self._events = EventsWriter(str(workdir / "events"))
+        self._flushed = 0.0
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write scalars; those that are not finite become null in JSON."""
         if not self._open:
             return
         finite = {name: float(f"{value:.7g}") if math.isfinite(value) else None for name, value in metrics.items()}
-        self._lines.write(json.dumps({"step": step, "time": round(time.time(), 3), **finite}) + "\n")
-        for name, value in metrics.items():
-            self._events.add_scalar(name, value, step)
+        now = time.time()
+        self._lines.write(json.dumps({"step": step, "time": round(now, 3), **finite}) + "\n")
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        self._events.write_event(Event(step=step, wall_time=now, summary=Summary(value=values)))
+        if now - self._flushed > FLUSH_SECONDS:
+            self._events.flush()
+            self._flushed = now
 
     def close(self) -> None:
         if self._open:

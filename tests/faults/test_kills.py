@@ -34,6 +34,7 @@ def killed(workdir, rng, counts):
 
 
 def test_killed_on_two_hosts_and_on_one_it_ends_as_if_nobody_had(one_process, tmp_path):
+    """Tried: a position in the data that is not restored; a step that is taken again then sees other records."""
     rng = np.random.default_rng(0)
     killed(tmp_path, rng, [2])
     run(1, tmp_path, f"--config.checkpoint_every={EVERY}")

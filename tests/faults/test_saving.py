@@ -101,7 +101,7 @@ def collected():
 
 
 def failing_threads(test):
-    """Lets threads of orbax and of TensorBoard fail, as they do where they cannot write."""
+    """Lets threads of orbax fail, as they do where they cannot write."""
     test = pytest.mark.usefixtures("collected")(test)
     for kind in ("UnraisableException", "UnhandledThreadException"):
         test = pytest.mark.filterwarnings(f"ignore::pytest.Pytest{kind}Warning")(test)

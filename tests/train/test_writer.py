@@ -1,5 +1,10 @@
+import errno
 import json
 import time
+
+import pytest
+from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import RecordWriter
 
 from facerep_jax.train.writer import Writer, lines_of
 
@@ -35,13 +40,9 @@ def test_what_is_not_finite_is_null_so_that_every_line_is_json(tmp_path):
     assert "NaN" not in text
 
 
-def test_tensorboard_gets_the_same_values(tmp_path):
-    from tensorboardX.proto import event_pb2
-    from tensorboardX.record_writer import RecordWriter  # noqa: F401  (the format that is read below)
-
+def test_tensorboard_gets_the_same_values_at_once(tmp_path):
     writer = Writer(tmp_path)
     writer.write(7, {"loss": 0.25})
-    writer.close()
     (path,) = tmp_path.glob("events.*")
     raw, found = path.read_bytes(), []
     while raw:  # TFRecord: length (8), its checksum (4), payload, its checksum (4)
@@ -50,3 +51,17 @@ def test_tensorboard_gets_the_same_values(tmp_path):
         found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
         raw = raw[16 + size :]
     assert found == [(7, "loss", 0.25)]
+    writer.close()
+
+
+def test_a_disk_that_is_full_for_a_while_is_an_error_and_never_a_wait(tmp_path, monkeypatch):
+    """Tried: tensorboardX's SummaryWriter: its thread ends with the error, which nobody hears of."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(RecordWriter, "flush", lambda self: (_ for _ in ()).throw(full))
+    writer = Writer(tmp_path)
+    for step in range(1, 21):
+        with pytest.raises(OSError, match="No space left"):
+            writer.write(step, {"loss": 0.5})
+    monkeypatch.undo()
+    writer.write(21, {"loss": 0.5})
+    writer.close()
