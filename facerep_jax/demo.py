@@ -1,4 +1,4 @@
-"""The whole way on generated faces, on two cores in ten minutes: prepare, pre-train, evaluate, report.
+"""The whole way on generated faces, on two cores in about ten minutes: prepare, pre-train, evaluate, report.
 
 facerep demo [--out demo] [--minutes 10]
 
