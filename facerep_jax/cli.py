@@ -10,7 +10,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 
 from facerep_jax import clock, heap
-from facerep_jax.config import find, nearest
+from facerep_jax.config import nearest, resolve
 
 COMMANDS = {
     "demo": "The whole way on generated faces: prepare, pre-train, evaluate, report.",
@@ -68,20 +68,6 @@ def run(name: str, argv: list[str]) -> int:
             raise
         read_only = isinstance(error, OSError) and error.errno == errno.EROFS
         return fail(argv[0], one_line(error), 2 if read_only or isinstance(error, BAD_INPUT) else 1)
-
-
-def resolve(argument: str, before: str) -> str:
-    """The argument; where it names a config, with the path of the file that it is found at."""
-    flag, equals, value = argument.partition("=")
-    if flag.lstrip("-") == "config" and flag.startswith("-") and equals:
-        return f"{flag}={with_found_path(value)}"
-    return with_found_path(argument) if before.lstrip("-") == "config" and before.startswith("-") else argument
-
-
-def with_found_path(config: str) -> str:
-    """FILE[:arguments] with the file's own path."""
-    path, colon, arguments = config.partition(":")
-    return find(path) + colon + arguments
 
 
 def unknown_key(own: flags.FlagValues, argv: list[str]) -> str:

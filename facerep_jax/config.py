@@ -81,6 +81,20 @@ def command_line(name: str, flag_values: flags.FlagValues) -> str:
     return shlex.join(["facerep", name, *words])
 
 
+def resolve(argument: str, before: str = "") -> str:
+    """A word of a command line; where it names a config, with the path of the file that it is found at."""
+    flag, equals, value = argument.partition("=")
+    if flag.lstrip("-") == "config" and flag.startswith("-") and equals:
+        return f"{flag}={with_found_path(value)}"
+    return with_found_path(argument) if before.lstrip("-") == "config" and before.startswith("-") else argument
+
+
+def with_found_path(config: str) -> str:
+    """FILE[:arguments] with the file's own path."""
+    path, colon, arguments = config.partition(":")
+    return find(path) + colon + arguments
+
+
 def operational(*, threads: int = 8) -> dict[str, Any]:
     """How a pre-training is operated, in every recipe alike; all of it may change when a run goes on.
 

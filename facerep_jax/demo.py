@@ -21,7 +21,7 @@ import jax
 from absl import flags
 
 from facerep_jax import clock, evaluate, prepare, pretrain, report
-from facerep_jax.config import build, find
+from facerep_jax.config import build, resolve
 from facerep_jax.evaluation.statistics import paired_difference
 from facerep_jax.evaluation.workdirs import read_statistics
 from facerep_jax.files import local_path
@@ -90,17 +90,10 @@ def call(command: ModuleType, *arguments: str) -> None:
     print(f"$ facerep {name} {shlex.join(arguments)}", flush=True)
     clock.start()
     own = flags.FlagValues()
-    argv = [f"facerep {name}", *(with_found_config(argument) for argument in arguments)]
+    argv = [f"facerep {name}", *map(resolve, arguments)]
     command.define_flags(own, argv)
     if status := command.run(own, own(argv)[1:]):
         raise SystemExit(status)
-
-
-def with_found_config(argument: str) -> str:
-    """The argument, with the path of its file where it is a config."""
-    flag, _, value = argument.partition("=")
-    path, colon, rest = value.partition(":")
-    return f"{flag}={find(path)}{colon}{rest}" if flag == "--config" else argument
 
 
 def verdict(task: str, results: Path) -> str:

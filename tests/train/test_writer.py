@@ -56,8 +56,11 @@ def test_tensorboard_gets_the_same_values_at_once(tmp_path):
 
 def test_a_disk_that_is_full_for_a_while_is_an_error_and_never_a_wait(tmp_path, monkeypatch):
     """Tried: tensorboardX's SummaryWriter: its thread ends with the error, which nobody hears of."""
-    full = OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(RecordWriter, "flush", lambda self: (_ for _ in ()).throw(full))
+
+    def flush(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "flush", flush)
     writer = Writer(tmp_path)
     for step in range(1, 21):
         with pytest.raises(OSError, match="No space left"):
