@@ -30,6 +30,8 @@ class AlignToTemplate:
             (LaPa) landmarks.
     """
 
+    reads = ("landmarks",)
+
     def __init__(self, *, size: int, scale: float = 1.0, points: tuple[tuple[int, ...], ...] = ()):
         if points and len(points) != len(TEMPLATE):
             raise ValueError(f"AlignToTemplate: points are given for {len(points)} of the template's {len(TEMPLATE)}")

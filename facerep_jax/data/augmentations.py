@@ -47,6 +47,7 @@ class RandomAffine:
     ):
         self.size, self.margin, self.shift, self.angle_rad, self.zoom = size, margin, shift, angle_rad, zoom
         self.normal, self.whole = normal, whole
+        self.reads = () if whole else ("bbox",)
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         rows, columns = example["image"].shape[:2]
@@ -85,6 +86,8 @@ class BlackRectangle:
     with w uniform within 0.2 of h. Its place is uniform, such that all of it is inside (the source's is not recorded).
     """
 
+    reads = ()
+
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         image = example["image"].copy()
         share = rng.uniform(0.2, 0.8)
@@ -97,6 +100,8 @@ class BlackRectangle:
 
 class UniformNoise:
     """In a share of the examples, a blend of the image with uniform noise of up to `most`, drawn uniformly."""
+
+    reads = ()
 
     def __init__(self, *, probability: float = 0.5, most: float = 0.5):
         self.probability, self.most = probability, most
@@ -112,6 +117,8 @@ class UniformNoise:
 class Grey:
     """In a share of the examples, the image's luma (ITU-R 601) in all three channels."""
 
+    reads = ()
+
     def __init__(self, *, probability: float = 0.1):
         self.probability = probability
 
@@ -124,6 +131,8 @@ class Grey:
 
 class Gamma:
     """The image in [0, 1] to the power of one of `exponents`, all equally likely."""
+
+    reads = ()
 
     def __init__(self, *, exponents: tuple[float, ...] = (0.5, 1.0, 2.0)):
         self.exponents = tuple(exponents)
@@ -139,6 +148,8 @@ class BoxBlur:
 
     Changed: an even square is centred, by half weights at its edges.
     """
+
+    reads = ()
 
     def __init__(self, *, most: float = 0.01):
         self.most = most

@@ -2,11 +2,12 @@
 
 import functools
 import inspect
+import itertools
 import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import MappingProxyType
@@ -180,6 +181,7 @@ class Stream:
                     f"the objective needs {', '.join(missing)}, which data set {part.name!r} with its transforms does "
                     f"not give; its records have: {', '.join(sorted(part.records[0]))}"
                 )
+        parts = [part._replace(records=read_in_part(part.records, part.transforms, keys)) for part in parts]
         self._examples = Examples(parts, mixture if len(parts) > 1 else None, keys, seed, skip_ids)
         self._iterator = grain.experimental.ElasticIterator(
             grain.MapDataset.source(self._examples),
@@ -214,7 +216,7 @@ def load(source: Sequence[Any], transforms: Sequence[Transform], keys: Sequence[
     For evaluation, where every split fits in memory at the size that the encoder sees.
     """
 
-    def one(index: int) -> Example:
+    def one(index: int, source: Sequence[Any]) -> Example:
         record = source[index]
         example = decode(dict(record))
         rng = np.random.default_rng(index)
@@ -227,10 +229,24 @@ def load(source: Sequence[Any], transforms: Sequence[Transform], keys: Sequence[
             )
         return {"id": text_of(example["id"]), **{k: example[k] for k in (*keys, *OPTIONAL) if k in example}}
 
+    one(0, source)  # whatever a record lacks, the error names all that it has
+    wanted = read_in_part(source, transforms, (*keys, *OPTIONAL))
     with ThreadPoolExecutor(4) as pool:
-        examples = list(pool.map(one, range(len(source))))
+        examples = list(pool.map(one, range(len(source)), itertools.repeat(wanted)))
     arrays = {key: np.stack([e[key] for e in examples]) for key in examples[0] if key != "id"}
     return {"id": [e["id"] for e in examples], **arrays}
+
+
+def read_in_part(source: Any, transforms: Sequence[Any], keys: Sequence[str]) -> Any:
+    """The same records with the features alone that transforms read or keys name; with all, where one does not say."""
+    if not all(hasattr(transform, "reads") for transform in transforms):
+        return source
+    return only(source, {"id", "image", *keys, *(name for transform in transforms for name in transform.reads)})
+
+
+def only(source: Any, names: Container[str]) -> Any:
+    """The same records without other features, where they can be read in part."""
+    return source.only(names) if hasattr(source, "only") else source
 
 
 class Subset(Sequence):
@@ -244,3 +260,7 @@ class Subset(Sequence):
 
     def __getitem__(self, index: Any) -> Any:
         return self._source[self._indices[index]]
+
+    def only(self, names: Container[str]) -> "Subset":
+        """The same records without other features, where they can be read in part."""
+        return Subset(only(self._source, names), self._indices)

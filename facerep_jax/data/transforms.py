@@ -1,7 +1,9 @@
 """What happens to one example on the host: `transform(example, rng) -> example`, on dicts of NumPy arrays.
 
-Whatever moves the image moves its mask, landmarks, box and vertices with it. Pixel coordinates: x right, y down, the
-centre of the first pixel is (0, 0), so that a whole image is the box [-0.5, -0.5, w - 0.5, h - 0.5].
+A transform's `reads` names the features that it looks at, beside the image: records are then read without the others.
+One that has no `reads` is given all features. Whatever moves the image moves its mask, landmarks, box and vertices with
+it, as far as they are there. Pixel coordinates: x right, y down, the centre of the first pixel is (0, 0), so that a
+whole image is the box [-0.5, -0.5, w - 0.5, h - 0.5].
 """
 
 import html
@@ -53,6 +55,8 @@ def decode_image(encoded: bytes, mode: str = "RGB") -> UInt8[np.ndarray, "..."]:
 class Resize:
     """The whole image as a square of `size` pixels."""
 
+    reads = ()
+
     def __init__(self, *, size: int):
         self.size = size
 
@@ -70,6 +74,8 @@ class RandomResizedCrop:
         scale: least and largest area, as a share of the image's.
         ratio: least and largest width / height.
     """
+
+    reads = ()
 
     def __init__(self, *, size: int, scale: tuple[float, ...] = (0.9, 1.0), ratio: tuple[float, ...] = (0.75, 4 / 3)):
         self.size, self.scale, self.ratio = size, tuple(scale), tuple(ratio)
@@ -102,6 +108,8 @@ class CropToBox:
         zoom: largest random change of its width and height together, as a share of them.
     """
 
+    reads = ("bbox",)
+
     def __init__(self, *, size: int, margin: float = 0.0, shift: float = 0.0, zoom: float = 0.0):
         self.size, self.margin, self.shift, self.zoom = size, margin, shift, zoom
 
@@ -130,6 +138,7 @@ class Flip:
 
     def __init__(self, *, probability: float = 0.5, captions: tuple[str, ...] = ("caption",), meta: Mapping[str, Any]):
         self.probability, self.captions = probability, tuple(captions)
+        self.reads = self.captions
         points = meta.get("landmarks", {}).get("flip")
         given = dict.fromkeys(("landmarks", "visible", "landmarks_3d"), points)
         given |= {"mask": meta.get("mask_flip"), "vertices": meta.get("vertex_flip")}
@@ -183,6 +192,7 @@ class Tokenize:
 
     def __init__(self, *, length: int = 77, buckets: int = 0, feature: str = "caption"):
         self.length, self.buckets, self.feature = length, buckets, feature
+        self.reads = (feature,)
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         require(example, self.feature, "Tokenize")
@@ -214,6 +224,8 @@ class BlockMask:
         min_block: least area of a block, in patches.
         min_aspect: least aspect ratio; the largest is its inverse.
     """
+
+    reads = ()
 
     def __init__(self, *, grid: int = 14, count: int = 75, min_block: int = 16, min_aspect: float = 0.3):
         if not 0 < count <= grid * grid:

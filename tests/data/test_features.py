@@ -114,6 +114,16 @@ def test_only_the_chosen_features_exist(tmp_path):
     assert set(dataset.source("train")[0]) == {"id", "image", "valence"}
 
 
+def test_a_part_of_the_features_reads_as_it_does_among_all(tmp_path):
+    write(tmp_path)
+    whole = features.open_dataset("sets/tiny", tmp_path).source("train")
+    part = pickle.loads(pickle.dumps(whole.only({"id", "image", "landmarks", "nothing"})))
+    assert len(part) == len(whole)
+    for one, all_of_it in zip(part, whole, strict=True):
+        assert set(one) == {"id", "image", "landmarks"}
+        np.testing.assert_equal(one, {name: all_of_it[name] for name in one})
+
+
 def test_order_does_not_depend_on_the_order_of_writing(tmp_path):
     values = [{"id": str(i), "image": picture()} for i in range(20)]
     write(tmp_path / "a", values=values, names=("id", "image"))

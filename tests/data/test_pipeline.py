@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facerep_jax.config import spec
-from facerep_jax.data import transforms
+from facerep_jax.config import locate, spec
+from facerep_jax.data import alignment, augmentations, transforms
 from facerep_jax.data.pipeline import ATTEMPTS, Part, Stream, Subset, build_transforms, load
 
 RECORDS, SIZE = 10, 8
@@ -271,3 +271,49 @@ def test_several_data_sets_are_mixed_and_each_is_read_in_its_own_order():
     early, late = ids[:80], ids[80:]
     assert 10 < len([name for name in early if name.startswith("other")]) < 30
     assert 12 < len([name for name in late if name.startswith("other")]) < 28
+
+
+class Noted(list):
+    """Records that can be read in part, and note which part of them is."""
+
+    parts = ()
+
+    def only(self, names):
+        self.parts = (*self.parts, frozenset(names))
+        return Noted({name: value for name, value in record.items() if name in names} for record in self)
+
+
+@pytest.mark.parametrize("chain", [(), (noise,)], ids=["all say", "one does not say"])
+def test_records_are_read_without_what_nobody_looks_at(chain):
+    made = (transforms.CropToBox(size=4), transforms.Tokenize(length=8), *chain)
+    whole, keys = Noted(SOURCE), ("image", "text")
+    drawn = take(3, stream(whole, keys=keys, chain=made))
+    assert whole.parts == (() if chain else ({"id", "image", "text", "bbox", "caption"},))
+    assert_same(drawn, take(3, stream(keys=keys, chain=made)))
+    loaded = load(Subset(whole, [3, 1]), made, ["image"])
+    assert loaded["id"] == ["face-3", "face-1"]
+    assert_same([loaded], [load(Subset(SOURCE, [3, 1]), made, ["image"])])
+    assert len(whole.parts) == (0 if chain else 2)
+
+
+def test_what_a_transform_reads_is_all_that_it_looks_at():
+    """Every transform of ours, on records that hold what it says and on records that hold everything."""
+    own = [spec(transforms.Resize, size=4), spec(transforms.RandomResizedCrop, size=4)]
+    own += [spec(transforms.CropToBox, size=4, shift=0.2), spec(transforms.Tokenize, length=8)]
+    own += [spec(transforms.Flip, captions=("caption", "oracle_caption"), probability=0.9)]
+    own += [spec(transforms.BlockMask, grid=4, count=6, min_block=2), spec(alignment.AlignToTemplate, size=4)]
+    own += [spec(augmentations.RandomAffine, size=4, whole=whole, angle_rad=1.0) for whole in (False, True)]
+    own += [spec(getattr(augmentations, name)) for name in ("BlackRectangle", "UniformNoise", "Grey", "Gamma")]
+    own += [spec(augmentations.BoxBlur, most=0.9)]
+    modules = (transforms, alignment, augmentations)
+    known = {x for module in modules for x in vars(module).values() if getattr(x, "__module__", "") == module.__name__}
+    assert {locate(one) for one in own} == {x for x in known if "__call__" in vars(x)}
+    points = np.random.default_rng(0).uniform(0, SIZE, (5, 2)).astype(np.float32)
+    for one, transform in zip(own, build_transforms(own, {}), strict=True):
+        for index, plain in enumerate(SOURCE):
+            whole = transforms.decode({**plain, "landmarks": points, "oracle_caption": b"its left eye"})
+            part = {name: whole[name] for name in ("id", "image", *transform.reads)}
+            of_whole, of_part = (transform(dict(x), np.random.default_rng(index)) for x in (whole, part))
+            # Flip leaves out landmarks, for which this set has no permutation.
+            assert set(of_part) <= set(of_whole), one
+            np.testing.assert_equal(of_part, {name: of_whole[name] for name in of_part}, str(one))
