@@ -47,8 +47,8 @@ def facerep(workdir: Path, *flags: str, devices: int = 8, command: str = "pretra
     return process
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, err = process.communicate(timeout=900)
+def finish(process: subprocess.Popen[str], seconds: float = 900) -> tuple[int, str]:
+    out, err = process.communicate(timeout=seconds)
     if process in STARTED:
         STARTED.remove(process)
     return process.returncode, out + err

@@ -44,7 +44,7 @@ def unsealed(workdir: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize(("fault", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)])
 def test_a_signal_while_a_save_is_under_way(undisturbed, tmp_path, fault, status):
-    """Tried: a step that counts before it is sealed; the run then begins at a checkpoint of which files are missing."""
+    """Tried: a position in the data that is not restored, states then differ; a stop before the save it tells of."""
     process = facerep(tmp_path, *FLAGS, devices=ONE)
     wait_for(lambda: len(steps_in(tmp_path)) > 1 and unsealed(tmp_path), process)
     process.send_signal(fault)
