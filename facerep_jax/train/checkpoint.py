@@ -21,6 +21,7 @@ from facerep_jax.typing import Tree
 DAMAGED = ".damaged"  # ends the name of a checkpoint that was set aside
 DELETED = ".deleted"  # of one that is being removed
 SHARED = 2**24  # bytes of an array that each of its replicas writes, at least
+TRIAL = ".trial"  # a folder that is made and removed before each save
 
 
 class SaveFailed(Exception):
@@ -92,9 +93,16 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardSave(as_dict(state)), meta=ocp.args.JsonSave(meta))
         self._writing = step
         try:
+            distributed.by_first("a save", self._try_folder)
             self._manager.save(step, args=items, force=True)
         except Exception as error:
             raise self._failed(error) from error
+
+    def _try_folder(self) -> None:
+        """OSError where the folder takes nothing: threads of orbax would wait minutes for what it makes there."""
+        trial = self._folder / TRIAL
+        trial.mkdir(parents=True, exist_ok=True)
+        trial.rmdir()
 
     def poll(self) -> None:
         """Seal what is written by now, without waiting; raises SaveFailed where a save failed. Call it at each step."""

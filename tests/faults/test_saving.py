@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -140,10 +141,12 @@ def test_a_disk_that_cannot_be_written_to(disk, capfd):
     disk.mount("size=64m")
     checkpoints = checkpoint.Checkpoints(disk.folder / "checkpoints")
     save(checkpoints, 1)
+    threads = set(threading.enumerate())
     disk.mount("remount,ro")
     with pytest.raises(checkpoint.SaveFailed, match=r"step 2 could not be saved: .*Read-only file system.*step 1"):
         save(checkpoints, 2)
     checkpoints.close()
+    assert all(thread.daemon for thread in set(threading.enumerate()) - threads)  # others would hold up the exit
     assert cli.main(["facerep", "verify", str(disk.folder)]) == 0
     assert pretrain(disk.folder / "run") == 2
     assert "Read-only file system" in capfd.readouterr().err.strip().splitlines()[-1]
