@@ -22,7 +22,10 @@ def test_processes_share_the_records_and_come_to_the_same_losses(one_process, tm
 
 
 def test_sigterm_to_one_of_two_saves_in_both_and_one_alone_goes_on(one_process, tmp_path):
-    """The second process is sent it; then one process ends what two began, and all is as if nothing had happened."""
+    """The second process is sent it; then one process ends what two began, and all is as if nothing had happened.
+
+    Tried: a stop of the first process alone; the other then waits for it.
+    """
     processes = start(2, tmp_path)
     wait_for(lambda: 2 in metrics(tmp_path), processes[0])
     processes[1].send_signal(signal.SIGTERM)

@@ -22,7 +22,7 @@ def pretrain(workdir, data):
 def test_a_damaged_record_is_replaced_counted_and_named(tmp_path, caplog):
     """The run goes on, and the log says which it was.
 
-    Tried: a record that is not replaced; one that is not counted.
+    Tried: a record that is not replaced; one that is not counted; all records after it moved by one.
     """
     faces = "generated_faces:size=48,train=64,validation=0,test=0"
     assert cli.main(["facerep", "prepare", faces, "--name=tiny", f"--data_dir={tmp_path}"]) == 0

@@ -103,7 +103,10 @@ def failing_threads(test):
 
 @failing_threads
 def test_a_disk_that_fills_up_ends_the_run_and_once_there_is_room_it_goes_on(disk, capfd):
-    """It does not go on without checkpoints, and repeats no step differently."""
+    """It does not go on without checkpoints, and repeats no step differently.
+
+    Tried: removal of the newest checkpoint where a save fails.
+    """
     disk.mount("size=40m")
     workdir, every = disk.folder / "run", "--config.checkpoint_every=2"
     assert pretrain(workdir, every) == 1
@@ -127,6 +130,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_once_there_is_room_it_goes_on(dis
 
 @failing_threads
 def test_a_log_that_cannot_be_written_ends_the_run_with_a_word(disk, capfd):
+    """Tried: a command line that knows no full disk; it ends with a traceback."""
     disk.mount("size=1m")
     (disk.folder / "other").write_bytes(bytes(2**20 - 2**13))
     assert pretrain(disk.folder / "run") == 1
@@ -137,7 +141,10 @@ def test_a_log_that_cannot_be_written_ends_the_run_with_a_word(disk, capfd):
 
 @failing_threads
 def test_a_disk_that_cannot_be_written_to(disk, capfd):
-    """Neither at the start nor, where it became so under a run, at a save; what is there can be read."""
+    """Neither at the start nor, where it became so under a run, at a save; what is there can be read.
+
+    Tried: a status of 1; no trial of the folder, whereupon threads of orbax hold up the exit for five minutes.
+    """
     disk.mount("size=64m")
     checkpoints = checkpoint.Checkpoints(disk.folder / "checkpoints")
     save(checkpoints, 1)
