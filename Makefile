@@ -38,6 +38,7 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
+	$(BIN)/python benchmarks/generated_faces.py
 	$(BIN)/python benchmarks/restart.py
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/train_step.py --case Ti
