@@ -18,7 +18,8 @@ from facerep_jax.typing import Encoder, View
 
 FACES = 8  # in a sheet
 WORST = 10
-WIDTH = 1200  # of a sheet in pixels, at most about
+COLUMNS = 4  # of a sheet
+WIDTH = 1200  # of a sheet in pixels, give or take a third
 GAP = 8  # between tiles
 TEXT = 16  # pixels of the letters of a tile's name
 HIDDEN, STRIPES = (150, 150, 150), (95, 95, 95)  # of a masked patch
@@ -44,7 +45,7 @@ def save(workdir: Path, sheets: Mapping[str, Image.Image]) -> None:
 
 def overlays(task: Any, problem: Problem, prediction: np.ndarray) -> Image.Image:
     """Some test faces, evenly spaced, with truth and prediction."""
-    return sheet(drawn(task, problem, prediction, spaced(len(problem.test["image"])), columns=4))
+    return sheet(drawn(task, problem, prediction, spaced(len(problem.test["image"])), COLUMNS))
 
 
 def worst(
@@ -61,15 +62,13 @@ def worst(
     if not rows:
         return None
     names = [f"{rank}:  {100 * values[i]:.2f}%  {problem.test['id'][i]}" for rank, i in enumerate(rows, 1)]
-    return sheet(drawn(task, problem, prediction, rows, columns=5), names)
+    return sheet(drawn(task, problem, prediction, rows, WORST // 2), names)
 
 
-def drawn(
-    task: Any, problem: Problem, prediction: np.ndarray, rows: Sequence[int], *, columns: int
-) -> list[Image.Image]:
-    """Some test faces with truth and prediction, as the task draws them, so wide that `columns` fit in a line."""
+def drawn(task: Any, problem: Problem, prediction: np.ndarray, rows: Sequence[int], columns: int) -> list[Image.Image]:
+    """Some test faces with truth and prediction, as the task draws them, so wide that `columns` fill a line."""
     images, labels = problem.test["image"], problem.test[task.label]
-    scale = max(1, WIDTH // columns // task.draw(images[0], labels[0], prediction[0], 1).width)
+    scale = max(1, round(WIDTH / columns / task.draw(images[0], labels[0], prediction[0], 1).width))
     return [task.draw(images[i], labels[i], prediction[i], scale) for i in rows]
 
 
@@ -80,7 +79,7 @@ def tokens(encoder: Encoder, images: UInt8[np.ndarray, "b h w 3"]) -> Image.Imag
     found = jax.jit(lambda state, x: nnx.merge(graph, state)(View(x)).tokens)(state, chosen)
     grid = encoder.grid((images.shape[1], images.shape[2]))
     colours = components(np.asarray(found, np.float64), grid)
-    side = max(1, (WIDTH // 4 - GAP) // 2)
+    side = (WIDTH // COLUMNS - GAP) // 2
     tiles = []
     for image, colour in zip(chosen, colours, strict=True):
         height = round(side * image.shape[0] / image.shape[1])
@@ -134,7 +133,7 @@ def masked(examples: Sequence[Mapping[str, Any]]) -> dict[str, Image.Image]:
         rows = round(math.sqrt(hidden.size * image.shape[0] / image.shape[1]))
         if rows * (hidden.size // rows) != hidden.size:
             return {}
-        side = (WIDTH // 4 - GAP) // 2
+        side = (WIDTH // COLUMNS - GAP) // 2
         whole = Image.fromarray(image).resize(
             (side, round(side * image.shape[0] / image.shape[1])), Image.Resampling.BICUBIC
         )
@@ -165,7 +164,7 @@ def spaced(count: int) -> list[int]:
 
 def sheet(tiles: Sequence[Image.Image], names: Sequence[str] = ()) -> Image.Image:
     """Tiles of one size in lines on white, with a name below each where names are given."""
-    columns = min(len(tiles), max(1, (WIDTH + GAP) // (tiles[0].width + GAP)))
+    columns = min(len(tiles), max(1, round(WIDTH / (tiles[0].width + GAP))))
     lines = -(-len(tiles) // columns)
     below = TEXT + GAP if names else 0
     w, h = tiles[0].width + GAP, tiles[0].height + below + GAP
@@ -180,7 +179,9 @@ def sheet(tiles: Sequence[Image.Image], names: Sequence[str] = ()) -> Image.Imag
 
 
 def fitting(text: str, font: Any, width: int) -> str:
-    """The text, or as much of its beginning as is no wider than `width` pixels."""
-    while len(text) > 1 and font.getlength(text) > width:
-        text = text[:-2] + "\N{HORIZONTAL ELLIPSIS}"
+    """The text, or as much of its two ends as is no wider than `width` pixels: an id tells most at its end."""
+    left, right, whole = len(text) // 2, len(text) // 2, text
+    while left and font.getlength(text) > width:
+        left, right = left - 1, right + 1
+        text = whole[:left] + "\N{HORIZONTAL ELLIPSIS}" + whole[right:]
     return text

@@ -6,7 +6,7 @@ Planted and seen red: signs of the components left to the decomposition.
 import numpy as np
 import pytest
 from flax import nnx
-from PIL import Image
+from PIL import Image, ImageFont
 
 from facerep_jax.evaluation import pictures
 from facerep_jax.evaluation.metrics import F1, NME
@@ -66,11 +66,19 @@ def test_sheets_of_a_task(task, label):
     rng = np.random.default_rng(0)
     some = problem(rng)
     sheet = pictures.overlays(task, some, some.test[label])
-    assert sheet.width <= pictures.WIDTH
+    assert 2 / 3 <= sheet.width / pictures.WIDTH <= 4 / 3
     assert np.asarray(sheet).std() > 20
-    worst = pictures.sheet(pictures.drawn(task, some, some.test[label], [0, 1], columns=5), ["1: a", "2: " + "b" * 99])
-    assert worst.width <= pictures.WIDTH
+    worst = pictures.sheet(pictures.drawn(task, some, some.test[label], [0, 1] * 5, 5), ["1: a", "2: " + "b" * 99] * 5)
+    assert 2 / 3 <= worst.width / pictures.WIDTH <= 4 / 3
     assert (np.asarray(worst)[-pictures.TEXT :] < 100).any()  # the names
+
+
+def test_a_name_that_is_too_long_keeps_both_ends():
+    font = ImageFont.load_default(pictures.TEXT)
+    assert pictures.fitting("1: 5.00% a-1", font, 400) == "1: 5.00% a-1"
+    short = pictures.fitting("1: 5.00% a-very-long-name-7", font, 120)
+    assert (short[:4], short[-2:]) == ("1: 5", "-7")
+    assert font.getlength(short) <= 120
 
 
 def test_components_are_those_of_numpy_and_turned():
