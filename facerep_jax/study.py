@@ -41,6 +41,15 @@ class Cell(NamedTuple):
     arguments: tuple[str, ...]  # of `facerep`
 
 
+class Budget(NamedTuple):
+    """What the pre-training of one kind of encoder takes, for each seed."""
+
+    encoder: str
+    steps: int
+    images: int  # that the steps see, each as often as it comes
+    flops: int  # of all steps: both copies of an image, text tower, heads, and their gradients
+
+
 class Score(NamedTuple):
     """One kind of encoder on one evaluation at one label fraction."""
 
@@ -73,10 +82,12 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     config = flag_values.config
     if status := run_all(list(cells(config, folder)), flag_values.jobs, flag_values.minutes):
         return status
+    budgets = list(budgets_of(config, folder))
     scores = [score for name in config.evaluate for score in scores_of(config, folder, name)]
-    write(folder / "study.json", json.dumps([score._asdict() for score in scores], indent=1))
-    write(folder / "study.md", markdown(scores))
-    print(markdown(scores))
+    found = {"budgets": [each._asdict() for each in budgets], "scores": [each._asdict() for each in scores]}
+    write(folder / "study.json", json.dumps(found, indent=1))
+    write(folder / "study.md", text := markdown(budgets, scores))
+    print(text)
     return 0
 
 
@@ -167,6 +178,15 @@ def execute(arguments: Sequence[str], log: TextIO) -> int:
     return subprocess.run(command, stdout=log, stderr=log, check=False).returncode
 
 
+def budgets_of(config: ConfigDict, folder: Path) -> Iterator[Budget]:
+    """What each kind of pre-training took."""
+    for name in config.pretrain:
+        workdir = folder / "pretrain" / f"{name}_0"
+        recipe, model = (json.loads((workdir / file).read_text()) for file in ("config.json", "model.json"))
+        images = recipe["steps"] * recipe["data"]["batch_size"]
+        yield Budget(name, recipe["steps"], images, images * model["flops_per_image"])
+
+
 def scores_of(config: ConfigDict, folder: Path, evaluation: str) -> Iterator[Score]:
     """What came of one evaluation: a score of each kind of encoder and each baseline at each fraction of the labels."""
     for fraction in config.evaluate[evaluation].fractions:
@@ -204,9 +224,10 @@ def stacked(folders: list[Path], name: str) -> np.ndarray:
     return np.stack([each[2] for each in found.values() if each is not None])
 
 
-def markdown(scores: list[Score]) -> str:
-    """A table for each evaluation: one line per kind of encoder and fraction."""
-    lines: list[str] = []
+def markdown(budgets: list[Budget], scores: list[Score]) -> str:
+    """A table of what pre-training took, then one for each evaluation: one line per kind of encoder and fraction."""
+    lines = ["pre-training\n", "| encoder | steps | images seen | TFLOP |", "|---|---|---|---|"]
+    lines += [f"| {b.encoder} | {b.steps:,} | {b.images:,} | {b.flops / 1e12:.2f} |" for b in budgets]
     for name, group in itertools.groupby(scores, lambda score: score.evaluation):
         rows = list(group)
         rivals = sorted({rival for score in rows for rival in score.against})
@@ -224,4 +245,4 @@ def markdown(scores: list[Score]) -> str:
                     f"{100 * gain:+.1f} % [{100 * low:+.2f}, {100 * high:+.2f}]" if rival in row.against else ""
                 )
             lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines).lstrip() + "\n"
+    return "\n".join(lines) + "\n"

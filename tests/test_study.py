@@ -58,7 +58,11 @@ def test_every_cell_is_run_once(finished, capsys):
 
 
 def test_the_table_holds_what_the_cells_found(finished):
-    scores = json.loads((finished / "tiny" / "study.json").read_text())
+    found = json.loads((finished / "tiny" / "study.json").read_text())
+    model = json.loads((finished / "tiny" / "pretrain" / "farl_1" / "model.json").read_text())
+    flops = 2 * 64 * model["flops_per_image"]  # two steps of 64
+    assert found["budgets"] == [{"encoder": "farl", "steps": 2, "images": 128, "flops": flops}]
+    scores = found["scores"]
     baselines = ["mean_shape", "pixel_ridge"]
     assert [(s["fraction"], s["labels"], s["encoder"]) for s in scores] == [
         *((0.5, 15, name) for name in ("random", "farl", *baselines)),
@@ -79,6 +83,7 @@ def test_the_table_holds_what_the_cells_found(finished):
     assert gain == pytest.approx(-difference / scores[0]["values"][0])
     assert scores[0]["against"] == {}
     table = (finished / "tiny" / "study.md").read_text()
+    assert f"| farl | 2 | 128 | {flops / 1e12:.2f} |" in table
     assert "landmarks: nme_box in %" in table
     assert f"| 15 (50%) | farl | {100 * np.mean(scores[1]['values']):.2f} |" in table
 

@@ -3,8 +3,10 @@ r"""What teaches an encoder about faces: captions, masked patches, or both?
 facerep study farl --config configs/study/farl.py:faces=$FACEREP_FACES
 
 Encoders of one size see equally many images: contrast with captions (itc), masked tokens (mim) and both (farl), from
-three seeds each; both with every caption taken from another face (farl_shuffled, a control), with one complete and true
-caption for each face (farl_oracle, an upper bound) and with captions that say more (farl_informative), one seed each.
+three seeds each. From one seed each: the two alone with twice the steps (itc_twice, mim_twice), which compute as much
+as farl, for that encodes an image and its masked copy; both losses with every caption taken from another face
+(farl_shuffled, a control), with one complete and true caption for each face (farl_oracle, an upper bound) and with
+captions that say more (farl_informative).
 They are probed on landmarks and parsing of another generator's faces and, where `faces` names the folder of a manifest,
 on landmarks of those, at 1, 10 and 100 % of the labels and five subsets, beside encoders that were never trained
 (random) and networks trained from nothing on the same labels (scratch).
@@ -41,6 +43,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 itc=dict(config=f"{RECIPE}:{web},objective=itc,steps={args.steps}", seeds=3),
                 mim=dict(config=f"{RECIPE}:{web},objective=mim,steps={args.steps}", seeds=3),
                 farl=dict(config=f"{RECIPE}:{web},steps={args.steps}", seeds=3),
+                itc_twice=dict(config=f"{RECIPE}:{web},objective=itc,steps={2 * args.steps}", seeds=1),
+                mim_twice=dict(config=f"{RECIPE}:{web},objective=mim,steps={2 * args.steps}", seeds=1),
                 farl_shuffled=dict(config=f"{RECIPE}:{shuffled},steps={args.steps}", seeds=1),
                 farl_oracle=dict(config=f"{RECIPE}:{web},captions=oracle_caption,steps={args.steps}", seeds=1),
                 farl_informative=dict(config=f"{RECIPE}:{informative},steps={args.steps}", seeds=1),

@@ -29,7 +29,7 @@ from facerep_jax.config import build, locate, plain
 from facerep_jax.data import face_world
 from facerep_jax.data.datasets import generated_faces
 from facerep_jax.data.pipeline import build_transforms
-from facerep_jax.pretrain import model_maker
+from facerep_jax.pretrain import flops_per_image, model_maker
 from facerep_jax.train import sharding
 from facerep_jax.train.state import abstract, initial
 from facerep_jax.train.step import make_step
@@ -227,6 +227,23 @@ def test_the_cells_of_a_study_are_commands_that_are_right(path, tmp_path):
                 generated_faces.read(arg, None)
         else:
             assert own.config.data.dataset in prepared
+
+
+def test_twice_the_steps_of_one_loss_compute_as_much_as_both():
+    """What configs/study/farl.py says of itc_twice and mim_twice."""
+    example = dict(
+        image=np.zeros((48, 48, 3), np.uint8),
+        position=np.uint32(0),
+        text=np.zeros(32, np.int32),
+        masked=np.zeros(36, bool),
+    )
+    config = {
+        name: load("configs/pretrain/farl_nano.py").get_config(f"objective={name}")
+        for name in ("itc+mim", "itc", "mim")
+    }
+    both, itc, mim = (flops_per_image(each, example) for each in config.values())
+    assert both == pytest.approx(2 * itc, rel=0.03)
+    assert both == pytest.approx(2 * mim, rel=0.03)
 
 
 @pytest.mark.parametrize(("path", "arg"), [(path, arg) for path in PRETRAIN for arg in ("", *VARIANTS.get(path, ()))])
