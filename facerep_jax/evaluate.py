@@ -7,8 +7,9 @@ facerep evaluate --config configs/evaluate/landmarks_manifest.py:dataset=manifes
 any training, which every result should be held against. The config's encoder must be that of the checkpoint, and its
 `weights` say which are taken: params, or ema where the pre-training kept an average.
 
-`config.baselines` are learnt on the same labels: those of the task that need no network, and `scratch`, the same
-network trained as a whole from random initialisation, by the protocol `config.scratch`.
+`config.baselines` are learnt on the same labels: those of the task that need no network; `random`, the encoder before
+any training, by the same protocol; and `scratch`, encoder and head trained as a whole from random initialisation, by
+the protocol `config.scratch`.
 
 Writes results.json, subsets.json (the labelled examples), examples.parquet (statistics of each test example),
 predictions.parquet (at most `config.predictions` test examples, on the image that the encoder saw), command.txt, and
@@ -38,6 +39,7 @@ from facerep_jax.config import Spec, build, command_line, difference, locate, ne
 from facerep_jax.data.features import Dataset, open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.evaluation import pictures, selection
+from facerep_jax.evaluation.comparison import JUDGED, NETWORKS, NO_MATTER
 from facerep_jax.evaluation.labels import Labels, draw, labelled
 from facerep_jax.evaluation.problem import Arrays, Problem, size, take
 from facerep_jax.evaluation.protocols import Protocol
@@ -50,10 +52,9 @@ from facerep_jax.train.state import abstract, count, flat, merge, split
 from facerep_jax.typing import Encoder, Metric, Task
 
 WEIGHTS = {"params": ("params", "encoder"), "ema": ("ema", "params", "encoder")}  # where a checkpoint holds them
-NO_MATTER = ("drop_path", "patch_dropout", "unroll")  # to the features of an encoder
-ENCODER = "encoder"  # the row of what is judged
-SCRATCH = "scratch"  # the baseline that learns encoder and head from random initialisation on the same labels
-SCRATCH_LABELS = 16  # that it needs at least
+RANDOM, SCRATCH = NETWORKS  # baselines: the encoder untrained, and trained with its head on the same labels alone
+SPECS = {RANDOM: "protocol", SCRATCH: "scratch"}  # of the config, by which they learn
+SCRATCH_LABELS = 16  # that scratch needs at least
 DEFAULTS = {  # of what a config need not say
     "selection": "validation",
     "validation_minimum": 10,  # validation labels, however small the fraction
@@ -92,7 +93,9 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
     """Learn the task on every subset of the labels, score it on the test split, and write all of it to the workdir."""
     config, seconds = completed(config), dict[str, float]()
     selection.check(config.selection)
-    specs = {ENCODER: config.protocol, **({SCRATCH: config.scratch} if SCRATCH in (config.baselines or ()) else {})}
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    specs = {JUDGED: config.protocol}
+    specs |= {name: config[SPECS[name]] for name in NETWORKS if name in (config.baselines or ())}
     protocols = {who: build(spec) for who, spec in specs.items()}
     folder = folder_for(workdir)
     with timed(seconds, "load"):
@@ -112,27 +115,28 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
 
     with timed(seconds, "baselines"):
         fixed = predicted(config, problem, labels, dataset.meta)
-    outcomes = {ENCODER: learnt(protocols[ENCODER], problem, labels, origin_name(origin), seconds)}
-    if SCRATCH in protocols:
-        start = problem._replace(encoder=make_encoder(config))
-        outcomes[SCRATCH] = learnt(protocols[SCRATCH], start, labels, SCRATCH, seconds, f"_{SCRATCH}")
+    outcomes = {JUDGED: learnt(protocols.pop(JUDGED), problem, labels, origin_name(origin), seconds)}
+    for who, protocol in protocols.items():
+        start = problem._replace(encoder=random_encoder(config))
+        outcomes[who] = learnt(protocol, start, labels, who, seconds, f"_{who}")
     predictions = {who: [outcome.prediction for outcome in of] for who, of in outcomes.items()} | fixed
     with timed(seconds, "score"):
         statistics = {who: [problem.metric.examples(x, problem.test) for x in of] for who, of in predictions.items()}
         metrics = {who: summarised(problem.metric, of) for who, of in statistics.items()}
     scores: dict[str, dict[str, Any]] = {who: {"metrics": of} for who, of in metrics.items()}
     for who, of in outcomes.items():
-        scores[who]["protocol"] = protocols[who].name
+        scores[who]["protocol"] = locate(specs[who]).name
         scores[who]["protocol_settings"] = settings_of(specs[who])
         scores[who]["validation_labels"] = len(labels[0].validation) if "validation" in of[0].selected else 0
         for subset, outcome in zip(subsets, of, strict=True):
-            subset["selected" if who == ENCODER else f"selected_{who}"] = outcome.selected
+            subset["selected" if who == JUDGED else f"selected_{who}"] = outcome.selected
 
     results = {
         "task": locate(config.task).__module__.rpartition(".")[2],
         "dataset": dataset.name,
         "dataset_digest": dataset.digest,
         "encoder": described(config, encoder, origin),
+        "head": in_words(config.task.head) if "head" in config.task else "",
         "selection": config.selection,
         "fraction": config.fraction,
         "labels": len(labels[0].train),
@@ -141,15 +145,15 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
         "seeds": list(config.seeds),
         "headline": problem.metric.headline,
         "lower_is_better": problem.metric.lower_is_better,
-        **scores.pop(ENCODER),
+        **scores.pop(JUDGED),
         "baselines": scores,
         "metric": plain(locate(config.task).metric(dataset.meta)),
         "checkpoint": origin,
         "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
         "config": plain(config),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions,
     }
-    sheets = pictures.sheets(locate(config.task), problem, predictions[ENCODER][0], statistics[ENCODER][0])
+    sheets = pictures.sheets(locate(config.task), problem, predictions[JUDGED][0], statistics[JUDGED][0])
     save(workdir, results, subsets, sheets, statistics, predictions, problem.test["id"])
     return results
 
@@ -209,11 +213,11 @@ def predicted(
     """Predictions of the baselines without a network, for each subset of the labels."""
     wanted = config.baselines
     found: dict[str, list[np.ndarray]] = {}
-    for subset in labels if wanted is None or set(wanted) - {SCRATCH} else ():
+    for subset in labels if wanted is None or set(wanted) - {*NETWORKS} else ():
         made = locate(config.task).baselines(*baseline_splits(problem, subset), problem.test, meta)
-        for name in made if wanted is None else [name for name in wanted if name != SCRATCH]:
+        for name in made if wanted is None else [name for name in wanted if name not in NETWORKS]:
             if name not in made:
-                raise ValueError(f"no baseline {name!r}; {nearest(name, (*made, SCRATCH))}")
+                raise ValueError(f"no baseline {name!r}; {nearest(name, (*made, *NETWORKS))}")
             found.setdefault(name, []).append(made[name])
     return found
 
@@ -325,6 +329,13 @@ def described(config: ConfigDict, encoder: Encoder, origin: Any) -> dict[str, An
     name = " ".join([locate(config.encoder).__name__, str(config.encoder.get("variant") or "")]).strip()
     kind = "random" if origin == "random" else "pre-trained"
     return {"kind": kind, "name": name, "parameters": count(nnx.state(encoder, nnx.Param))}
+
+
+def in_words(spec: Spec) -> str:
+    """A spec with its settings, those that are specs too, in words."""
+    settings = {name: value for name, value in spec.items() if name != "call"}
+    words = [f"{name} {in_words(x) if isinstance(x, Mapping) and 'call' in x else x}" for name, x in settings.items()]
+    return spec["call"].rpartition(":")[2] + (f" ({', '.join(words)})" if words else "")
 
 
 def settings_of(protocol: Spec) -> dict[str, Any]:

@@ -4,10 +4,12 @@ facerep evaluate --config configs/evaluate/landmarks_generated_faces.py:dataset=
     --checkpoint runs/demo --workdir results/landmarks
 
 Arguments: dataset, data_dir, head, fraction of the labels, protocol (linear_probe, frozen or finetune) and its steps,
-selection (validation, last or test_best), scratch (adds the baseline of that name), the encoder's variant and size.
+selection (validation, last or test_best), random and scratch (add the baselines of these names), the encoder's variant
+and size.
 Faces are cropped to their box and a margin. Five subsets of the labels; head and step are chosen on validation.
 Heads are linear, or farl: UPerHead (of 64 channels; FaRL's 768 need an accelerator) and heatmaps (drawn at the image's
 size, FaRL's at 128 pixels), with FaRL's augmentations for landmarks (2112.03109), which protocols that see images use.
+Their settings are not FaRL's, which are for twenty thousand steps: configs/evaluate/landmarks_manifest.py has those.
 """
 
 from ml_collections import ConfigDict
@@ -29,6 +31,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         fraction=0.1,
         protocol="linear_probe",
         selection="validation",
+        random=False,
         scratch=False,
         variant="Nano/8",
         size=48,
@@ -68,7 +71,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             ),
             selection=args.selection,
             validation_minimum=10,
-            baselines=("mean_shape", "pixel_ridge", *(("scratch",) if args.scratch else ())),
+            baselines=("mean_shape", "pixel_ridge", *(name for name in ("random", "scratch") if args[name])),
             predictions=1_000,
             fraction=args.fraction,
             seeds=(0, 1, 2, 3, 4),

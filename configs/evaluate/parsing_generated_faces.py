@@ -5,7 +5,8 @@ facerep evaluate --config configs/evaluate/parsing_generated_faces.py:dataset=ge
 
 Arguments: as of configs/evaluate/landmarks_generated_faces.py, and `cells`: parts of a side of each patch that
 have logits of their own under a linear head.
-FaRL's head comes with FaRL's augmentations for parsing (2112.03109), which protocols that see images use.
+FaRL's head comes with FaRL's augmentations for parsing (2112.03109), which protocols that see images use. Their
+settings are not FaRL's, which are for twenty thousand steps and more: configs/evaluate/parsing_manifest.py has them.
 """
 
 from ml_collections import ConfigDict
@@ -27,6 +28,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         fraction=0.1,
         protocol="linear_probe",
         selection="validation",
+        random=False,
         scratch=False,
         variant="Nano/8",
         size=48,
@@ -72,7 +74,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             ),
             selection=args.selection,
             validation_minimum=10,
-            baselines=("most_frequent_class", *(("scratch",) if args.scratch else ())),
+            baselines=("most_frequent_class", *(name for name in ("random", "scratch") if args[name])),
             predictions=1_000,
             fraction=args.fraction,
             seeds=(0, 1, 2, 3, 4),

@@ -5,8 +5,9 @@ facerep evaluate --config configs/evaluate/parsing_manifest.py:dataset=manifest/
 
 Arguments: as of configs/evaluate/landmarks_manifest.py, and `cells`: parts of a side of each patch that have logits of
 their own under a linear head.
-FaRL's head comes with FaRL's augmentations for parsing (2112.03109), which protocols that see images
-use. Without an accelerator take fewer than its 768 channels: --config.task.head.channels=64.
+FaRL's head comes with FaRL's augmentations for parsing (2112.03109), which protocols that see images use; frozen and
+finetune have FaRL's settings then and its number of steps on LaPa. Without an accelerator take fewer than its 768
+channels, --config.task.head.channels=64, and of its steps, --config.protocol.steps=1000 --config.protocol.ema=0.99.
 """
 
 from ml_collections import ConfigDict
@@ -29,9 +30,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
         fraction=1.0,
         protocol="linear_probe",
         selection="validation",
+        random=False,
         scratch=False,
         variant="B/16",
         size=224,
+        encoder_size=0,
         cells=4,
     )
     depth = vit.sizes_of(args.variant).depth
@@ -44,8 +47,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
         box=spec(transforms.CropToBox, size=args.size, margin=margin), whole=spec(transforms.Resize, size=args.size)
     )
     crop = pick("crop", args.crop, crops)
-    alone = (args.protocol, args.head) == ("linear_probe", "linear")
-    settings = dict(learning_rates=(0.05, 0.2)) if alone else {}  # a linear head alone bears them
+    own = protocols.as_farl(args.protocol, steps=136_500, learning_rate=1e-3, milestones=(2 / 3,))
+    settings = own if args.head == "farl" else {}
+    if (args.protocol, args.head) == ("linear_probe", "linear"):
+        settings = dict(learning_rates=(0.05, 0.2))  # a linear head alone bears them
     augmented = dict(
         linear=(crop,),
         farl=(
@@ -79,7 +84,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             ),
             selection=args.selection,
             validation_minimum=10,
-            baselines=("most_frequent_class", *(("scratch",) if args.scratch else ())),
+            baselines=("most_frequent_class", *(name for name in ("random", "scratch") if args[name])),
             predictions=1_000,
             fraction=args.fraction,
             seeds=(0, 1, 2, 3, 4),
@@ -92,7 +97,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 transforms=(crop,),
                 augmentations=pick("head", args.head, augmented),
             ),
-            encoder=spec(vit.ViT, variant=args.variant, image_size=args.size, unroll=4),
+            encoder=spec(vit.ViT, variant=args.variant, image_size=args.encoder_size or args.size, unroll=4),
             encoder_seed=0,
             weights="params",
             remat="dots_with_no_batch_dims_saveable",

@@ -16,6 +16,9 @@ from facerep_jax.evaluation.statistics import Resampled, difference, resampled
 from facerep_jax.evaluation.workdirs import Evaluation, read_statistics
 
 PRETRAINED, RANDOM, SCRATCH, BASELINE = "pre-trained", "random", "from scratch", "no encoder"
+JUDGED = "encoder"  # the row of examples.parquet that an evaluation is about
+NETWORKS = {"random": RANDOM, "scratch": SCRATCH}  # baselines that are the encoder, untrained
+NO_MATTER = ("drop_path", "patch_dropout", "unroll")  # settings of an encoder that its features do not depend on
 NO_WINNER = "No row is bold: none is better than all others with each 95% interval above 0."
 TRAINED = ("finetune", "fine_tune")  # protocols that train the encoder too
 KINDS = {PRETRAINED: "encoder", RANDOM: "random", SCRATCH: "random", BASELINE: "baseline"}  # for charts
@@ -24,10 +27,29 @@ KINDS = {PRETRAINED: "encoder", RANDOM: "random", SCRATCH: "random", BASELINE: "
 class Line:
     """An encoder or a baseline on one label fraction; statistics of its test examples are read once, when asked for."""
 
-    def __init__(self, name: str, kind: str, metrics: Mapping[str, Any], evaluation: Evaluation, source: str):
-        self.name, self.kind, self.metrics, self.evaluation = name, kind, metrics, evaluation
+    def __init__(self, name: str, kind: str, evaluation: Evaluation, source: str = JUDGED):
+        self.name, self.kind, self.evaluation = name, kind, evaluation
         self.source = source  # its name in examples.parquet
         self.results = evaluation.results
+        self.entry = self.results if source == JUDGED else self.results["baselines"][source]
+        self.metrics: Mapping[str, Any] = self.entry["metrics"]
+
+    @property
+    def protocol(self) -> str:
+        """By which it learnt, in words; empty where there is no network."""
+        return "" if self.kind == BASELINE else str(self.entry.get("protocol", "")).replace("_", " ")
+
+    @property
+    def selection(self) -> str:
+        """How it was selected, in words."""
+        rates = (self.entry.get("protocol_settings") or {}).get("learning_rates") or ()
+        return wording.selected(self.results["selection"], len(rates), self.entry.get("validation_labels"))
+
+    @property
+    def architecture(self) -> Any:
+        """What must be equal for two encoders to be the same before any training."""
+        spec = (self.results.get("config") or {}).get("encoder") or {}
+        return (self.results.get("encoder") or {}).get("name"), {k: v for k, v in spec.items() if k not in NO_MATTER}
 
     @property
     def mean(self) -> float:
@@ -46,10 +68,11 @@ class Line:
         r = self.results
         labels = f"{wording.plural(r['labels'], 'label')} ({100 * r['fraction']:g}%)"
         seeds = f"seed{'' if len(r['seeds']) == 1 else 's'} {wording.numbers(r['seeds'])}"
-        facts = [self.kind, r["dataset"], r["protocol"].replace("_", " "), wording.selection(r["selection"])]
-        facts += [labels, seeds]
+        encoder = (r.get("encoder") or {}).get("name", "")
+        network = () if self.kind == BASELINE else (encoder, self.protocol, r.get("head", ""))
+        facts = [self.kind, r["dataset"], *network, self.selection, labels, seeds]
         facts += [wording.plural(r["test_images"], "test image")] if r.get("test_images") else []
-        return " · ".join(facts)
+        return " · ".join(fact for fact in facts if fact)
 
     @cached_property
     def metric(self) -> Any:
@@ -132,13 +155,13 @@ def lines(evaluations: Sequence[Evaluation], names: Mapping[tuple[Any, ...], str
         again = f" ({e.folder.name})" if often[identity(e)] > 1 else ""
         untrained = SCRATCH if e.results["protocol"] in TRAINED else RANDOM
         kind = untrained if e.results["checkpoint"] == "random" else PRETRAINED
-        encoders.append(Line(names[identity(e)] + again, kind, e.results["metrics"], e, "encoder"))
+        encoders.append(Line(names[identity(e)] + again, kind, e))
     encoders.sort(key=lambda line: (line.kind != PRETRAINED, line.name))
     baselines: dict[str, list[Line]] = defaultdict(list)
     for line in encoders:
         for name, baseline in (line.results.get("baselines") or {}).items():
             if all(baseline["metrics"] != known.metrics for known in baselines[name]):
-                baselines[name].append(Line(name, BASELINE, baseline["metrics"], line.evaluation, name))
+                baselines[name].append(Line(name, NETWORKS.get(name, BASELINE), line.evaluation, name))
     for name, found in baselines.items():
         for b in found:
             suffix = f" (of {b.evaluation.folder.name})" if len(found) > 1 else ""
@@ -245,7 +268,7 @@ def result_tables(lines: Sequence[Line], compared: Sequence[Comparison]) -> list
 
 
 def caption_of(line: Line) -> str:
-    """All that a table of one fraction holds for, without the kind of the encoder."""
+    """All that a table of one fraction holds for, without what is each row's own."""
     return line.conditions.partition(" · ")[2]
 
 

@@ -36,6 +36,15 @@ from facerep_jax.train.state import TrainState
 from facerep_jax.train.step import Step, make_step
 from facerep_jax.typing import Batch, Task, Tree
 
+FARL = {  # of FaRL's training (github.com/FacePerceiver/FaRL, configs of its optimizers and trainers), see `as_farl`
+    "batch_size": 40,
+    "warmup_steps": 0,
+    "weight_decay": 1e-5,
+    "decayed": ".",
+    "clip_norm": 0.0,
+    "schedule": "steps",
+    "ema": 0.999,
+}
 CALIBRATION = 1024  # training examples that a head takes its statistics from, at most
 CALIBRATION_BYTES = 2**29  # of their features in half precision, at most
 
@@ -192,12 +201,6 @@ class FrozenEncoder:
 class FineTune:
     """Encoder and head trained together on augmented images.
 
-    FaRL's settings (github.com/FacePerceiver/FaRL, its optimizers' and trainers' configs): weight_decay=1e-5,
-    decayed='.' (all is decayed), warmup_steps=0, clip_norm=0, schedule=steps, ema=0.999, batch_size=40; for parsing
-    learning_rate=1e-3, encoder_multiplier=0.1, milestones=(2/3,); for landmarks learning_rate=1e-2,
-    encoder_multiplier=0.01, and milestones=(0.8,) on 300W, none on AFLW-19 and WFLW. Its epochs are of N images at any
-    label fraction, so that they are a number of steps: epochs * N / 40.
-
     Args:
         steps, batch_size: of the training.
         rounds: how often, evenly spaced, the network may be chosen; steps are rounded down to a multiple of it.
@@ -250,6 +253,19 @@ def by_name(name: str) -> type:
     if name not in known:
         raise ValueError(f"no protocol {name!r}; {nearest(name, known)}")
     return known[name]
+
+
+def as_farl(name: str, *, steps: int, learning_rate: float, milestones: tuple[float, ...]) -> dict[str, Any]:
+    """A protocol's settings as FaRL learns a task with its own head; none for a linear probe, which FaRL has not.
+
+    The encoder's learning rate is 1e-4. FaRL's epochs are of N images at any label fraction, and so a number of steps,
+    epochs * N / 40: 136,500 on LaPa, 19,750 on 300W, 75,000 on AFLW-19, 28,200 on WFLW. The rate of the head is 1e-3
+    for parsing, a tenth of that after two thirds, and 1e-2 for landmarks, a tenth after 0.8 on 300W alone.
+    """
+    if name == LinearProbe.name:
+        return {}
+    settings = FARL | {"steps": steps, "learning_rate": learning_rate, "milestones": milestones}
+    return settings | ({"encoder_multiplier": 1e-4 / learning_rate} if name == FineTune.name else {})
 
 
 def learner(protocol: FrozenEncoder | FineTune, problem: Problem, network: Network, step: Step) -> Learn:

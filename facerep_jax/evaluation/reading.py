@@ -15,14 +15,16 @@ METRICS = {
     "accuracy": "Accuracy: the share of pixels with the right class, most of which are background and skin.",
 }
 PROTOCOLS = {
-    "linear_probe": "Linear probe: the encoder stays as it is; only a linear head learns from the labels.",
+    "linear_probe": "Linear probe: the encoder stays as it is and sees each image once; only the head learns from the "
+    "labels. Regression and PerToken are linear heads.",
+    "frozen": "Frozen: the encoder stays as it is; the head learns from its features of augmented images.",
     "finetune": "Fine-tuning: encoder and head learn together from the labels; the random encoder is then one that "
     "was trained from scratch.",
 }
 SELECTIONS = {
     "validation": "Step and learning rate are those that were best on labelled validation faces; the test faces chose "
     "nothing.",
-    "last": "The last step counts; nothing was selected.",
+    "last": "The last step counts; where several learning rates were tried, validation faces chose among them.",
     "test_best": "The step that is best on the test faces themselves was selected, so that the numbers are optimistic.",
 }
 SPREAD = (

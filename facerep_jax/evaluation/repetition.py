@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from facerep_jax.evaluation import wording
-from facerep_jax.evaluation.comparison import Line
+from facerep_jax.evaluation.comparison import JUDGED, Line
 from facerep_jax.evaluation.page import Card
 from facerep_jax.evaluation.workdirs import Pretraining, read_command, read_selected
 
@@ -15,7 +15,7 @@ UNKNOWN = "not recorded; the config below holds all settings"
 def evaluation_card(line: Line) -> Card:
     """How one row of a table was made."""
     r, folder = line.results, line.evaluation.folder
-    c = r["checkpoint"]
+    c: Any = r["checkpoint"] if line.source == JUDGED else "random"
     origin = "random: the config's encoder before any training" if c == "random" else c.get("path", wording.NOTHING)
     facts = [
         ("command", read_command(folder) or UNKNOWN),
@@ -27,18 +27,29 @@ def evaluation_card(line: Line) -> Card:
         ("data set's digest", str(r.get("dataset_digest") or "not recorded")),
         ("labels", f"{r['labels']:,} training faces, {100 * r['fraction']:g}% of them"),
         ("seeds of the label subsets", ", ".join(map(str, r["seeds"]))),
-        ("selection", wording.selection(r["selection"])),
+        ("selection", line.selection),
         ("selected", _selected(line) or "not recorded"),
+        *((("encoder", r["encoder"]["name"]),) if r.get("encoder") else ()),
+        *((("head", r["head"]),) if r.get("head") else ()),
+        ("protocol", _protocol(line)),
         ("versions", ", ".join(f"{k} {v}" for k, v in (r.get("versions") or {}).items()) or "not recorded"),
     ]  # fmt: skip
     title = f"{line.name}, {wording.share(r['fraction'])}"
     return Card(title, tuple(facts), json.dumps(r["config"], indent=1) if r.get("config") else "")
 
 
+def _protocol(line: Line) -> str:
+    """The protocol and its settings."""
+    settings = (line.entry.get("protocol_settings") or {}).items()
+    return f"{line.protocol}: {', '.join(f'{name} {value}' for name, value in settings)}".rstrip(": ")
+
+
 def _selected(line: Line) -> str:
     """What was chosen for each label subset, and its score on validation."""
     found = []
-    for seed, selected in read_selected(line.evaluation.folder):
+    for seed, selected in read_selected(
+        line.evaluation.folder, "selected" + f"_{line.source}" * (line.source != JUDGED)
+    ):
         score = selected.get("validation")
         settings = [f"{name.replace('_', ' ')} {value:g}" for name, value in selected.items() if name != "validation"]
         scored = [f"{wording.percent(score)}% on validation"] if score is not None else []

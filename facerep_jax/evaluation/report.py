@@ -10,6 +10,7 @@ from facerep_jax.evaluation import anchors, attachments, distribution, reading, 
 from facerep_jax.evaluation.charts import Picture, Series, lines
 from facerep_jax.evaluation.comparison import (
     BASELINE,
+    JUDGED,
     KINDS,
     PRETRAINED,
     RANDOM,
@@ -38,7 +39,7 @@ Fractions = Mapping[float, list[Line]]
 
 
 class Group:
-    """Evaluations that differ in encoder and label fraction alone."""
+    """Evaluations that differ in encoder and label fraction alone: one task, data set, protocol, head and selection."""
 
     def __init__(self, evaluations: Sequence[Evaluation], named: Mapping[tuple[Any, ...], str]):
         by_fraction: dict[float, list[Evaluation]] = defaultdict(list)
@@ -54,7 +55,7 @@ def page(evaluations: Sequence[Evaluation], pretrainings: Sequence[Pretraining])
     """Lay out everything that was read."""
     grouped: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
     for e in evaluations:
-        key = tuple(str(e.results[key]) for key in ("task", "dataset", "protocol", "selection", "headline"))
+        key = tuple(str(e.results.get(key)) for key in ("task", "dataset", "protocol", "head", "selection", "headline"))
         grouped[key].append(e)
     named = names(evaluations)
     groups = [Group(grouped[key], named) for key in sorted(grouped)]
@@ -80,12 +81,15 @@ def _glance(groups: Sequence[Group]) -> tuple[Section, ...]:
     rows, verdicts = [], []
     for group in groups:
         for fraction, found in group.lines.items():
-            untrained = next((line for line in found if line.kind in (RANDOM, SCRATCH)), None)
+            untrained = [
+                line for line in found if line.kind == RANDOM or (line.kind == SCRATCH and line.source == JUDGED)
+            ]
             baselines = [line for line in found if line.kind == BASELINE and not math.isnan(line.mean)]
             without = min(baselines, key=rank, default=None)
             for line in (line for line in found if line.kind == PRETRAINED):
-                against = _against(group.compared[fraction], line, untrained)
-                rows.append(_glance_row(line, untrained, without, against))
+                same = next((other for other in untrained if other.architecture == line.architecture), None)
+                against = _against(group.compared[fraction], line, same)
+                rows.append(_glance_row(line, same, without, against))
                 verdicts += [against.verdict] if against is not None else []
     if not rows:
         return ()
@@ -150,10 +154,16 @@ def _evaluation_section(group: Group, allowed: int) -> Section:
     columns = list(getattr(first.metric, "columns", (group.results["headline"],)))
     every = [line for found in group.lines.values() for line in found]
     several = any(len(line.results["seeds"]) > 1 for line in every)
-    facts = [group.results["protocol"].replace("_", " "), wording.selection(group.results["selection"])]
+    facts = [
+        group.results["protocol"].replace("_", " "),
+        group.results.get("head"),
+        wording.selection(group.results["selection"]),
+    ]
     explained = reading.of_evaluation(group.results, columns, several=several, compared=any(group.compared.values()))
     # What is folded comes last, in its order.
-    return Section(group.title, " · ".join(facts), tuple(sorted(parts, key=lambda part: part.folded)), explained)
+    return Section(
+        group.title, " · ".join(filter(None, facts)), tuple(sorted(parts, key=lambda part: part.folded)), explained
+    )
 
 
 def _fraction_chart(found: Fractions) -> Picture:
@@ -248,7 +258,7 @@ def _sheets(found: Fractions, allowed: int) -> list[Gallery]:
     """Test faces with truth and prediction, and the worst: open at the largest fraction, folded at smaller ones."""
     galleries = []
     for fraction in sorted(found, reverse=True):
-        encoders = [line for line in found[fraction] if line.kind != BASELINE]
+        encoders = [line for line in found[fraction] if line.source == JUDGED]
         metric = wording.words(encoders[0].results["headline"]) if encoders else ""
         drawn = DRAWN.get(encoders[0].results["task"], "truth and prediction") if encoders else ""
         for name, title, what in (
@@ -277,7 +287,7 @@ def _tokens(groups: Sequence[Group], allowed: int) -> tuple[Section, ...]:
     seen: dict[str, list[Picture]] = defaultdict(list)
     digests = set()
     for group in groups:
-        for line in (line for found in group.lines.values() for line in found if line.kind != BASELINE):
+        for line in (line for found in group.lines.values() for line in found if line.source == JUDGED):
             path = line.evaluation.folder / "tokens.png"
             if not path.exists():
                 continue

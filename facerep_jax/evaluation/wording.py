@@ -10,7 +10,7 @@ RANDOM = "random initialisation"
 WORDS = {"nme": "NME", "f1": "F1", "miou": "mIoU", "ccc": "CCC", "tar": "TAR", "far": "FAR", "auc": "AUC"}
 SELECTIONS = {
     "validation": "selected on validation",
-    "last": "last step, nothing selected",
+    "last": "last step",
     "test_best": "best step on the test set itself: optimistic",
 }
 
@@ -93,3 +93,13 @@ def better(lower_is_better: bool) -> str:
 def selection(name: str) -> str:
     """How the step and the settings were chosen."""
     return SELECTIONS.get(name, f"selection: {name.replace('_', ' ')}")
+
+
+def selected(name: str, rates: int, labels: int | None) -> str:
+    """The same of one row, which tried so many learning rates and looked at so many validation labels."""
+    looked = "validation" if labels is None else plural(labels, "validation label")
+    if name == "validation":
+        return f"selected on {looked}"
+    if name == "last":
+        return "last step, " + (f"learning rate selected on {looked}" if rates > 1 else "nothing selected")
+    return selection(name)

@@ -127,14 +127,14 @@ def read_command(folder: Path) -> str:
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 
-def read_selected(folder: Path) -> list[tuple[int, dict[str, float]]]:
+def read_selected(folder: Path, key: str = "selected") -> list[tuple[int, dict[str, float]]]:
     """(seed, what was selected on validation and its score) of each label subset; none where it was not recorded."""
     path = folder / "subsets.json"
     if not path.exists():
         return []
     try:
         subsets = json.loads(path.read_text(encoding="utf-8"))
-        return [(subset["seed"], subset.get("selected") or {}) for subset in subsets]
+        return [(subset["seed"], subset.get(key) or {}) for subset in subsets]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} must hold a list of label subsets, each with a seed: {error!r}") from None
 

@@ -61,11 +61,13 @@ OTHER = {
     "weights": ("elsewhere",),
     "captions": ("oracle_caption",),
     "faces": ("elsewhere",),
+    "encoder_size": (448,),
 }
 BESIDE = {"weights": "tokenizer=dvae"}  # arguments that act only beside others
 VARIANTS = {
     "configs/pretrain/farl.py": (
         *("objective=itc", "objective=mim", "mim_depth=6", "objective=itc,align", "align", "flip", "smoke"),
+        "variant=H/14",
         *("tokenizer=dvae,weights=x", "tokenizer=dvae_small,weights=x,objective=mim", "smoke,tokenizer=dvae,weights=x"),
     ),
     "configs/pretrain/farl_nano.py": ("objective=itc", "objective=mim", "crop=align", "crop=whole,flip"),
@@ -159,7 +161,7 @@ def test_its_arguments_are_documented_and_used(path):
             other = name
         else:
             assert plain(get_config(f"{name}={value}")) == default
-            others = OTHER[name] if isinstance(value, str) else (value * 2,)
+            others = OTHER.get(name, (value * 2,))
             other = f"{name}={next(other for other in others if other != value)}"
         beside = BESIDE.get(name, "")
         assert plain(get_config(f"{beside},{other}")) != plain(get_config(beside)), f"{other} changes nothing"
@@ -167,15 +169,9 @@ def test_its_arguments_are_documented_and_used(path):
         get_config("nonsense=1")
 
 
-def may_be_unchecked(path: str) -> Any:
-    text = "the config takes the variant apart before anything checks it"
-    mark = pytest.mark.xfail(strict=True, raises=(KeyError, IndexError), reason=text)
-    return pytest.param(path, marks=[mark] if "variant.split" in (ROOT / path).read_text() else [])
-
-
-@pytest.mark.parametrize("path", [may_be_unchecked(path) for path in PATHS if "variant" in arguments(path)])
+@pytest.mark.parametrize("path", [path for path in PATHS if "variant" in arguments(path)])
 def test_a_wrong_variant_is_named(path):
-    for variant in ("B", "B/x", "Q/16"):
+    for variant in ("B", "B/x", "Q/16", "B/0"):
         with pytest.raises(ValueError, match=re.escape(variant)):
             nnx.eval_shape(lambda v=variant: build_encoder(load(path).get_config(f"variant={v}")))
 
@@ -227,6 +223,22 @@ def test_the_cells_of_a_study_are_commands_that_are_right(path, tmp_path):
                 generated_faces.read(arg, None)
         else:
             assert own.config.data.dataset in prepared
+
+
+def test_farl_s_own_head_comes_with_farl_s_own_training():
+    """What FaRL's optimizers, trainers and logs say; a linear head, and a probe, keep settings of their own."""
+    shared = {"batch_size": 40, "weight_decay": 1e-5, "decayed": ".", "warmup_steps": 0, "clip_norm": 0.0, "ema": 0.999}
+    for task, rate, milestone, steps in (("landmarks", 1e-2, 0.8, 250 * 79), ("parsing", 1e-3, 2 / 3, 300 * 455)):
+        get_config = load(f"configs/evaluate/{task}_manifest.py").get_config
+        for protocol in ("frozen", "finetune"):
+            found = get_config(f"head=farl,protocol={protocol},size=448,encoder_size=224")
+            assert {name: found.protocol[name] for name in shared} == shared
+            assert (found.protocol.learning_rate, found.protocol.schedule) == (rate, "steps")
+            assert (found.protocol.steps, found.protocol.milestones) == (steps, (milestone,))
+            assert (found.encoder.image_size, found.data.transforms[0].size) == (224, 448)
+            assert get_config(f"protocol={protocol}").protocol.ema == 0
+        assert rate * get_config("head=farl,protocol=finetune").protocol.encoder_multiplier == pytest.approx(1e-4)
+        build(get_config("head=farl").protocol)
 
 
 def test_twice_the_steps_of_one_loss_compute_as_much_as_both():

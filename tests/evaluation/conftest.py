@@ -84,6 +84,9 @@ class Written:
             "config": {"fraction": 0.1},
             "versions": {"facerep_jax": "0.1.0", "jax": "0.10.2"},
             "labels": 42,
+            "validation_labels": 10,
+            "encoder": {"name": "ViT B/16"},
+            "head": "Regression (cells 7)",
             "test_images": IMAGES,
             "baselines": {name: {"metrics": scored(statistics[name])} for name in baselines or {}},
         } | over

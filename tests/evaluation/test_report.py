@@ -50,19 +50,22 @@ def test_the_numbers_are_those_of_results_json(runs, laid_out):
 def test_every_row_says_all_that_it_depends_on(laid_out):
     for chapter in ("At a glance", "Evaluation"):
         for one in laid_out.sections(chapter):
-            for found in (part for part in one.parts if part.kind == "table" and part.title[0].isdigit()):
+            tables = [part for part in one.parts if part.kind == "table"]
+            for found in tables if chapter == "At a glance" else [t for t in tables if t.title[0].isdigit()]:
+                assert found.rows
                 for row in found.rows:
                     assert "civil_us · " in row.conditions
                     assert any(kind in row.conditions for kind in ("pre-trained · ", "random · ", "no encoder · "))
                     assert "60 test images" in row.conditions
     rows = {row.cells[0]: row.conditions for row in table(laid_out, "1% of the labels").rows}
-    shared = "civil_us · linear probe · selected on validation · 4 labels (1%) · seeds 0\N{EN DASH}2 · 60 test images"
+    chosen, shared = "selected on 10 validation labels", "4 labels (1%) · seeds 0\N{EN DASH}2 · 60 test images"
+    learnt = f"civil_us · ViT B/16 · linear probe · Regression (cells 7) · {chosen} · {shared}"
     assert rows == {
-        FARL: f"pre-trained · {shared}",
-        "supervised, step 20,000, params": f"pre-trained · {shared}",
-        wording.RANDOM: f"random · {shared}",
-        "mean shape": f"no encoder · {shared}",
-        "pixel ridge": f"no encoder · {shared}",
+        FARL: f"pre-trained · {learnt}",
+        "supervised, step 20,000, params": f"pre-trained · {learnt}",
+        wording.RANDOM: f"random · {learnt}",
+        "mean shape": f"no encoder · civil_us · selected on validation · {shared}",
+        "pixel ridge": f"no encoder · civil_us · selected on validation · {shared}",
     }
     parsing = table(laid_out, "10% of the labels", "Parsing on civil_us").rows[0].conditions
     assert "last step, nothing selected" in parsing
@@ -72,6 +75,61 @@ def test_every_row_says_all_that_it_depends_on(laid_out):
 def test_an_untrained_encoder_that_is_finetuned_is_called_from_scratch(tmp_path, written):
     written.evaluation(tmp_path / "a", 0.1, checkpoint="random", protocol="finetune")
     assert table(laid(tmp_path), "10%").rows[0].conditions.startswith("from scratch · ")
+
+
+def test_last_is_said_of_each_row_with_what_it_chose(tmp_path, written):
+    """Among several learning rates the last steps are held against validation, and that is no `nothing`."""
+    two = {"learning_rates": [0.1, 0.2]}
+    written.evaluation(tmp_path / "a", 0.1, checkpoint="random", selection="last", protocol_settings=two)
+    row = table(laid(tmp_path), "10%").rows[0]
+    assert "last step, learning rate selected on 10 validation labels" in row.conditions
+
+
+def test_scratch_is_a_network_by_its_own_protocol(tmp_path, written):
+    """It neither counts as `without encoder` nor as the encoder before any training; its card has its settings."""
+    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl, baselines={"mean_shape": 0.16, "scratch": 0.05})
+    path = tmp_path / "a" / "results.json"
+    results = json.loads(path.read_text())
+    results["baselines"]["scratch"] |= {
+        "protocol": "finetune",
+        "protocol_settings": {"steps": 77},
+        "validation_labels": 0,
+    }
+    path.write_text(json.dumps(results | {"selection": "last"}))
+    page = laid(tmp_path)
+    rows = {row.cells[0]: row.conditions for row in table(page, "10%").rows}
+    assert rows["scratch"].startswith("from scratch · civil_us · ViT B/16 · finetune · ")
+    assert "last step, nothing selected" in rows["scratch"]
+    (glance,) = page.sections("At a glance")[0].parts
+    assert "mean shape" in glance.rows[0].cells[3]
+    assert glance.rows[0].cells[2] == wording.NOTHING
+    (cards,) = parts(page, kind="cards")
+    facts = {card.title: dict(card.facts) for card in cards.cards}
+    assert "steps 77" in facts["scratch, 10% of the labels"]["protocol"]
+    assert len(next(g for g in parts(page, kind="gallery") if g.title == "Some test faces").pictures) == 1
+
+
+def test_a_random_baseline_is_the_encoder_before_any_training(tmp_path, written):
+    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl, baselines={"mean_shape": 0.16, "random": 0.09})
+    (glance,) = laid(tmp_path).sections("At a glance")[0].parts
+    assert glance.rows[0].cells[2].startswith("9.")
+    assert glance.rows[0].cells[5] == "better"
+
+
+def test_another_architecture_is_not_the_encoder_before_any_training(tmp_path, written):
+    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl)
+    written.evaluation(tmp_path / "b", 0.1, checkpoint="random", encoder={"name": "ViT S/16"})
+    glance = laid(tmp_path).sections("At a glance")[0]
+    assert glance.parts[0].rows[0].cells[2] == wording.NOTHING
+    assert glance.facts == ""
+
+
+def test_other_heads_are_other_tables(tmp_path, written):
+    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl)
+    written.evaluation(tmp_path / "b", 0.05, checkpoint=written.farl, head="Heatmaps (UPerHead (channels 64))")
+    sections = laid(tmp_path).sections("Evaluation")
+    assert [len(next(p for p in s.parts if p.kind == "table").rows) for s in sections] == [1, 1]
+    assert "channels 64" in sections[0].facts + sections[1].facts
 
 
 def test_at_a_glance_holds_the_paired_difference(runs, laid_out):
