@@ -134,9 +134,9 @@ def cells(config: ConfigDict, folder: Path) -> Iterator[Cell]:
         for fraction, (encoder, seed, checkpoint) in itertools.product(evaluation.fractions, encoders(config, folder)):
             workdir = folder / "evaluate" / name / f"{fraction:g}" / f"{encoder}_{seed}"
             recipe = f"--config={evaluation.config},fraction={fraction},data_dir={data}"
-            more: tuple[str, ...] = ()
+            more: tuple[str, ...] = config.whole if fraction == 1 else ()
             if checkpoint == RANDOM:
-                more = (f"--config.encoder_seed={seed}",)
+                more = (*more, f"--config.encoder_seed={seed}")
                 if seed == 0 and fraction in evaluation.scratch:
                     recipe, more = f"{recipe},scratch", (*more, *config.scratch)
             yield Cell(workdir, ("evaluate", recipe, *more, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))

@@ -22,6 +22,7 @@ def get_config(arg=None):
         prepare=dict(tiny=SET), manual_dirs={},
         pretrain=dict(farl=dict(config=PRETRAIN, seeds=2)),
         random=1, scratch=("--config.scratch.steps=5", "--config.scratch.rounds=1"), against=("random",),
+        whole=("--config.seeds=(0,)",),
         evaluate=dict(landmarks=dict(config=EVALUATE, fractions=(0.5, 1.0), scratch=(1.0,))),
     ))
 """

@@ -8,8 +8,8 @@ as farl, for that encodes an image and its masked copy; both losses with every c
 (farl_shuffled, a control), with one complete and true caption for each face (farl_oracle, an upper bound) and with
 captions that say more (farl_informative).
 They are probed on landmarks and parsing of another generator's faces and, where `faces` names the folder of a manifest,
-on landmarks of those, at 1, 10 and 100 % of the labels and five subsets, beside encoders that were never trained
-(random) and networks trained from nothing on the same labels (scratch).
+on landmarks of those, at 1 and 10 % of the labels, five subsets each, and at 100 %, beside encoders that were never
+trained (random) and networks trained from nothing on the same labels (scratch).
 
 Arguments: faces, steps of each pre-training, images to pre-train on.
 """
@@ -51,7 +51,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
             ),
             random=3,
             scratch=("--config.scratch.steps=1000",),
-            against=("random", "mim"),
+            whole=("--config.seeds=(0,)",),  # all subsets of 100 % are the same
+            against=("random", "itc", "mim", "farl"),
             evaluate=dict(
                 landmarks=dict(
                     config=f"configs/evaluate/landmarks_generated_faces.py:{labelled},{PROBE}",
