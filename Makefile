@@ -32,6 +32,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@! git grep -nE '^(<{7}|>{7}) '
 
 format: setup
 	$(BIN)/ruff check --fix .
@@ -41,7 +42,8 @@ bench: setup
 	$(BIN)/python benchmarks/generated_faces.py
 	$(BIN)/python benchmarks/restart.py
 	$(BIN)/python benchmarks/evaluate.py
-	$(BIN)/python benchmarks/train_step.py --case Ti
+	$(BIN)/python benchmarks/train_step.py --case Ti --remat none
+	$(BIN)/python benchmarks/train_step.py --case B
 
 notebooks: setup
 	$(BIN)/python notebooks/execute.py notebooks/*.ipynb

@@ -1,12 +1,13 @@
 """A linear probe on cached features against one that encodes the images of every batch anew.
 
-python benchmarks/evaluate.py
+python benchmarks/evaluate.py [--faces 256] [--steps 240] [--repeats 3]
 
 Prints the seconds of both, from images to predictions, and their ratio; by the clock, and of processor time, which on a
 CPU with other work is the better figure. Both learn the same head on the same batches. Compiled programs come from a
 cache, so that compilation is in neither figure; the cache's pass over all images is in its own.
 """
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -26,29 +27,34 @@ from facerep_jax.evaluation.tasks.landmarks import Landmarks
 from facerep_jax.models.vit import ViT
 from facerep_jax.typing import Task
 
-FACES = "generated_faces:size=64,train=256,validation=64,test=128"
 VARIANT, PIXELS, TAPS = "Nano/8", 48, (0, 1, 2, 3)
-STEPS, BATCH_SIZE = 240, 32
-REPEATS = 3  # of which the fastest counts: other work on the machine only ever adds
+BATCH_SIZE = 32
 
 
 def main() -> None:
     """Time both and print the ratio."""
-    settings: dict[str, Any] = dict(steps=STEPS, rounds=2, batch_size=BATCH_SIZE, learning_rates=(1e-3,))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--faces", type=int, default=256, help="to train on; a quarter to validate, half to test")
+    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--repeats", type=int, default=3, help="the fastest counts: other work only ever adds")
+    arguments = parser.parse_args()
+    count, steps = arguments.faces, arguments.steps
+    faces = f"generated_faces:size=64,train={count},validation={count // 4},test={count // 2}"
+    settings: dict[str, Any] = dict(steps=steps, rounds=2, batch_size=BATCH_SIZE, learning_rates=(1e-3,))
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        problem = make_problem(Path(folder))
-        cached = seconds_of(LinearProbe(**settings), problem)
-        anew = seconds_of(LinearProbe(**settings, cache_gigabytes=0.0), problem)
+        problem = make_problem(faces, Path(folder))
+        cached = seconds_of(LinearProbe(**settings), problem, arguments.repeats)
+        anew = seconds_of(LinearProbe(**settings, cache_gigabytes=0.0), problem, arguments.repeats)
     for clock, a, b in zip(("by the clock", "processor time"), cached, anew, strict=True):
         print(f"{clock:14s} cached features {a:6.2f} s, encoded in every step {b:6.2f} s: {b / a:.1f} times as long")
-    print(f"{STEPS} steps of {BATCH_SIZE} images, {VARIANT} at {PIXELS} px, {FACES}, {jax.default_backend()}")
+    print(f"{steps} steps of {BATCH_SIZE} images, {VARIANT} at {PIXELS} px, {faces}, {jax.default_backend()}")
 
 
-def make_problem(folder: Path) -> Problem:
+def make_problem(faces: str, folder: Path) -> Problem:
     """Landmarks of generated faces, for a random encoder."""
-    dataset = open_dataset(FACES, "nowhere")
+    dataset = open_dataset(faces, "nowhere")
     transforms = build_transforms([spec(CropToBox, size=PIXELS, margin=0.25)])
     splits = [load(dataset.source(name), transforms, Landmarks.needs) for name in ("train", "validation", "test")]
     encoder = ViT(variant=VARIANT, image_size=PIXELS, dtype="float32", remat="none", rngs=nnx.Rngs(params=0))
@@ -60,10 +66,10 @@ def make_problem(folder: Path) -> Problem:
     return Problem(encoder, make_task, metric, *splits, dataset.source("train"), transforms, folder=folder)
 
 
-def seconds_of(probe: LinearProbe, problem: Problem) -> tuple[float, float]:
+def seconds_of(probe: LinearProbe, problem: Problem, repeats: int) -> tuple[float, float]:
     """How long a probe takes from images to predictions, by the clock and in processor time."""
     spent = []
-    for _ in range(1 + REPEATS):  # the first compiles
+    for _ in range(1 + repeats):  # the first compiles
         start = time.perf_counter(), time.process_time()
         probe.prepare(problem)(np.arange(size(problem.train)), np.arange(size(problem.validation)), 0)
         spent.append((time.perf_counter() - start[0], time.process_time() - start[1]))
