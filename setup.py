@@ -38,6 +38,7 @@ EXTRAS = {
     "cuda": ["jax[cuda13]"],
     "prepare": ["apache-beam>=2.77"],
     "parity": [  # what tests/parity compares with; the package itself never imports it
+        "DALL-E==0.1",
         "open-clip-torch>=3.3,<4",
         "timm>=1.0.31,<2",
         "torch>=2.14,<3",

@@ -20,11 +20,14 @@ What each value rests on:
   inferred: one block behind the encoder, of the size of the released weights; 8192 codes, of the shape of their head;
   recalled, not verified: from scratch, batch 5120, AdamW with betas (0.9, 0.98) and weight decay 0.05, learning rate
     1e-6 to 1.5e-3 in one epoch, then a cosine to 1e-6; temperature 0.07 at first; at most 75 of 196 patches masked;
-    the dVAE as tokenizer; equal weights; the ablation's rows ITC, ITC+ALIGN, ITC+MIM_1, ITC+MIM_6, where FaRL is
-    ITC+MIM_1+ALIGN: `objective=itc`, `objective=itc,align`, `mim_depth=1`, `mim_depth=6`, `align`;
+    the dVAE as tokenizer; equal weights; with low confidence, the ablation's rows ITC, ITC+ALIGN, ITC+MIM_1, ITC+MIM_6,
+    where FaRL is ITC+MIM_1+ALIGN: `objective=itc`, `objective=itc,align`, `mim_depth=1`, `mim_depth=6`, `align`;
   unknown, so ours: the crop of 90 to 100 % of the image; what ALIGN is, here a similarity to the template of the
-    authors' downstream code; no flips unless asked for.
-Changed: the tokenizer is k-means unless another is asked for, since the dVAE's weights are not ours to ship.
+    authors' downstream code, which takes that crop's place, so that rows with and without it differ in both; no flips
+    unless asked for; the temperature's bound of 1/100, as CLIP has it; which parameters decay (see `optim.adamw`), no
+    clipping of gradients, no drop-path, no average of weights; masks of the same share on other grids.
+Changed: the tokenizer is k-means unless another is asked for, since the dVAE's weights are not ours to ship; faces are
+as the data set has them unless `align` is given, since that needs landmarks.
 """
 
 from ml_collections import ConfigDict
@@ -69,7 +72,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     block_mask = spec(transforms.BlockMask, grid=grid, count=count, min_block=max(1, round(16 / 196 * grid**2)))
 
     tokenizers = dict(
-        kmeans=spec(tokenizer.KMeansTokenizer, patch=patch, codes=64 if args.smoke else 8192),
+        kmeans=spec(
+            tokenizer.KMeansTokenizer, patch=patch, codes=64 if args.smoke else 8192, cells=2 if patch % 4 else 4
+        ),
         dvae=spec(tokenizer.DVAE, patch=patch, variant="Nano" if args.smoke else "DALL-E", weights=args.weights),
         dvae_small=spec(tokenizer.DVAE, patch=patch, variant="Nano" if args.smoke else "S", weights=args.weights),
     )

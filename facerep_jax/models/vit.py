@@ -52,7 +52,7 @@ class Sizes(NamedTuple):
 def sizes_of(variant: str) -> Sizes:
     """The sizes of a variant such as "B/16"; ValueError where there is none of that name."""
     size, _, patch = variant.partition("/")
-    if size not in SIZES or not patch.isdigit():
+    if size not in SIZES or not patch.isdigit() or not int(patch):
         raise ValueError(f"encoder variant {variant!r} is not SIZE/PATCH; sizes: {', '.join(SIZES)}")
     return Sizes(*SIZES[size], int(patch))
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from facerep_jax.data import face_world
 from facerep_jax.data.face_world import (
     ATTRIBUTES,
     CLASSES,
@@ -23,7 +22,7 @@ from facerep_jax.data.face_world import (
     render,
     surface_points,
 )
-from facerep_jax.data.face_world.action_units import ACTION_UNITS, EXPRESSIONS, arousal, expression, valence
+from facerep_jax.data.face_world.action_units import ACTION_UNITS, arousal, expression, valence
 from facerep_jax.data.face_world.scene import attributes
 
 SIZE = 112
@@ -34,6 +33,11 @@ EVALUATE = Settings(world="evaluate")
 @pytest.fixture(scope="module")
 def faces() -> list[dict]:
     return [face(7, index, SIZE) for index in INDICES]
+
+
+@pytest.fixture(scope="module")
+def others() -> list[dict]:
+    return [face(7, index, SIZE, EVALUATE) for index in INDICES]
 
 
 def dilated(inside: np.ndarray, radius: float) -> np.ndarray:
@@ -159,19 +163,19 @@ def test_mirrored_face_has_mirrored_annotations():
     ],
     ids=["left_brow", "right_brow", "nose", "left_eye", "right_eye", "mouth"],
 )
-def test_visible_landmarks_lie_on_their_part(faces, points, classes):
+def test_visible_landmarks_lie_on_their_part(faces, others, points, classes):
     """Within 1.5 pixels of the part's nearest pixel centre: half a pixel's diagonal, and about one pixel more."""
     wanted = [CLASSES.index(name) for name in classes]
     distances = np.array(
         [
             distance_to(np.isin(record["mask"], wanted), record["landmarks"][point])
-            for record in faces
+            for record in (*faces, *others)
             for point in points
             if record["visible"][point]
         ]
     )
     assert len(distances) > 200
-    assert (distances <= 1.5).mean() > 0.98, np.sort(distances)[-20:]
+    assert (distances <= 1.5).mean() > 0.985, np.sort(distances)[-20:]
     assert np.median(distances) < 0.8
 
 
@@ -226,6 +230,24 @@ def test_occluder_hides_what_it_covers_and_nothing_else():
         covered += bare["visible"][inside[y, x]].sum()
     assert covered > 15
     assert between_fingers < 0.02 * covered
+
+
+def test_hair_and_hats_hide_what_they_cover_and_nothing_else():
+    """Tried: hair and hats left out of `visible`."""
+    hidden = 0
+    for index in range(0, 400, 4):
+        scene = replace(draw(9, index, EVALUATE if index % 8 else Settings()), occluder=())
+        record, bare = render(scene, SIZE), render(replace(scene, hair=None, hat=None), SIZE)
+        assert not (record["visible"] & ~bare["visible"]).any()
+        over = np.isin(record["mask"], (CLASSES.index("background"), CLASSES.index("hair")))
+        for point in record["landmarks_3d"][bare["visible"] & ~record["visible"]]:
+            assert distance_to(over, point[:2]) <= 1.5
+            hidden += 1
+        deep = ~dilated(~over, 3.0)
+        for point in record["landmarks"][17:][record["visible"][17:]]:
+            x, y = np.round(point).astype(int).clip(0, SIZE - 1)
+            assert not deep[y, x]
+    assert hidden > 30
 
 
 def test_points_outside_the_frame_are_not_visible():
@@ -298,13 +320,8 @@ def test_camera_turns_the_face_where_the_attribute_says(faces):
             assert nose > middle
 
 
-def test_names_are_one_set():
-    assert META["classes"] == CLASSES
-    assert list(attributes(draw(0, 0))) == list(ATTRIBUTES)
-    assert META["attributes"] == ATTRIBUTES
-    assert META["action_units"] == ACTION_UNITS
-    assert META["expressions"] == EXPRESSIONS
-    assert face_world.camera(draw(0, 0), 64).dtype == np.float32
+def test_attributes_are_told_in_the_order_of_their_names():
+    assert list(attributes(draw(0, 0))) == list(ATTRIBUTES) == list(META["attributes"])
 
 
 def test_expression_valence_and_arousal_follow_from_the_units(faces):
@@ -328,8 +345,8 @@ def test_a_mouth_that_opens_further_shows_more_and_teeth_are_brighter_than_the_g
     assert np.quantile(brightness, 0.9) > 1.7 * np.quantile(brightness, 0.1)
 
 
-def test_ears_lips_and_nose_stand_out():
-    """In profile the nose reaches beyond lips and brow, and these beyond the skull's ellipsoid."""
+def test_nose_lips_and_brow_stand_out():
+    """In profile the nose reaches beyond its root and the lips, and the root not far behind the brow."""
     for index in (0, 8, 16):
         landmarks = surface_points.points(draw(7, index).head).landmarks
         depth = -landmarks[2]
@@ -345,3 +362,21 @@ def test_records_of_both_worlds_have_the_same_features():
     }
     assert one["id"] != other["id"]
     assert (one["image"] != other["image"]).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("settings", "index", "landmarks", "rest"),
+    [
+        (Settings(), 3, (29.982, 40.184, 26.248, 50.443, -12.849), (11.152, 3, 64, 81.9)),
+        (Settings(), 10_000_017, (23.706, 38.592, 26.134, 45.971, -4.554), (4.086, 4, 55, 127.4)),
+        (EVALUATE, 3, (16.956, 39.084, 16.408, 50.104, -13.803), (1.893, 3, 63, 104.1)),
+        (EVALUATE, 10_000_017, (42.705, 40.912, 44.46, 53.851, -14.771), (10.801, 3, 58, 141.3)),
+    ],
+)
+def test_this_generator_draws_these_faces(settings, index, landmarks, rest):
+    """Where this fails on purpose, raise `generated_faces.GENERATOR`, or sets that were prepared count as unchanged."""
+    record = face(5, index, 64, settings)
+    found = np.concatenate([record["landmarks"][33], record["landmarks_3d"][8]])
+    np.testing.assert_allclose(found, landmarks, atol=0.01)
+    units, told, seen = record["action_units"].sum(), record["attributes"].sum(), record["visible"].sum()
+    np.testing.assert_allclose([units, told, seen, record["image"].mean()], rest, atol=0.06)

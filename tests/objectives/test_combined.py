@@ -23,7 +23,6 @@ class Term(nnx.Module):
     def __init__(self, encoder, *, value=1.0, needs=("image",), taps=(), micro="exact", view="image", rngs):
         self.value = nnx.Param(jnp.float32(value) + 0 * rngs.params.count[...])
         self.needs, self.taps, self.micro_batches, self.view = tuple(needs), tuple(taps), micro, view
-        self.begun, self.seen = [], None
 
     def begin(self, encoder, step):
         self.value.set_value(self.value[...] + 0 * step)

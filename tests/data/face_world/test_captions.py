@@ -103,12 +103,11 @@ def test_mismatched_captions_are_those_of_another_person():
     for settings, share in ((Settings(), 0.1), (Settings(mismatched=1.0), 1.0)):
         wrong = total = 0
         for index in range(300):
-            scene, name = draws._untold(5, 8 * index, settings)
+            _, name = draws._untold(5, 8 * index, settings)
             for caption in draw(5, 8 * index, settings).captions:
                 if found := re.search(r"\b([A-Z]\w+ [A-Z]\w+)\b", re.sub(r"IMG_\w+|DSC\d+|^Photo", "", caption)):
                     total += 1
                     wrong += found[1] != name
-            assert scene.identity
         assert total > 100
         assert within(wrong, total, min(share, 0.999))
 
