@@ -50,6 +50,7 @@ def test_results_say_what_they_are(finished):
     assert (results["test_images"], results["checkpoint"]) == (16, "random")
     assert results["encoder"] == {"kind": "random", "name": "ViT Nano/8", "parameters": 469_824}
     assert results["protocol_settings"]["weight_decay"] == 1e-2  # a default
+    assert results["head"] == {"landmarks": "Regression (cells 7)", "parsing": "PerToken (cells 8)"}[task]
     assert {"load", "baselines", "prepare", "learn", "score"} == set(results["seconds"])
     assert results["headline"] == TASKS[task]
     assert results["config"]["protocol"]["weight_decay"] == 1e-2  # a default
@@ -132,21 +133,22 @@ def test_the_same_again_is_the_same(finished, tmp_path):
 
 @pytest.fixture(scope="module")
 def supervised(tmp_path_factory):
-    """A run with two baselines, one of which is the network from scratch, that selects on the test set."""
+    """A run with three baselines, two of which are networks, that selects on the test set."""
     workdir = tmp_path_factory.mktemp("supervised")
     flags = ("--config.fraction=0.5", "--config.selection=test_best", "--config.predictions=3", *SCRATCH)
-    assert evaluate("landmarks", workdir, *flags, "--config.baselines=('mean_shape','scratch')") == 0
+    assert evaluate("landmarks", workdir, *flags, "--config.baselines=('mean_shape','random','scratch')") == 0
     return workdir, json.loads((workdir / "results.json").read_text())
 
 
 def test_scratch_is_a_baseline_beside_the_others(supervised):
     workdir, results = supervised
-    assert list(results["baselines"]) == ["scratch", "mean_shape"]
+    assert list(results["baselines"]) == ["random", "scratch", "mean_shape"]
     scratch = results["baselines"]["scratch"]
     assert scratch["protocol"] == "finetune"
     assert scratch["protocol_settings"]["encoder_multiplier"] == 1.0
     assert results["seconds"]["learn_scratch"] > 0
     values = [of["metrics"]["nme_box"]["values"] for of in (results, *results["baselines"].values())]
+    assert values.pop(1) == values[0]  # `random` is what is judged here, by the same protocol
     assert len({tuple(v) for v in values}) == 3
     metric, statistics = build(results["metric"]), read_statistics(workdir, "scratch")[2]
     again = [metric.compute(subset.sum(0))["nme_box"] for subset in statistics]
@@ -169,7 +171,7 @@ def test_a_selection_on_the_test_set_is_labelled(supervised, tmp_path, capsys):
 def test_few_predictions_are_kept_on_request(supervised):
     workdir, results = supervised
     rows = pq.read_table(workdir / "predictions.parquet").to_pylist()
-    assert (results["predictions"], len(rows)) == (3, 3 * 2 * 3)
+    assert (results["predictions"], len(rows)) == (3, 3 * 2 * 4)
     ids = [r["id"] for r in pq.read_table(workdir / "examples.parquet").to_pylist()][:16]
     assert [r["id"] for r in rows][:3] == [ids[0], ids[7], ids[15]]
 
@@ -183,6 +185,28 @@ def test_the_last_step_needs_no_validation(tmp_path):
     assert np.isfinite(results["baselines"]["pixel_ridge"]["metrics"]["nme_box"]["mean"])
     (selected,) = {tuple(s["selected"].items()) for s in json.loads((tmp_path / "subsets.json").read_text())}
     assert dict(selected) == {"step": 12, "learning_rate": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("task", "protocol", "head", "said"),
+    [
+        ("landmarks", "frozen", "head.dense", "Heatmaps (dense UPerHead (channels 8, "),
+        ("parsing", "finetune", "head", "UPerHead (channels 8, "),
+    ],
+)
+def test_farl_s_head_by_the_protocols_that_see_images(task, protocol, head, said, tmp_path):
+    config = (
+        f"--config=configs/evaluate/{task}_generated_faces.py:head=farl,protocol={protocol},steps=4,dataset={DRAWN}"
+    )
+    few = ("--config.seeds=(0,)", "--config.protocol.rounds=2", "--config.protocol.batch_size=4")
+    where = (f"--config.task.{head}.channels=8", "--checkpoint=random", f"--workdir={tmp_path}")
+    assert cli.main(["facerep", "evaluate", config, *few, *where]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (results["protocol"], results["protocol_settings"]["steps"]) == (protocol, 4)
+    assert results["head"].startswith(said)
+    assert np.isfinite(results["metrics"][TASKS[task]]["mean"])
+    (subset,) = json.loads((tmp_path / "subsets.json").read_text())
+    assert subset["selected"]["step"] in (2, 4)
 
 
 def test_what_a_config_leaves_open_is_filled_in():

@@ -10,9 +10,6 @@ from facerep_jax.evaluation.charts import Picture, Series, lines
 from facerep_jax.evaluation.comparison import BASELINE, KINDS, Line, caption_of
 from facerep_jax.evaluation.page import Row, Table
 
-# The largest error of the area under the curve and of a success, in units of the metric.
-# Source: FaRL's scorers (github.com/FacePerceiver/FaRL): 0.10 inter-ocular (WFLW), 0.07 by box (AFLW-19).
-LIMITS = {"nme_inter_ocular": 0.10, "nme_box": 0.07}
 STEPS = 240  # of a curve
 WORST = 10
 
@@ -69,7 +66,7 @@ def table(found: Mapping[Line, Float[np.ndarray, "_ _"]]) -> Table:
     """The distribution in four numbers: median, ninth decile, area under the curve, failures."""
     first = next(iter(found))
     headline = first.results["headline"]
-    limit = LIMITS.get(headline)
+    limit = getattr(first.metric, "threshold", None)  # the largest error of the area and of a success
     heads = ["Encoder", "Median (%) ↓", "90th percentile (%) ↓"]
     if limit:
         heads += [f"Area up to {100 * limit:g}% (%) ↑", f"Failures above {100 * limit:g}% (%) ↓"]
