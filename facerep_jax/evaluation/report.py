@@ -232,7 +232,7 @@ def _anchor_row(anchor: anchors.Anchor, differs: Sequence[str]) -> Row:
     if anchor.epoch is not None:
         selection += f" ({anchor.epoch})"
     value = f"{anchor.value:.3f}" if anchor.value < 10 else f"{anchor.value:.2f}"
-    conditions = [anchor.protocol, selection or "selection not known", anchor.provenance]
+    conditions = [anchor.protocol, selection or "selection not known", "seeds not stated", anchor.provenance]
     conditions += [f"differs from ours: {', '.join(differs)}"] if differs else []
     cells = (anchor.encoder, anchor.dataset, wording.words(anchor.metric), value, anchor.labels)
     return Row(cells, " · ".join(conditions))
