@@ -136,7 +136,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
         "dataset": dataset.name,
         "dataset_digest": dataset.digest,
         "encoder": described(config, encoder, origin),
-        "head": in_words(config.task.head) if "head" in config.task else "",
+        "head": in_words(plain(config.task.head)) if "head" in config.task else "",
         "selection": config.selection,
         "fraction": config.fraction,
         "labels": len(labels[0].train),
