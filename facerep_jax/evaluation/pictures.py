@@ -19,7 +19,7 @@ from facerep_jax.typing import Encoder, View
 FACES = 8  # in a sheet
 WORST = 10
 COLUMNS = 4  # of a sheet
-WIDTH = 1200  # of a sheet in pixels, give or take a third
+WIDTH = 1200  # of a sheet in pixels, at most, where a tile is no wider
 GAP = 8  # between tiles
 TEXT = 16  # pixels of the letters of a tile's name
 HIDDEN, STRIPES = (150, 150, 150), (95, 95, 95)  # of a masked patch
@@ -62,13 +62,14 @@ def worst(
     if not rows:
         return None
     names = [f"{rank}:  {100 * values[i]:.2f}%  {problem.test['id'][i]}" for rank, i in enumerate(rows, 1)]
-    return sheet(drawn(task, problem, prediction, rows, WORST // 2), names)
+    return sheet(drawn(task, problem, prediction, rows, WORST // 2), names, WORST // 2)
 
 
 def drawn(task: Any, problem: Problem, prediction: np.ndarray, rows: Sequence[int], columns: int) -> list[Image.Image]:
-    """Some test faces with truth and prediction, as the task draws them, so wide that `columns` fill a line."""
+    """Some test faces with truth and prediction, as the task draws them, so wide that `columns` fit in a line."""
     images, labels = problem.test["image"], problem.test[task.label]
-    scale = max(1, round(WIDTH / columns / task.draw(images[0], labels[0], prediction[0], 1).width))
+    side = (WIDTH + GAP) // columns - GAP
+    scale = max(1, side // task.draw(images[0], labels[0], prediction[0], 1).width)
     return [task.draw(images[i], labels[i], prediction[i], scale) for i in rows]
 
 
@@ -162,9 +163,9 @@ def spaced(count: int) -> list[int]:
     return [int(i) for i in np.linspace(0, count - 1, min(FACES, count))]
 
 
-def sheet(tiles: Sequence[Image.Image], names: Sequence[str] = ()) -> Image.Image:
-    """Tiles of one size in lines on white, with a name below each where names are given."""
-    columns = min(len(tiles), max(1, round(WIDTH / (tiles[0].width + GAP))))
+def sheet(tiles: Sequence[Image.Image], names: Sequence[str] = (), columns: int = COLUMNS) -> Image.Image:
+    """Tiles of one size on white, at most `columns` in a line, with a name below each where names are given."""
+    columns = min(len(tiles), columns, max(1, (WIDTH + GAP) // (tiles[0].width + GAP)))
     lines = -(-len(tiles) // columns)
     below = TEXT + GAP if names else 0
     w, h = tiles[0].width + GAP, tiles[0].height + below + GAP
