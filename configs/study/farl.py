@@ -11,12 +11,13 @@ They are probed on landmarks and parsing of another generator's faces and, where
 on landmarks of those, at 1 and 10 % of the labels, five subsets each, and at 100 %, beside encoders that were never
 trained (random) and networks trained from nothing on the same labels (scratch).
 
-Arguments: faces, steps of each pre-training, images to pre-train on.
+Arguments: faces, steps of each pre-training, images to pre-train on, seeds (of the first three encoders and of random),
+and encoders, names joined by +, where not all that are pre-trained are wanted.
 """
 
 from ml_collections import ConfigDict
 
-from facerep_jax.config import parse_arg
+from facerep_jax.config import parse_arg, pick
 
 FACES = "generated_faces:size=80,validation=0,test=0"
 RECIPE = "configs/pretrain/farl_nano.py"
@@ -25,31 +26,38 @@ PROBE = "variant=Nano/8,size=48"
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The study; `arg` is what follows the colon."""
-    args = parse_arg(arg, faces="", steps=700, images=16_000)
+    args = parse_arg(arg, faces="", steps=700, images=16_000, seeds=3, encoders="")
     web, shuffled, informative, labelled = (
         f"dataset=generated_faces/{name}" for name in ("web", "shuffled", "informative", "labelled")
     )
     fractions = (0.01, 0.1, 1.0)
+    pretrain = dict(
+        itc=dict(config=f"{RECIPE}:{web},objective=itc,steps={args.steps}", seeds=args.seeds),
+        mim=dict(config=f"{RECIPE}:{web},objective=mim,steps={args.steps}", seeds=args.seeds),
+        farl=dict(config=f"{RECIPE}:{web},steps={args.steps}", seeds=args.seeds),
+        itc_twice=dict(config=f"{RECIPE}:{web},objective=itc,steps={2 * args.steps}", seeds=1),
+        mim_twice=dict(config=f"{RECIPE}:{web},objective=mim,steps={2 * args.steps}", seeds=1),
+        farl_shuffled=dict(config=f"{RECIPE}:{shuffled},steps={args.steps}", seeds=1),
+        farl_oracle=dict(config=f"{RECIPE}:{web},captions=oracle_caption,steps={args.steps}", seeds=1),
+        farl_informative=dict(config=f"{RECIPE}:{informative},steps={args.steps}", seeds=1),
+    )
+    if args.encoders:
+        pretrain = {name: pick("encoder", name, pretrain) for name in args.encoders.split("+")}
+    drawn = {
+        web: f"{FACES},train={args.images}",
+        shuffled: f"{FACES},train={args.images},mismatched=1.0",
+        informative: f"{FACES},train={args.images},informativeness=1.0",
+    }
+    wanted = [dataset for dataset in drawn if any(f"{dataset}," in recipe["config"] for recipe in pretrain.values())]
     config = ConfigDict(
         dict(
-            prepare=dict(
-                web=f"{FACES},train={args.images}",
-                shuffled=f"{FACES},train={args.images},mismatched=1.0",
-                informative=f"{FACES},train={args.images},informativeness=1.0",
-                labelled="generated_faces:world=evaluate,size=80,train=2000,validation=500,test=1000,seed=1",
-            ),
+            prepare={
+                **{dataset.rpartition("/")[2]: drawn[dataset] for dataset in wanted},
+                "labelled": "generated_faces:world=evaluate,size=80,train=2000,validation=500,test=1000,seed=1",
+            },
             manual_dirs={},
-            pretrain=dict(
-                itc=dict(config=f"{RECIPE}:{web},objective=itc,steps={args.steps}", seeds=3),
-                mim=dict(config=f"{RECIPE}:{web},objective=mim,steps={args.steps}", seeds=3),
-                farl=dict(config=f"{RECIPE}:{web},steps={args.steps}", seeds=3),
-                itc_twice=dict(config=f"{RECIPE}:{web},objective=itc,steps={2 * args.steps}", seeds=1),
-                mim_twice=dict(config=f"{RECIPE}:{web},objective=mim,steps={2 * args.steps}", seeds=1),
-                farl_shuffled=dict(config=f"{RECIPE}:{shuffled},steps={args.steps}", seeds=1),
-                farl_oracle=dict(config=f"{RECIPE}:{web},captions=oracle_caption,steps={args.steps}", seeds=1),
-                farl_informative=dict(config=f"{RECIPE}:{informative},steps={args.steps}", seeds=1),
-            ),
-            random=3,
+            pretrain=pretrain,
+            random=args.seeds,
             scratch=("--config.scratch.steps=1000",),
             whole=("--config.seeds=(0,)",),  # all subsets of 100 % are the same
             against=("random", "itc", "mim", "farl"),

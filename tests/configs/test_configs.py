@@ -61,6 +61,7 @@ OTHER = {
     "weights": ("elsewhere",),
     "captions": ("oracle_caption",),
     "faces": ("elsewhere",),
+    "encoders": ("mim+farl",),
     "encoder_size": (448,),
 }
 BESIDE = {"weights": "tokenizer=dvae"}  # arguments that act only beside others
@@ -256,6 +257,15 @@ def test_twice_the_steps_of_one_loss_compute_as_much_as_both():
     both, itc, mim = (flops_per_image(each, example) for each in config.values())
     assert both == pytest.approx(2 * itc, rel=0.03)
     assert both == pytest.approx(2 * mim, rel=0.03)
+
+
+def test_a_study_of_some_encoders_draws_only_what_they_read_and_changes_no_command():
+    whole, part = (load("configs/study/farl.py").get_config(arg) for arg in ("", "encoders=mim_twice+farl_shuffled"))
+    assert set(part.prepare) == {"shuffled", "web", "labelled"}
+    commands = [{cell.arguments for cell in study.cells(config, Path("out"))} for config in (whole, part)]
+    assert commands[1] < commands[0]
+    with pytest.raises(ValueError, match=r"encoder is itc or mim or .*, not 'both'"):
+        load("configs/study/farl.py").get_config("encoders=both")
 
 
 @pytest.mark.parametrize(("path", "arg"), [(path, arg) for path in PRETRAIN for arg in ("", *VARIANTS.get(path, ()))])
