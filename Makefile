@@ -4,6 +4,8 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("py%d%d" % sys.version_info[:
 LOCK := requirements/$(VERSION).lock
 BIN := .venv/bin
 READY := .venv/ready-$(VERSION)
+# A step on a CPU takes gigabytes from the system anew; large pages spare it most of that work.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: setup demo test test-slow check format bench notebooks lock clean
 
