@@ -9,13 +9,13 @@ float32, on one fixed batch of noise with block-wise masks. PyTorch (`torch_farl
 with `pip install .[parity]`; without it, only our figures are printed. torch.compile needs a C++ compiler.
 
 Each side is a process of its own. Before anything is timed, all take the same weights, and their parameters must be
-equally many and the losses of their first three steps equal to 1e-4; so gradients and optimizer are compared, too.
-Then rounds of a few steps alternate. A ratio is the median over rounds of the ratio within a round, with its range in
-brackets; on a machine that others use only ratios mean something, and with `--cores 1` those of processor time mean
-most: torch's threads wait for each other, and lose far more than ours where cores are shared. Memory is the largest
-resident set of the process over its life, compilation included. The share is that of the faster library's rate for a
-large matrix product, measured in every round; operations are counted on our trace, without what `--remat` computes
-again.
+equally many and the losses of their first three steps equal to 1e-4; so gradients and optimizer are compared, too. Then
+rounds of a few steps alternate. The first step of a side's turn is not timed: it fetches from the system the memory
+that others had meanwhile. A ratio is the median over rounds of the ratio within a round, with its range in brackets; on
+a machine that others use only ratios mean something, and with `--cores 1` those of processor time mean most: torch's
+threads wait for each other, and lose far more than ours where cores are shared. Memory is the largest resident set of
+the process over its life, compilation included. The share is that of the faster library's rate for a large matrix
+product, measured in every round; operations are counted on our trace, without what `--remat` computes again.
 """
 
 import importlib.util
@@ -219,6 +219,7 @@ def serve(trainer: Trainer) -> None:
     for line in sys.stdin:
         word, value = json.loads(line)
         if word == "steps":
+            trainer.step()
             start, cpu = time.perf_counter(), time.process_time()
             for _ in range(value):
                 trainer.step()
