@@ -207,7 +207,7 @@ def scores_of(config: ConfigDict, folder: Path, evaluation: str) -> Iterator[Sco
         for name, baseline in first["baselines"].items():
             results[name], draws[name] = [{**first, **baseline}], drawn(kinds[RANDOM][:1], name)
         for kind, found in results.items():
-            rivals = [rival for rival in config.against if rival in draws and rival != kind]
+            rivals = [rival for rival in config.against if rival != kind]
             against = {
                 rival: tuple(difference(draws[rival], draws[kind], lower_is_better=lower)[2:]) for rival in rivals
             }

@@ -112,7 +112,7 @@ def test_pictures_show_test_faces(finished):
     _, workdir, _ = finished
     for name in ("overlays", "worst", "tokens"):
         with Image.open(workdir / f"{name}.png") as picture:
-            assert picture.width <= 1200 + 8
+            assert 800 <= picture.width <= 1200 + 8
             assert np.asarray(picture).std() > 20
 
 

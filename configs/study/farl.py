@@ -60,7 +60,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             random=args.seeds,
             scratch=("--config.scratch.steps=1000",),
             whole=("--config.seeds=(0,)",),  # all subsets of 100 % are the same
-            against=("random", "itc", "mim", "farl"),
+            against=("random", *(name for name in ("itc", "mim", "farl") if name in pretrain)),
             evaluate=dict(
                 landmarks=dict(
                     config=f"configs/evaluate/landmarks_generated_faces.py:{labelled},{PROBE}",

@@ -66,11 +66,15 @@ def worst(
 
 
 def drawn(task: Any, problem: Problem, prediction: np.ndarray, rows: Sequence[int], columns: int) -> list[Image.Image]:
-    """Some test faces with truth and prediction, as the task draws them, so wide that `columns` fit in a line."""
+    """Some test faces with truth and prediction, as the task draws them, so wide that `columns` fill a line.
+
+    Those that are wider as they are stay so.
+    """
     images, labels = problem.test["image"], problem.test[task.label]
     side = (WIDTH + GAP) // columns - GAP
-    scale = max(1, side // task.draw(images[0], labels[0], prediction[0], 1).width)
-    return [task.draw(images[i], labels[i], prediction[i], scale) for i in rows]
+    scale = -(-side // task.draw(images[0], labels[0], prediction[0], 1).width)
+    tiles = [task.draw(images[i], labels[i], prediction[i], scale) for i in rows]
+    return [tile.resize((side, tile.height * side // tile.width)) for tile in tiles] if scale > 1 else tiles
 
 
 def tokens(encoder: Encoder, images: UInt8[np.ndarray, "b h w 3"]) -> Image.Image:
