@@ -69,7 +69,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["facerep_jax", "facerep_jax.*"]) + [f"facerep_jax.{c}" for c in CONFIGS],
     package_dir={f"facerep_jax.{c}": c.replace(".", "/") for c in CONFIGS},
-    package_data={"facerep_jax": ["py.typed"], "facerep_jax.evaluation": ["*.jinja"]},
+    package_data={"facerep_jax": ["py.typed"], "facerep_jax.reporting": ["*.jinja"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["facerep = facerep_jax.cli:main"]},

@@ -16,10 +16,10 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 
 import numpy as np  # the threads are read here
 
-from facerep_jax.data import face_world
-from facerep_jax.data.face_world.draws import Settings, draw
-from facerep_jax.data.face_world.photo import encoded
+from facerep_jax import face_world
 from facerep_jax.data.transforms import CropToBox, decode
+from facerep_jax.face_world.draws import Settings, draw
+from facerep_jax.face_world.photo import encoded
 
 SIZES = (48, 112, 224)
 WARM = 20  # faces before the clock runs

@@ -23,8 +23,8 @@ from absl import flags
 from facerep_jax import clock, evaluate, prepare, pretrain, report
 from facerep_jax.config import build, resolve
 from facerep_jax.evaluation.statistics import paired_difference
-from facerep_jax.evaluation.workdirs import read_statistics
 from facerep_jax.files import local_path
+from facerep_jax.reporting.workdirs import read_statistics
 
 UNLABELLED = "generated_faces:size=80,train=16000,validation=0,test=0"
 LABELLED = "generated_faces:size=80,train=2000,validation=500,test=1000,seed=1"

@@ -35,14 +35,15 @@ from ml_collections import ConfigDict, config_flags
 from PIL import Image
 from tqdm import tqdm
 
+from facerep_jax import pictures
 from facerep_jax.config import Spec, build, command_line, difference, locate, nearest, plain
 from facerep_jax.data.features import Dataset, open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
-from facerep_jax.evaluation import pictures, selection
-from facerep_jax.evaluation.comparison import JUDGED, NETWORKS, NO_MATTER
+from facerep_jax.evaluation import selection, sheets
 from facerep_jax.evaluation.labels import Labels, draw, labelled
 from facerep_jax.evaluation.problem import Arrays, Problem, size, take
 from facerep_jax.evaluation.protocols import Protocol
+from facerep_jax.evaluation.results import JUDGED, NETWORKS, NO_MATTER, RANDOM, SCRATCH
 from facerep_jax.evaluation.selection import Outcome
 from facerep_jax.evaluation.statistics import summary
 from facerep_jax.evaluation.tables import PerSubset, evenly, write_predictions, write_statistics
@@ -52,7 +53,6 @@ from facerep_jax.train.state import abstract, count, flat, merge, split
 from facerep_jax.typing import Encoder, Metric, Task
 
 WEIGHTS = {"params": ("params", "encoder"), "ema": ("ema", "params", "encoder")}  # where a checkpoint holds them
-RANDOM, SCRATCH = NETWORKS  # baselines: the encoder untrained, and trained with its head on the same labels alone
 SPECS = {RANDOM: "protocol", SCRATCH: "scratch"}  # of the config, by which they learn
 SCRATCH_LABELS = 16  # that scratch needs at least
 DEFAULTS = {  # of what a config need not say
@@ -153,8 +153,8 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
         "config": plain(config),
         "versions": versions,
     }
-    sheets = pictures.sheets(locate(config.task), problem, predictions[JUDGED][0], statistics[JUDGED][0])
-    save(workdir, results, subsets, sheets, statistics, predictions, problem.test["id"])
+    drawn = sheets.sheets(locate(config.task), problem, predictions[JUDGED][0], statistics[JUDGED][0])
+    save(workdir, results, subsets, drawn, statistics, predictions, problem.test["id"])
     return results
 
 

@@ -27,11 +27,10 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
-from facerep_jax import clock
+from facerep_jax import clock, pictures
 from facerep_jax.config import build, command_line, difference, plain
 from facerep_jax.data.features import open_dataset
 from facerep_jax.data.pipeline import Part, Stream, build_transforms, split_host
-from facerep_jax.evaluation import pictures
 from facerep_jax.files import local_path, write
 from facerep_jax.models.layers import remat_policy
 from facerep_jax.train import account, checkpoint, compilation, digests, distributed, lock, loop, sharding

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from absl import flags
 
-from facerep_jax.evaluation import page, report, workdirs
 from facerep_jax.files import write
+from facerep_jax.reporting import layout, page, workdirs
 
 
 def define_flags(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ def run(flag_values: flags.FlagValues, words: Sequence[str]) -> int:
     """Read everything, then write both files: bad input leaves nothing behind."""
     if not words:
         raise ValueError("which workdirs? facerep report DIR... --out DIR")
-    made = report.page(*workdirs.read([Path(word) for word in words]))
+    made = layout.page(*workdirs.read([Path(word) for word in words]))
     out = Path(flag_values.out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; it must be a folder")

@@ -25,9 +25,9 @@ from ml_collections import ConfigDict, config_flags
 
 from facerep_jax.config import build
 from facerep_jax.evaluation.statistics import Resampled, difference, resampled
-from facerep_jax.evaluation.workdirs import read_statistics
 from facerep_jax.files import local_path, write
 from facerep_jax.pretrain import STOPPED
+from facerep_jax.reporting.workdirs import read_statistics
 from facerep_jax.typing import Metric
 
 RANDOM = "random"  # the encoder before any training; its first evaluations hold the baselines of all

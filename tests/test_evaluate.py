@@ -14,7 +14,7 @@ from facerep_jax.config import build
 from facerep_jax.data.features import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.evaluate import completed
-from facerep_jax.evaluation.workdirs import read_statistics
+from facerep_jax.reporting.workdirs import read_statistics
 
 DRAWN = "generated_faces:size=48,train=40,validation=12,test=16"
 SHORT = ("--config.protocol.steps=12", "--config.seeds=(0,1)")

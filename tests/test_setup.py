@@ -1,6 +1,6 @@
 """What a wheel built from the checkout holds, and that the package works from it, without the checkout.
 
-Planted and seen red: report.jinja missing from package_data, the command among gui_scripts, the configs not packaged.
+Planted and seen red: page.jinja missing from package_data, the command among gui_scripts, the configs not packaged.
 """
 
 import os

@@ -24,9 +24,8 @@ from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict, FieldReference
 
-from facerep_jax import study
+from facerep_jax import face_world, study
 from facerep_jax.config import build, locate, plain
-from facerep_jax.data import face_world
 from facerep_jax.data.datasets import generated_faces
 from facerep_jax.data.pipeline import build_transforms
 from facerep_jax.pretrain import flops_per_image, model_maker

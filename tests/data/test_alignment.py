@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facerep_jax.data import face_world
+from facerep_jax import face_world
 from facerep_jax.data.alignment import AlignToTemplate, moved, similarity
 from facerep_jax.data.transforms import CropToBox
 

@@ -7,7 +7,8 @@ scaled by the zoom, a camera that stays, the rectangle's place beyond the border
 import numpy as np
 import pytest
 
-from facerep_jax.data import augmentations, face_world
+from facerep_jax import face_world
+from facerep_jax.data import augmentations
 from facerep_jax.data.transforms import CropToBox, Resize
 
 SIZE = 64

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facerep_jax.data import face_world, transforms
+from facerep_jax import face_world
+from facerep_jax.data import transforms
 from facerep_jax.data.transforms import BlockMask, CropToBox, Flip, RandomResizedCrop, Resize, Tokenize, crop
 
 

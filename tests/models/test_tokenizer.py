@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from facerep_jax.data import face_world
+from facerep_jax import face_world
 from facerep_jax.models.dvae import published_name
 from facerep_jax.models.tokenizer import DVAE, KMeansTokenizer
 from facerep_jax.train.state import flat, split

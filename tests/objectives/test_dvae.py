@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from facerep_jax import face_world
 from facerep_jax.config import spec
-from facerep_jax.data import face_world
 from facerep_jax.models.dvae import DVAEEncoder
 from facerep_jax.models.tokenizer import DVAE
 from facerep_jax.models.vit import ViT

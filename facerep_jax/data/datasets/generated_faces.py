@@ -1,4 +1,4 @@
-"""Faces drawn by `facerep_jax.data.face_world`, with every annotation exact: for tests, demos and teaching.
+"""Faces drawn by `facerep_jax.face_world`, with every annotation exact: for tests, demos and teaching.
 
 facerep prepare generated_faces:size=48,train=20000,validation=500,test=2000,seed=0 --name demo --data_dir data
 
@@ -23,11 +23,12 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from facerep_jax import face_world
 from facerep_jax.config import parse_arg
-from facerep_jax.data import face_world, features
-from facerep_jax.data.face_world.draws import BLOCK, Settings, identity, person_of
-from facerep_jax.data.face_world.photo import encoded
-from facerep_jax.data.face_world.worlds import WORLDS
+from facerep_jax.data import features
+from facerep_jax.face_world.draws import BLOCK, Settings, identity, person_of
+from facerep_jax.face_world.photo import encoded
+from facerep_jax.face_world.worlds import WORLDS
 
 NAME = "default"
 RAW = None

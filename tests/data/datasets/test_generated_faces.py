@@ -8,10 +8,11 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from facerep_jax.data import face_world, features
+from facerep_jax import face_world
+from facerep_jax.data import features
 from facerep_jax.data.datasets import generated_faces
-from facerep_jax.data.face_world.photo import encoded
 from facerep_jax.data.meta import checked_meta
+from facerep_jax.face_world.photo import encoded
 
 SMALL = "size=32,train=9,validation=3,test=2,seed=5"
 

@@ -1,0 +1,109 @@
+"""Sheets of an evaluation: test faces with truth and prediction, the worst of them, and what the encoder sees."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from facerep_jax.evaluation.problem import Problem
+from facerep_jax.pictures import COLUMNS, GAP, WIDTH, beside, sheet, spaced
+from facerep_jax.typing import Encoder, View
+
+WORST = 10
+
+
+def sheets(
+    task: Any, problem: Problem, prediction: np.ndarray, statistics: Float[np.ndarray, "b s"]
+) -> dict[str, Image.Image]:
+    """All that there is to see of an evaluation, by the name of the file: overlays, worst, tokens."""
+    found = {
+        "overlays": overlays(task, problem, prediction),
+        "worst": worst(task, problem, prediction, statistics),
+        "tokens": tokens(problem.encoder, problem.test["image"]),
+    }
+    return {name: image for name, image in found.items() if image is not None}
+
+
+def overlays(task: Any, problem: Problem, prediction: np.ndarray) -> Image.Image:
+    """Some test faces, evenly spaced, with truth and prediction."""
+    return sheet(drawn(task, problem, prediction, spaced(len(problem.test["image"])), COLUMNS))
+
+
+def worst(
+    task: Any, problem: Problem, prediction: np.ndarray, statistics: Float[np.ndarray, "b s"]
+) -> Image.Image | None:
+    """The test faces with the worst headline metric, worst first, each with its id and metric in percent.
+
+    The metric is computed on each face by itself, from its row of statistics; faces where it is not defined are left
+    out. None where it is defined on no face, as of correlations.
+    """
+    values = np.array([problem.metric.compute(row)[problem.metric.headline] for row in statistics], np.float64)
+    order = np.argsort(-values if problem.metric.lower_is_better else values, kind="stable")
+    rows = [int(i) for i in order if np.isfinite(values[i])][:WORST]
+    if not rows:
+        return None
+    names = [f"{rank}:  {100 * values[i]:.2f}%  {problem.test['id'][i]}" for rank, i in enumerate(rows, 1)]
+    return sheet(drawn(task, problem, prediction, rows, WORST // 2), names, WORST // 2)
+
+
+def drawn(task: Any, problem: Problem, prediction: np.ndarray, rows: Sequence[int], columns: int) -> list[Image.Image]:
+    """Some test faces with truth and prediction, as the task draws them, so wide that `columns` fill a line.
+
+    Those that are wider as they are stay so.
+    """
+    images, labels = problem.test["image"], problem.test[task.label]
+    side = (WIDTH + GAP) // columns - GAP
+    scale = -(-side // task.draw(images[0], labels[0], prediction[0], 1).width)
+    tiles = [task.draw(images[i], labels[i], prediction[i], scale) for i in rows]
+    return [tile.resize((side, tile.height * side // tile.width)) for tile in tiles] if scale > 1 else tiles
+
+
+def tokens(encoder: Encoder, images: UInt8[np.ndarray, "b h w 3"]) -> Image.Image:
+    """Some of the images, each beside the first three principal components of its patch tokens as red, green, blue."""
+    chosen = images[spaced(len(images))]
+    graph, state = nnx.split(encoder)
+    found = jax.jit(lambda state, x: nnx.merge(graph, state)(View(x)).tokens)(state, chosen)
+    grid = encoder.grid((images.shape[1], images.shape[2]))
+    colours = components(np.asarray(found, np.float64), grid)
+    side = (WIDTH // COLUMNS - GAP) // 2
+    tiles = []
+    for image, colour in zip(chosen, colours, strict=True):
+        height = round(side * image.shape[0] / image.shape[1])
+        left = Image.fromarray(image).resize((side, height), Image.Resampling.BICUBIC)
+        right = Image.fromarray(colour).resize((side, height), Image.Resampling.NEAREST)
+        tiles.append(beside(left, right))
+    return sheet(tiles)
+
+
+def components(tokens: Float[np.ndarray, "b n d"], grid: tuple[int, int]) -> UInt8[np.ndarray, "b h w 3"]:
+    """The first three principal components of all tokens, in the order of their variance, from 0 to 255.
+
+    The sign of a component is not determined by the tokens' distribution. Each is turned so that it grows towards the
+    middle, the top or the left of the image, whichever it follows most. So the result depends neither on the basis of
+    the features nor on the order of the images. The 2nd and the 98th percentile of a component are black and white.
+    """
+    b, n, d = tokens.shape
+    flat = tokens.reshape(-1, d) - tokens.mean((0, 1))
+    left, size, _ = np.linalg.svd(flat, full_matrices=False)
+    scores = np.zeros((b * n, 3))
+    count = min(3, len(size))
+    scores[:, :count] = left[:, :count] * size[:count]
+
+    rows, columns = np.mgrid[0 : grid[0], 0 : grid[1]].reshape(2, -1) / np.array([[grid[0]], [grid[1]]])
+    centred = rows + 0.5 / grid[0] - 0.5, columns + 0.5 / grid[1] - 0.5
+    middle = -(centred[0] ** 2 + centred[1] ** 2)
+    places = np.stack([middle - middle.mean(), -centred[0], -centred[1]])
+    places /= np.linalg.norm(places, axis=1, keepdims=True) + 1e-12
+    follows = places @ scores.reshape(b, n, 3).mean(0)  # place, component
+    strongest = follows[np.abs(follows).argmax(0), np.arange(3)]
+    scores *= np.where(strongest < 0, -1.0, 1.0)[None]
+
+    low, high = np.quantile(scores, [0.02, 0.98], axis=0)
+    spread = high - low
+    even = spread <= 1e-6 * max(float(size[0]), 1e-12)  # a component that says nothing is grey
+    shades = np.where(even[None], 0.5, (scores - low[None]) / np.where(even, 1.0, spread)[None])
+    return np.round(255 * shades.clip(0, 1)).astype(np.uint8).reshape(b, *grid, 3)

@@ -1,0 +1,186 @@
+"""The picture while it is painted: backdrop, person, and what is in front, with labels and depth."""
+
+from math import sqrt
+
+import numpy as np
+
+from facerep_jax.face_world.features import paint_features
+from facerep_jax.face_world.hair import Part, bare_from, parts
+from facerep_jax.face_world.layers import BACKGROUND, HAIR, Face, channels, covered_share, scaled
+from facerep_jax.face_world.photo import photograph
+from facerep_jax.face_world.rays import Ellipsoid, Hit, View, Window, cast_on_head, overlap, ray_points
+from facerep_jax.face_world.scene import Clothes, Scene
+from facerep_jax.face_world.shapes import Colour, paint
+from facerep_jax.face_world.skin import paint_skin
+
+_SCATTER = np.array([0.34, 0.24, 0.2], np.float32).reshape(
+    3, 1, 1
+)  # how far light creeps around skin, for red, green and blue
+
+
+class Canvas:
+    """Image, labels and depth of a scene."""
+
+    def __init__(self, scene: Scene, view: View):
+        self.scene, self.view = scene, view
+        size = view.size
+        self.image = scene.backdrop.enlarged(size)
+        if scene.mirrored:
+            self.image = self.image[:, :, ::-1].copy()
+        self.mask = np.zeros((size, size), np.uint8)
+        self.depth = np.full((size, size), np.inf, np.float32)
+        light = scene.light
+        towards = np.array(light.towards, np.float32)
+        halfway = towards + np.array([0, 0, -1], np.float32)
+        self.ambient = light.ambient * channels(light.ambient_colour)
+        self.lamp = (1.08 - 0.5 * light.ambient) * channels(light.colour)
+        # What a normal in camera axes makes of the lamp's red, green and blue, of the same of ambient light, and of the
+        # lamp's mirror image: (7, 3). Light creeps around the edge of shade, and more of it comes from above.
+        lamp, ambient = (self.lamp / (1 + _SCATTER)).ravel(), self.ambient.ravel()
+        upward = np.array([0, -0.2, 0], np.float32)
+        mirrored = halfway / sqrt(halfway @ halfway)
+        self.by_normal = np.concatenate([np.outer(lamp, towards), np.outer(ambient, upward), mirrored[None]])
+        self.by_normal_of_head = self.by_normal @ scene.turn
+        self.creeping, self.even = _SCATTER * lamp.reshape(3, 1, 1), 0.9 * self.ambient
+
+    def paint(self) -> None:
+        """Paint the scene, from behind to the front."""
+        covers = parts(self.scene, self.view.pixel)
+        self._paint_body()
+        for part in covers:
+            if part.behind:
+                self._paint_cover(part)
+        if not (self.scene.hair and self.scene.hair.back):  # long hair hides the ears
+            self._paint_ears()
+        self._paint_face()
+        for part in covers:
+            if not part.behind:
+                self._paint_cover(part)
+        around = self.ambient + 0.6 * self.lamp  # shapes are flat: they have one light
+        for shape in self.scene.occluder:
+            window, share = paint(self.image, shape, around)
+            self.mask[window][share >= 0.5] = BACKGROUND
+
+    def photograph(self) -> np.ndarray:
+        """The picture, uint8 (size, size, 3)."""
+        return photograph(self.scene.photo, self.image, self.scene.world, self.scene.mirrored)
+
+    def lay(self, window: Window, hit: Hit, colour: np.ndarray, label: np.ndarray | int) -> None:
+        """Lay a surface of `colour` (3, h, w) over the window where it is nearer than what is there."""
+        depth, image = self.depth[window], self.image[:, *window]
+        share = covered_share(hit.outside * (-1 / self.view.pixel))
+        share *= hit.depth < depth
+        image += share * (colour - image)
+        solid = share >= 0.5
+        np.copyto(depth, hit.depth, where=solid)
+        np.copyto(self.mask[window], label, where=solid)
+
+    def lit(self, colour: np.ndarray, normals: np.ndarray, turns: bool, gloss: float = 0.0) -> np.ndarray:
+        """Surfaces of `colour` (3, h, w) or (3, 1, 1) in the scene's light.
+
+        Args:
+            normals: (3, h, w), in head coordinates, or if not `turns` the camera's.
+            gloss: brightness of what is mirrored.
+        """
+        by_normal = self.by_normal_of_head if turns else self.by_normal
+        found = (by_normal @ normals.reshape(3, -1)).reshape(7, *normals.shape[1:])
+        light, ambient, mirrored = found[:3], found[3:6], found[6]
+        light += self.creeping
+        np.maximum(light, 0, out=light)
+        ambient += self.even
+        light += ambient
+        light *= colour
+        if gloss:
+            np.maximum(mirrored, 0, out=mirrored)
+            for _ in range(3):
+                np.multiply(mirrored, mirrored, out=mirrored)
+            light += mirrored * (gloss * self.lamp)
+        return light
+
+    def _paint_ellipsoid(self, body: Ellipsoid, colour: Colour, hollow: float = 0.0) -> None:
+        """`hollow`: how much darker it is in its middle than at its edge."""
+        window = body.window(self.view)
+        hit = body.cast(self.view.turn, *self.view.rays(window))
+        if hit.outside.size:
+            albedo = channels(colour)
+            if hollow:
+                deep = np.maximum(hit.outside * (-1 / body.size) - 0.2, 0)
+                albedo = albedo * (1 - hollow * np.minimum(2.5 * deep, 1))
+            self.lay(window, hit, self.lit(albedo, hit.normals, body.turns), BACKGROUND)
+
+    def _paint_body(self) -> None:
+        """Neck and shoulders; they stay upright while the head turns."""
+        scene = self.scene
+        x, y, z = (scene.turn @ np.array([0, 0.75, 0.1], np.float32)).tolist()
+        slope = scene.clothes.slope
+        neck = Ellipsoid((x, y + 0.17, z + 0.18), (0.43, 0.75, 0.42), turns=False)
+        self._paint_ellipsoid(neck, scaled(scene.skin.colour, 0.7))
+        chest = Ellipsoid((x, y + 0.62 + 0.62 * slope, 0.4), (1.75, 0.3 + 0.45 * slope, 0.62), turns=False)
+        window = chest.window(self.view)
+        hit = chest.cast(self.view.turn, *self.view.rays(window))
+        if hit.outside.size:
+            across, down = self.view.rays(window)
+            albedo = _cloth(scene.clothes, scene.skin.colour, across - x, down - (y + 0.32))
+            self.lay(window, hit, self.lit(albedo, hit.normals, turns=False), BACKGROUND)
+
+    def _paint_ears(self) -> None:
+        scene, head = self.scene, self.scene.head
+        for side in (-1, 1):
+            if side * scene.yaw > 0.6:  # the face hides it
+                continue
+            ear = Ellipsoid((side * (head.width + 0.02), head.eye_y + 0.17, 0.08), (0.075, 0.2, 0.115))
+            self._paint_ellipsoid(ear, scene.skin.colour, hollow=0.5)
+            if scene.earrings:
+                ring = Ellipsoid((side * (head.width + 0.05), head.eye_y + 0.43, 0.05), (0.045, 0.07, 0.045))
+                self._paint_ellipsoid(ring, scene.earrings)
+
+    def _paint_face(self) -> None:
+        scene, head, view = self.scene, self.scene.head, self.view
+        whole = Ellipsoid((0.0, 0.05, -0.15), (head.width, head.chin_y + 0.02, head.depth + 0.25))
+        top, bottom = bare_from(scene), 0.07 + head.chin_y
+        seen = view.window_of_box((0.0, (top + bottom) / 2, -0.15), (head.width, (bottom - top) / 2, whole.axes[2]))
+        window = overlap(whole.window(view), seen)
+        x, y = view.rays(window)
+        shape = height, width = y.shape[0], x.shape[1]
+        if not height * width:
+            return
+        flat = cast_on_head(head, view.turn, x.repeat(height, 0).ravel(), y.ravel().repeat(width))
+        depth, outside = flat.depth.reshape(shape), flat.outside.reshape(shape)
+        hit = Hit(depth, flat.normals.reshape(3, *shape), outside, flat.thickness)
+        face = Face(scene, view, window, ray_points(view.turn, x, y, hit.depth))
+        paint_skin(face)
+        paint_features(face)
+        self.lay(window, hit, self.lit(face.colour, hit.normals, turns=True, gloss=22.0), face.label)
+
+    def _paint_cover(self, part: Part) -> None:
+        window = part.cover.window(self.view)
+        hit, strands, inside = part.cover.cast(self.view.turn, *self.view.rays(window))
+        if not hit.outside.size:
+            return
+        colour: np.ndarray = channels(part.colour)
+        gloss = 0.0
+        if part.hair and self.scene.hair:
+            colour = colour * np.maximum(1 + 0.2 * strands, 0.25)
+            gloss = 45.0 * self.scene.hair.sheen
+        light = self.lit(colour, hit.normals, True, gloss)
+        if inside is not False:
+            light = np.where(inside, 0.9 * self.ambient * channels(part.colour), light)  # no light falls in
+        self.lay(window, hit, light, HAIR if part.hair else BACKGROUND)
+
+
+def _cloth(clothes: Clothes, skin: Colour, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """The colours (3, h, w) of clothes at camera places from the pit of the neck, in head units."""
+    away = np.abs(across)
+    neck = 0.36 - away - 0.55 * down  # positive inside of the neckline's V
+    main = clothes.colour
+    palette = [main, scaled(main, 0.82), clothes.second, scaled(skin, 0.75), (215.0, 215.0, 218.0)]
+    plain, dark, second, bare, white = range(5)
+    if clothes.kind == "striped":
+        choice = np.where(np.sin(26 * down) > 0.2, second, plain).repeat(away.shape[1], 1)
+    elif clothes.kind == "open":
+        choice = np.where(neck > 0, bare, plain)
+    elif clothes.kind == "suit":
+        choice = np.where(neck > 0, np.where(away < 0.085, second, white), np.where(neck > -0.12, dark, plain))
+    else:
+        choice = np.where(neck > -0.03, dark, plain)
+    return np.array(palette, np.float32).T.take(choice, axis=1)

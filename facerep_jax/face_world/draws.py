@@ -1,0 +1,302 @@
+"""How scenes are drawn: people, their sessions, the frames of these, and what is written about each.
+
+A person's numbers, a session's and a frame's come from streams of their own, seeded by (world, seed, person, ...): a
+scene is a function of (seed, index) and the settings, whatever else was drawn before.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import exp, pi, radians, sin, sqrt, tanh
+from typing import Any
+
+import numpy as np
+
+from facerep_jax.face_world.action_units import (
+    ACTION_UNITS,
+    EXPRESSIONS,
+    PROTOTYPES,
+    STRONGEST,
+    Units,
+    displacements,
+)
+from facerep_jax.face_world.backdrop import drawn_backdrop, muted
+from facerep_jax.face_world.captions import caption, full_name, oracle
+from facerep_jax.face_world.chance import CAPTION, FRAME, PATH, PERSON, SESSION, Dice, Paths
+from facerep_jax.face_world.geometry import Head
+from facerep_jax.face_world.occluders import drawn_occluder
+from facerep_jax.face_world.scene import (
+    HAIR_COLOURS,
+    Clothes,
+    Glasses,
+    Hair,
+    Hat,
+    Light,
+    Photo,
+    Scene,
+    Skin,
+    attributes,
+)
+from facerep_jax.face_world.shapes import Colour
+from facerep_jax.face_world.worlds import WORLDS, Style, World
+
+LARGEST = 256  # pixels of a side of a picture; the tile of grain has room for it anywhere
+BLOCK = 10_000_000  # indices of which no person's cross into the next: one block for each split
+DONORS = 16  # people in a row who exchange captions where these are mismatched
+_MOODS = (0.2, 0.24, 0.11, 0.12, 0.11, 0.11, 0.11)  # how often a session is about each of EXPRESSIONS
+_CHANNELS = ("yaw", "pitch", "roll", "scale", "x", "y", "gaze_x", "gaze_y", "mood", "occluder", *ACTION_UNITS)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be asked for beside the seed."""
+
+    world: str = "pretrain"
+    sessions: int = 2  # of a person
+    frames: int = 4  # of a session
+    correlation: float = 2.0  # frames after which pose and expression correlate by 1 / e
+    informativeness: float = 0.37  # share of the captions, if not mismatched, that name attributes
+    mismatched: float = 0.1  # share of the captions that are another scene's
+
+
+DEFAULT = Settings()
+
+
+def draw(seed: int, index: int, settings: Settings = DEFAULT) -> Scene:
+    """The scene of (seed, index). Consecutive indices are frames of a session, then sessions of a person."""
+    scene, name = _untold(seed, index, settings)
+    world = WORLDS[settings.world]
+    dice = Dice(CAPTION, world.number, seed, index)
+    told = oracle(dice, attributes(scene))  # first, as no setting changes it
+    captions = []
+    for _ in range(dice.one_of((1, 1, 2))):
+        about, called = scene, name
+        if dice.happens(settings.mismatched):
+            about, called = _untold(seed, _donor(dice, index, settings), settings)
+        captions.append(caption(dice, attributes(about), called, world, settings.informativeness)[0])
+    return replace(scene, captions=tuple(captions), oracle=told)
+
+
+def person_of(index: int, settings: Settings) -> int:
+    """The number of the person at an index; different in different blocks."""
+    block, place = divmod(index, BLOCK)
+    return block * BLOCK + place // (settings.sessions * settings.frames)
+
+
+def identity(world: str, seed: int, person: int) -> str:
+    """The label of a person, by number."""
+    return f"{world}-{seed}-{person:08d}"
+
+
+def _donor(dice: Dice, index: int, settings: Settings) -> int:
+    """A random index of another person, of the same `DONORS`."""
+    each = settings.sessions * settings.frames
+    block, place = divmod(index, BLOCK)
+    group, own = divmod(place // each, DONORS)
+    other = (own + 1 + int(dice.between(0, DONORS - 1))) % DONORS
+    return block * BLOCK + (group * DONORS + other) * each + int(dice.between(0, each))
+
+
+def _untold(seed: int, index: int, settings: Settings) -> tuple[Scene, str]:
+    """The scene without captions, and the person's name."""
+    number = person_of(index, settings)
+    session, frame = divmod(index % BLOCK % (settings.sessions * settings.frames), settings.frames)
+    person = _person(settings.world, seed, number)
+    return _session(settings.world, seed, number, session, settings.correlation).scene(frame), person.name
+
+
+@lru_cache(maxsize=64)
+def _person(world: str, seed: int, number: int) -> "_Person":
+    return _Person(WORLDS[world], Dice(PERSON, WORLDS[world].number, seed, number))
+
+
+class _Person:
+    """What all pictures of one person share."""
+
+    def __init__(self, world: World, dice: Dice):
+        between = dice.between
+        shape = {name: dice.within(bounds) for name, bounds in world.shape.items()}
+        shape["brow_y"] += shape["eye_y"]
+        shape["mouth_rest_y"] += shape["nose_rest_y"]
+        self.shape = shape
+        tone = between(0.0, 1.0)  # from dark to light skin
+        skin = np.array([74, 48, 36]) * (1 - tone) + np.array([230, 188, 163]) * tone
+        skin = skin * (1 + dice.normals(0.025, 3)) + np.array([20, 10, 4]) * sin(pi * tone)
+        self.skin = colour(skin)
+        self.lip = colour(skin * 0.72 + np.array([52, 8, 14]) * between(0.3, 1.0))
+        self.place = (between(0, 512), between(0, 512))
+        self.mottle, self.pores, self.blush = between(0.1, 1), between(0.1, 1), between(0.1, 1)
+        self.freckles = between(0.35, 1) if dice.happens(0.15) else 0.0
+        self.lines = between(0, 1) ** 2
+        self.iris = colour(dice.one_of(((62, 38, 22), (62, 38, 22), (95, 70, 40), (80, 110, 130), (75, 100, 70))))
+        self.hair_name = dice.one_of(tuple(HAIR_COLOURS))
+        self.hair_colour = colour(
+            np.array(HAIR_COLOURS[self.hair_name]) * between(0.8, 1.2) * (1 + dice.normals(0.02, 3))
+        )
+        self.bald = dice.happens(0.08)
+        self.style = dice.weighted(world.styles, [style.weight for style in world.styles])
+        self.beard = between(0.4, 0.95) if dice.happens(0.3) else 0.0
+        self.moustache = between(0.5, 0.95) if dice.happens(0.85 if self.beard else 0.08) else 0.0
+        self.wears_glasses = dice.happens(0.3)
+        self.name = full_name(dice, world)
+
+
+@lru_cache(maxsize=64)
+def _session(world: str, seed: int, number: int, session: int, correlation: float) -> "_Session":
+    return _Session(world, seed, number, session, correlation)
+
+
+class _Session:
+    """One occasion: light, place, clothes, hair and what is worn stay, pose and expression move."""
+
+    def __init__(self, name: str, seed: int, number: int, session: int, correlation: float):
+        world = WORLDS[name]
+        self.person = person = _person(name, seed, number)
+        self.key = (world.number, seed, number, session)
+        dice = Dice(SESSION, *self.key)
+        self.paths = Paths(len(_CHANNELS), correlation, PATH, *self.key)
+        self.mood = PROTOTYPES[dice.weighted(EXPRESSIONS, _MOODS)]
+        hat = _hat(dice) if dice.happens(0.15) else None
+        self.scale = dice.within(world.scale)
+        self.x, self.y = dice.normal(0.5, world.shift), dice.normal(0.49, world.shift)
+        self.occluder, self.hand = drawn_occluder(dice, person.skin)
+        self.photo = _photo(dice, world)
+        fresh = dice.between(0.85, 1.15)  # how long the beard has grown
+        self.fixed: dict[str, Any] = {
+            "world": world.number,
+            "identity": identity(name, seed, number),
+            "session": session,
+            "light": _light(dice, world),
+            "skin": Skin(
+                colour=person.skin,
+                lip=person.lip,
+                hair=person.hair_colour,
+                place=person.place,
+                mottle=person.mottle,
+                pores=person.pores,
+                blush=person.blush * dice.between(0.6, 1.4),
+                freckles=person.freckles,
+                lines=person.lines,
+                beard=min(person.beard * fresh, 1.0),
+                moustache=min(person.moustache * fresh, 1.0),
+            ),
+            "iris": person.iris,
+            "hair": None if person.bald else _hair(dice, person, hat is not None),
+            "glasses": _glasses(dice) if dice.happens(0.65 if person.wears_glasses else 0.04) else None,
+            "hat": hat,
+            "earrings": muted(dice, 120.0, 230.0) if dice.happens(0.15) else None,
+            "clothes": Clothes(
+                dice.one_of(("plain", "striped", "suit", "suit", "open")),
+                muted(dice, 20.0, 190.0),
+                muted(dice, 30.0, 230.0),
+                dice.between(0.7, 1.2),
+            ),
+            "backdrop": drawn_backdrop(dice, world.number),
+        }
+
+    def scene(self, frame: int) -> Scene:
+        """The scene of a frame."""
+        at = dict(zip(_CHANNELS, self.paths.at(frame), strict=True))
+        units = self.units(at)
+        yaw = radians(60) * tanh(0.52 * at["yaw"])
+        present = at["occluder"] > 1.25
+        dice = Dice(FRAME, *self.key, frame)
+        return Scene(
+            **self.fixed,
+            frame=frame,
+            head=Head(**self.person.shape, **displacements(units)),
+            units=units,
+            yaw=yaw,
+            pitch=radians(28) * tanh(0.32 * at["pitch"]),
+            roll=radians(35) * tanh(0.25 * at["roll"]),
+            scale=self.scale * exp(0.03 * at["scale"]),
+            x=self.x + 0.012 * at["x"] - 0.16 * self.scale * sin(yaw),
+            y=self.y + 0.012 * at["y"],
+            gaze_x=0.05 * tanh(0.5 * at["gaze_x"]),
+            gaze_y=0.02 * tanh(0.5 * at["gaze_y"]),
+            occluder=self.occluder.shapes(self.x, self.y, self.scale, at["occluder"] - 1.25) if present else (),
+            hand=present and self.hand,
+            photo=replace(self.photo, places=_grain(dice)),
+        )
+
+    def units(self, at: dict[str, float]) -> Units:
+        """Intensities of the action units: the session's mood, and each unit's own now and then."""
+        strength = 0.5 + 0.5 * tanh(0.9 * at["mood"] + 0.3)
+        own = {unit: 3.0 * max(at[unit] - 0.7, 0.0) for unit in ACTION_UNITS}
+        own["AU43"] *= 3  # eyes are open or shut, seldom between
+        mood = {unit: STRONGEST * strength * self.mood.get(unit, 0.0) for unit in ACTION_UNITS}
+        return tuple(min(mood[unit] + own[unit], STRONGEST) for unit in ACTION_UNITS)
+
+
+def colour(values: Iterable[Any]) -> Colour:
+    """Three numbers as plain floats."""
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _light(dice: Dice, world: World) -> Light:
+    across, up = dice.normal(0, world.sidewards), dice.normal(-0.5, 0.5)
+    distance = sqrt(across**2 + up**2 + 1)
+    warm = dice.normal(0, 0.05)
+    around = dice.normals(0.04, 3)
+    return Light(
+        towards=(across / distance, up / distance, -1 / distance),
+        colour=(1 + warm, 1.0, 1 - warm),
+        ambient=dice.within(world.ambient),
+        ambient_colour=colour(1 + around),
+    )
+
+
+def _photo(dice: Dice, world: World) -> Photo:
+    return Photo(
+        blur=dice.within(world.blur) if dice.happens(world.blurred) else 0.0,
+        noise=dice.within(world.noise),
+        chroma=world.chroma,
+        grain=dice.one_of(world.grain),
+        gain=colour(dice.between(0.8, 1.3) * (1 + dice.normals(0.025, 3))),
+        gamma=dice.within(world.gamma),
+        vignette=dice.within(world.vignette),
+        quality=int(dice.between(*world.quality)),
+        subsampling=dice.one_of(("444", "420")),
+        places=(),
+    )
+
+
+def _grain(dice: Dice) -> tuple[tuple[int, int], ...]:
+    return tuple((int(dice.between(0, LARGEST)), int(dice.between(0, LARGEST))) for _ in range(4))
+
+
+def _hair(dice: Dice, person: _Person, under_hat: bool) -> Hair:
+    style: Style = person.style
+    curly = style.curl > 0
+    return Hair(
+        name=person.hair_name,
+        colour=person.hair_colour,
+        volume=min(dice.within(style.volume), 0.1 if under_hat else 1.0),
+        lift=0.0 if under_hat else dice.within(style.lift),
+        length=dice.within(style.length),
+        hairline=dice.within(style.hairline),
+        temples=dice.within(style.temples),
+        parting=dice.within(style.parting),
+        curl=style.curl,
+        wave=dice.within(style.wave),
+        sheen=dice.between(0.0, 0.15) if curly else dice.between(0.1, 0.6),
+        back=dice.within(style.back),
+        bun=0.0 if under_hat else dice.within(style.bun),
+        place=(dice.between(0, 512), dice.between(0, 512)),
+    )
+
+
+def _glasses(dice: Dice) -> Glasses:
+    return Glasses(
+        colour=muted(dice, 10.0, 110.0),
+        rim=dice.between(0.008, 0.024),
+        height=dice.between(0.12, 0.17),
+        square=dice.happens(0.5),
+        tint=dice.between(0.3, 0.6) if dice.happens(0.15) else dice.between(0.02, 0.12),
+    )
+
+
+def _hat(dice: Dice) -> Hat:
+    kind = dice.one_of(("beanie", "brimmed", "peaked"))
+    return Hat(kind, muted(dice, 25.0, 190.0), dice.between(0.25, 0.42))

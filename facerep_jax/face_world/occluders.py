@@ -1,0 +1,98 @@
+"""What comes between camera and face: hands with fingers, and things that people hold."""
+
+from dataclasses import dataclass, replace
+from math import cos, pi, sin
+
+from facerep_jax.face_world.backdrop import muted
+from facerep_jax.face_world.chance import Dice
+from facerep_jax.face_world.shapes import BOX, CAPSULE, ELLIPSE, Colour, Shape
+
+_FINGERS = ((-0.235, 0.5, -0.14), (-0.08, 0.62, -0.04), (0.08, 0.66, 0.04), (0.235, 0.56, 0.13))  # x, length, turn
+
+
+@dataclass(frozen=True)
+class Occluder:
+    """Shapes around (0, 0) in head units, pointing up, and where they come from."""
+
+    parts: tuple[Shape, ...]
+    angle: float  # where it is seen from the face, clockwise from the image's right
+    distance: float  # of its middle from the face's, in head units
+    turn: float  # about where it points: 0 to the middle of the face
+
+    def shapes(self, x: float, y: float, scale: float, pushed: float) -> tuple[Shape, ...]:
+        """The shapes in front of a face at (x, y) of this scale; `pushed` moves them towards it, in head units."""
+        distance = self.distance - 0.25 * min(pushed, 1.0)
+        x, y = x + scale * distance * cos(self.angle), y + scale * (0.3 + distance * sin(self.angle))
+        turn = self.angle - pi / 2 + self.turn
+        across, down = scale * cos(turn), scale * sin(turn)
+        return tuple(
+            replace(
+                part,
+                x=x + across * part.x - down * part.y,
+                y=y + down * part.x + across * part.y,
+                width=scale * part.width,
+                height=scale * part.height,
+                turn=part.turn + turn,
+            )
+            for part in self.parts
+        )
+
+
+def drawn_occluder(dice: Dice, skin: Colour) -> tuple[Occluder, bool]:
+    """A hand of this skin or a thing, and whether it is a hand."""
+    hand = dice.happens(0.6)
+    parts = _hand(dice, skin) if hand else _thing(dice)
+    angle = dice.between(-0.1 * pi, 1.1 * pi)  # from the sides and from below
+    return Occluder(tuple(parts), angle, dice.between(0.6, 1.0), dice.normal(0, 0.35)), hand
+
+
+def _hand(dice: Dice, skin: Colour) -> list[Shape]:
+    """Sleeve, arm, thumb, palm, then fingers, which lie side by side or spread."""
+    side = 1 if dice.happens(0.5) else -1
+    spread, bent = dice.between(0.4, 2.2), dice.between(0.6, 1.0)
+    light, dark = (_scaled(skin, share) for share in (1.0, 0.9))
+    nail = _scaled(skin, 1.12)
+    fingers = []
+    for x, length, turn in _FINGERS:
+        turn, length = turn * spread, length * bent
+        half = length / 2
+        tip_x, tip_y = x + (length - 0.07) * sin(turn), -0.27 - (length - 0.07) * cos(turn)
+        middle = (x + half * sin(turn), -0.27 - half * cos(turn))
+        fingers.append(Shape(CAPSULE, *middle, 0.085, half + 0.085, turn, light, 0.0, 0.42))
+        fingers.append(Shape(ELLIPSE, tip_x, tip_y, 0.042, 0.058, turn, nail, 0.004, 0.2, 0.6))
+    return [
+        Shape(CAPSULE, 0.0, 1.75, 0.3, 0.9, 0.0, muted(dice, 20.0, 190.0), 0.0, 0.5),
+        Shape(CAPSULE, 0.0, 0.7, 0.2, 0.75, 0.0, dark, 0.0, 0.45),
+        Shape(CAPSULE, side * 0.36, -0.05, 0.095, 0.34, side * 0.6, dark, 0.0, 0.42),
+        Shape(ELLIPSE, 0.0, 0.0, 0.35, 0.42, 0.0, dark, 0.0, 0.3),
+        *fingers,
+    ]
+
+
+def _thing(dice: Dice) -> list[Shape]:
+    """A phone, a cup, a microphone, a ball or a sheet of paper."""
+    kind, main = dice.one_of(("phone", "cup", "microphone", "ball", "paper")), muted(dice)
+    if kind == "phone":
+        return [
+            Shape(BOX, 0.0, 0.0, 0.26, 0.5, 0.0, _scaled(main, 0.3)),
+            Shape(BOX, 0.0, 0.0, 0.23, 0.43, 0.0, muted(dice, 90.0, 230.0)),
+        ]
+    if kind == "cup":
+        return [
+            Shape(ELLIPSE, 0.36, 0.05, 0.16, 0.2, 0.0, _scaled(main, 0.8)),
+            Shape(BOX, 0.0, 0.05, 0.32, 0.38, 0.0, main),
+            Shape(ELLIPSE, 0.0, -0.33, 0.32, 0.09, 0.0, _scaled(main, 0.5)),
+        ]
+    if kind == "microphone":
+        return [
+            Shape(CAPSULE, 0.0, 0.75, 0.09, 0.7, 0.0, _scaled(main, 0.4), 0.0, 0.5),
+            Shape(ELLIPSE, 0.0, 0.0, 0.19, 0.22, 0.0, _scaled(main, 0.6), 0.0, 0.6),
+        ]
+    if kind == "ball":
+        return [Shape(ELLIPSE, 0.0, 0.0, 0.42, 0.42, 0.0, main, 0.0, 0.6)]
+    return [Shape(BOX, 0.0, 0.0, 0.45, 0.6, 0.0, muted(dice, 170.0, 240.0))]
+
+
+def _scaled(colour: Colour, share: float) -> Colour:
+    red, green, blue = colour
+    return share * red, share * green, share * blue

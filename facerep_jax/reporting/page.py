@@ -1,0 +1,179 @@
+"""A report as plain data, and its two prints: HTML that loads nothing, and Markdown.
+
+The data holds finished strings, so that both prints show the same numbers.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from typing import NamedTuple
+
+import jinja2
+
+from facerep_jax.reporting.charts import Picture, whisker
+
+
+class Row(NamedTuple):
+    """The cells of one row of a table, the first its name."""
+
+    cells: tuple[str, ...]
+    conditions: str = ""  # what the numbers hold for, so that the row can be read alone
+    best: bool = False
+    interval: tuple[float, float, float] | None = None  # value, low, high: drawn at the end of the row
+
+
+class Table(NamedTuple):
+    """A table with what is needed to understand it alone."""
+
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    folded: bool = False  # secondary: closed until asked for
+    scale: tuple[str, str] = ("", "")  # what lies left and right of 0, where rows have intervals
+    foreign: bool = False  # published by others: set apart
+    kind: str = "table"
+
+
+class Gallery(NamedTuple):
+    """Charts side by side, or sheets of images one below the other."""
+
+    title: str
+    caption: str
+    pictures: tuple[Picture, ...]
+    folded: bool = False
+    kind: str = "gallery"
+
+
+class Card(NamedTuple):
+    """One run: what a reader needs to repeat it."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]  # (what, value)
+    config: str = ""  # as JSON
+
+
+class Cards(NamedTuple):
+    """Some runs, closed until asked for."""
+
+    title: str
+    cards: tuple[Card, ...]
+    folded: bool = True
+    kind: str = "cards"
+
+
+Part = Table | Gallery | Cards
+
+
+class Section(NamedTuple):
+    """What belongs together: one task, data set, protocol and selection, or one pre-training run."""
+
+    title: str
+    facts: str
+    parts: tuple[Part, ...]
+    reading: tuple[str, ...] = ()  # how to read it
+
+
+class Page(NamedTuple):
+    """The whole report: chapters of sections."""
+
+    summary: str
+    chapters: tuple[tuple[str, tuple[Section, ...]], ...]
+
+    def sections(self, chapter: str) -> tuple[Section, ...]:
+        """The sections of a chapter; none where there is no such chapter."""
+        return dict(self.chapters).get(chapter, ())
+
+
+def html(page: Page) -> str:
+    """The page as one HTML file that loads nothing."""
+    text = (resources.files(__package__) / "page.jinja").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"aligned": aligned, "whiskers": whiskers}
+    return environment.from_string(text).render(page=page)
+
+
+class Cell(NamedTuple):
+    """A cell, and how far from the right edge it must end for the decimal points of its column to be in line."""
+
+    text: str
+    pad: str  # in widths of a digit; empty for none
+
+
+# Of signs, in digits; all digits are equally wide.
+WIDTHS = {**dict.fromkeys(".,[] :", 0.5), **dict.fromkeys("%", 1.6), **dict.fromkeys("+\N{MINUS SIGN}±", 1.0)}
+
+
+def aligned(rows: Sequence[Row]) -> list[list[Cell]]:
+    """The cells behind the first of each row, for a column that is flush right."""
+    texts = [row.cells[1:] for row in rows]
+    behind = [[_behind_the_point(cell) for cell in row] for row in texts]
+    widest = [max(column) for column in zip(*behind, strict=True)]
+    return [
+        [
+            Cell(text, f"{most - width:.2f}" if most > width else "")
+            for text, width, most in zip(row, widths, widest, strict=True)
+        ]
+        for row, widths in zip(texts, behind, strict=True)
+    ]
+
+
+def _behind_the_point(cell: str) -> float:
+    """How wide that is which follows the digits before the decimal point; 0 where a cell is no number."""
+    found = re.match(r"[+\N{MINUS SIGN}]?[\d,]+(([.%e ].*)?)$", cell)
+    return float(sum(WIDTHS.get(sign, 1.0) for sign in found[1])) if found else 0.0
+
+
+def whiskers(rows: Sequence[Row]) -> list[str]:
+    """The intervals of a table's rows as drawings on one scale; nothing where there are none."""
+    known = [row.interval for row in rows if row.interval is not None]
+    if not known:
+        return []
+    ends = min(0.0, *(low for _, low, _ in known)), max(0.0, *(high for _, _, high in known))
+    return [whisker(row.interval, ends) if row.interval is not None else "" for row in rows]
+
+
+def markdown(page: Page) -> str:
+    """The page's words and tables; charts and images are in the HTML alone."""
+    parts = ["# Face representations: report", f"{page.summary}. Charts and images: report.html."]
+    for heading, sections in page.chapters:
+        parts.append(f"## {heading}")
+        for section in sections:
+            parts += [f"### {escaped(section.title)}", escaped(section.facts)]
+            parts += ["\n".join(f"- {escaped(line)}" for line in section.reading)]
+            for part in section.parts:
+                parts += _markdown_part(part)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown_part(part: Part) -> Iterator[str]:
+    if isinstance(part, Table):
+        yield from (f"#### {escaped(part.title)}", escaped(part.caption), _markdown_table(part))
+        yield "\n".join(f"- {escaped(note)}" for note in part.notes)
+    elif isinstance(part, Cards):
+        yield f"#### {escaped(part.title)}"
+        for card in part.cards:
+            yield f"**{escaped(card.title)}**"
+            yield "\n".join(f"- {escaped(what)}: {escaped(value)}" for what, value in card.facts)
+
+
+def _markdown_table(table: Table) -> str:
+    conditions = any(row.conditions for row in table.rows)
+    header = [*map(escaped, table.header), *(["Conditions"] if conditions else [])]
+    lines = [header, ["---", *["---:"] * (len(table.header) - 1), *(["---"] if conditions else [])]]
+    for row in table.rows:
+        cells = [f"**{cell}**" if row.best and cell else cell for cell in map(escaped, row.cells)]
+        lines.append([*cells, *([escaped(row.conditions)] if conditions else [])])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+ESCAPES: dict[int, str] = {ord(sign): f"\\{sign}" for sign in "\\|*_`[]"}
+ESCAPES |= {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord("\n"): " "}
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown prints as it is."""
+    return text.translate(ESCAPES)

@@ -1,0 +1,129 @@
+"""Sheets show what they say.
+
+Planted and seen red: signs of the components left to the decomposition.
+"""
+
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+from facerep_jax import pictures
+from facerep_jax.evaluation import sheets
+from facerep_jax.evaluation.metrics import F1, NME
+from facerep_jax.evaluation.protocols import Problem
+from facerep_jax.evaluation.tasks.landmarks import Landmarks
+from facerep_jax.evaluation.tasks.parsing import Parsing
+from facerep_jax.models.vit import ViT
+
+SIZE, GRID = 16, (4, 5)
+
+
+BOX = NME({"kind": "box"})
+
+
+def problem(rng, metric=BOX, count=14):
+    test = {
+        "image": rng.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8),
+        "landmarks": rng.uniform(2, 14, (count, 5, 2)),
+        "mask": rng.integers(0, 3, (count, SIZE, SIZE), np.uint8),
+        "id": [f"face_{i}" for i in range(count)],
+    }
+    return Problem(None, None, metric, {}, {}, test, [], ())
+
+
+def test_the_worst_come_first_with_their_error(monkeypatch):
+    rng = np.random.default_rng(0)
+    some = problem(rng)
+    offset = rng.permutation(14)[:, None, None] / 10
+    prediction = some.test["landmarks"] + offset
+    statistics = some.metric.examples(prediction, some.test)
+    statistics[3] = 0  # an image that does not count
+    blank, names, rows = Image.new("RGB", (4, 4)), [], []
+    monkeypatch.setattr(sheets, "sheet", lambda tiles, given=(), columns=4: names.extend(given) or blank)
+    monkeypatch.setattr(sheets, "drawn", lambda *a, **k: rows.append(a[3]) or [blank])
+    sheets.worst(Landmarks, some, prediction, statistics)
+    error = statistics[:, 0]
+    order = [i for i in np.argsort(-error) if i != 3][: sheets.WORST]
+    assert rows == [order]
+    assert names[0] == f"1:  {100 * error[order[0]]:.2f}%  face_{order[0]}"
+
+
+def test_the_worst_where_higher_is_better_and_where_nothing_is_defined(monkeypatch):
+    rng = np.random.default_rng(0)
+    some = problem(rng, F1(("background", "skin", "hair")))
+    truth = some.test["mask"]
+    prediction = np.where(rng.random(truth.shape) < np.linspace(0, 1, 14)[:, None, None], truth, 0)
+    statistics = some.metric.examples(prediction, some.test)
+    rows = []
+    monkeypatch.setattr(sheets, "drawn", lambda *a, **k: rows.append(a[3]) or [Image.new("RGB", (4, 4))])
+    sheets.worst(Parsing, some, prediction, statistics)
+    assert rows[0][:3] == [0, 1, 2]
+    assert sheets.worst(Parsing, some, prediction, np.zeros_like(statistics)) is None
+
+
+@pytest.mark.parametrize(("task", "label"), [(Landmarks, "landmarks"), (Parsing, "mask")])
+def test_sheets_of_a_task(task, label):
+    rng = np.random.default_rng(0)
+    some = problem(rng)
+    made = sheets.overlays(task, some, some.test[label])
+    assert 2 / 3 <= made.width / pictures.WIDTH <= 1
+    assert np.asarray(made).std() > 20
+    worst = pictures.sheet(sheets.drawn(task, some, some.test[label], [0, 1] * 5, 5), ["1: a", "2: " + "b" * 99] * 5, 5)
+    assert 2 / 3 <= worst.width / pictures.WIDTH <= 1
+    assert (np.asarray(worst)[-pictures.TEXT :] < 100).any()  # the names
+
+
+def test_components_are_those_of_numpy_and_turned():
+    tokens = np.random.default_rng(0).normal(size=(6, 20, 8)) * np.geomspace(4, 0.1, 8)
+    found = sheets.components(tokens, GRID)
+    flat = tokens.reshape(-1, 8)
+    _, vectors = np.linalg.eigh(np.cov(flat.T))
+    scores = (flat - flat.mean(0)) @ vectors[:, ::-1][:, :3]
+    for ours, theirs in zip(found.reshape(-1, 3).T, scores.T, strict=True):
+        low, high = np.quantile(theirs, [0.02, 0.98])
+        inside = (theirs > low) & (theirs < high)
+        assert abs(np.corrcoef(ours[inside], theirs[inside])[0, 1]) > 0.9999
+    assert (found.min(), found.max()) == (0, 255)
+
+
+def test_components_depend_neither_on_the_basis_nor_on_the_order():
+    rng = np.random.default_rng(0)
+    tokens = rng.normal(size=(6, 20, 8)) * np.geomspace(4, 0.1, 8)
+    found = sheets.components(tokens, GRID).astype(int)
+    turn = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    order = rng.permutation(6)
+    for other, mine in ((tokens @ turn + 3, found), (-tokens, None), (tokens[order], found[order])):
+        theirs = sheets.components(other, GRID).astype(int)
+        if mine is None:  # turned back: what follows the middle does so again
+            mine = found
+        assert np.abs(theirs - mine).max() <= 1
+
+
+def test_a_component_grows_towards_the_middle_top_or_left():
+    rows, columns = np.mgrid[0:4, 0:5]
+    middle = -((rows - 1.5) ** 2 / 16 + (columns - 2) ** 2 / 25)
+    tokens = np.stack([9 * (middle - middle.mean()), 2 * (rows - 1.5), 0.5 * (columns - 2.0)], -1).reshape(1, 20, 3)
+    found = sheets.components(tokens, GRID)[0].astype(int)
+    by_size = np.argsort(-tokens.std((0, 1)))
+    seen = {int(place): found[..., i] for i, place in enumerate(by_size)}
+    assert seen[0][1, 2] > seen[0][0, 0]
+    assert seen[1][0, 2] > seen[1][3, 2]
+    assert seen[2][2, 0] > seen[2][2, 4]
+
+
+def test_a_component_that_says_nothing_is_grey():
+    tokens = np.zeros((2, 20, 4))
+    tokens[..., 0] = np.arange(20)
+    found = sheets.components(tokens, GRID)
+    assert set(found[..., 1:].ravel()) == {128}
+    assert len(set(found[..., 0].ravel())) > 10
+    assert set(sheets.components(np.zeros((2, 20, 2)), GRID).ravel()) == {128}
+
+
+def test_tokens_of_an_encoder():
+    encoder = ViT(variant="Nano/8", image_size=16, width=32, depth=1, heads=2, dtype="float32", remat="none",
+                  rngs=nnx.Rngs(params=0))  # fmt: skip
+    made = sheets.tokens(encoder, np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8))
+    assert 2 / 3 <= made.width / pictures.WIDTH <= 1
+    assert np.asarray(made).std() > 20

@@ -1,0 +1,31 @@
+from facerep_jax.reporting import cards, comparison, workdirs
+
+
+def made_from(folder):
+    evaluations, pretrainings = workdirs.read([folder])
+    lines = comparison.lines(evaluations, comparison.names(evaluations))
+    return [cards.evaluation_card(line) for line in lines] + [cards.training_card(run) for run in pretrainings]
+
+
+def test_a_card_of_an_old_result_says_what_was_not_recorded(tmp_path, written):
+    written.evaluation(tmp_path / "a", 0.1, checkpoint="random", versions=None, config=None)
+    (card,) = made_from(tmp_path)
+    facts = dict(card.facts)
+    assert facts["command"] == cards.UNKNOWN
+    assert facts["checkpoint"].startswith("random")
+    assert "checkpoint's SHA-256" not in facts
+    assert [facts[k] for k in ("data set's digest", "selected", "versions")] == ["not recorded"] * 3
+    assert card.config == ""
+
+
+def test_a_card_of_a_run(tmp_path, written):
+    written.pretraining(tmp_path / "a")
+    (tmp_path / "a" / "command.txt").write_text("facerep pretrain --config=x.py\n")
+    (card,) = made_from(tmp_path)
+    facts = dict(card.facts)
+    assert (facts["command"], facts["data set"], facts["seed"]) == ("facerep pretrain --config=x.py", "civil_us", "7")
+    assert '"batch_size": 256' in card.config
+    (tmp_path / "a" / "command.txt").unlink()
+    (tmp_path / "a" / "config.json").unlink()
+    (card,) = made_from(tmp_path)
+    assert dict(card.facts)["command"] == "not recorded"

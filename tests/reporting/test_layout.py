@@ -1,0 +1,293 @@
+"""The page holds the numbers of the workdirs; what is missing is said."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from facerep_jax.evaluation.statistics import paired_difference, summary
+from facerep_jax.reporting import layout, wording, workdirs
+from facerep_jax.reporting.page import html, markdown
+
+FARL = "farl, step 20,000, ema"
+
+
+def laid(*folders):
+    return layout.page(*workdirs.read(list(folders)))
+
+
+def section(page, title, chapter="Evaluation"):
+    return next(s for s in page.sections(chapter) if s.title == title)
+
+
+def parts(page, title="Landmarks on civil_us", kind="table", chapter="Evaluation"):
+    return [part for part in section(page, title, chapter).parts if part.kind == kind]
+
+
+def table(page, start, title="Landmarks on civil_us", chapter="Evaluation"):
+    return next(t for t in parts(page, title, chapter=chapter) if t.title.startswith(start))
+
+
+def column(found, name):
+    at = next(i for i, cell in enumerate(found.header) if cell.startswith(name))
+    return {row.cells[0]: row.cells[at] for row in found.rows}
+
+
+def test_the_numbers_are_those_of_results_json(runs, laid_out):
+    found = table(laid_out, "10% of the labels")
+    results = json.loads((runs / "landmarks/0.1/farl/results.json").read_text())
+    entry = results["metrics"]["nme_inter_ocular"]
+    want = f"{100 * entry['mean']:.2f} ± {100 * entry['std']:.2f}"
+    assert column(found, "NME inter-ocular (%) ↓")[FARL] == want
+    assert column(found, "NME box")[FARL].startswith(f"{100 * results['metrics']['nme_box']['mean']:.2f}")
+    baseline = results["baselines"]["mean_shape"]["metrics"]["nme_inter_ocular"]
+    assert column(found, "NME inter-ocular")["mean shape"].startswith(f"{100 * baseline['mean']:.2f} ±")
+    order = [FARL, "supervised, step 20,000, params", wording.RANDOM, "mean shape", "pixel ridge"]
+    assert [row.cells[0] for row in found.rows] == order
+
+
+def test_every_row_says_all_that_it_depends_on(laid_out):
+    for chapter in ("At a glance", "Evaluation"):
+        for one in laid_out.sections(chapter):
+            tables = [part for part in one.parts if part.kind == "table"]
+            for found in tables if chapter == "At a glance" else [t for t in tables if t.title[0].isdigit()]:
+                assert found.rows
+                for row in found.rows:
+                    assert "civil_us · " in row.conditions
+                    assert any(kind in row.conditions for kind in ("pre-trained · ", "random · ", "no encoder · "))
+                    assert "60 test images" in row.conditions
+    rows = {row.cells[0]: row.conditions for row in table(laid_out, "1% of the labels").rows}
+    chosen, shared = "selected on 10 validation labels", "4 labels (1%) · seeds 0\N{EN DASH}2 · 60 test images"
+    learnt = f"civil_us · ViT B/16 · linear probe · Regression (cells 7) · {chosen} · {shared}"
+    assert rows == {
+        FARL: f"pre-trained · {learnt}",
+        "supervised, step 20,000, params": f"pre-trained · {learnt}",
+        wording.RANDOM: f"random · {learnt}",
+        "mean shape": f"no encoder · civil_us · selected on validation · {shared}",
+        "pixel ridge": f"no encoder · civil_us · selected on validation · {shared}",
+    }
+    parsing = table(laid_out, "10% of the labels", "Parsing on civil_us").rows[0].conditions
+    assert "last step, nothing selected" in parsing
+    assert "seed 0 ·" in parsing
+
+
+def test_an_untrained_encoder_that_is_finetuned_is_called_from_scratch(tmp_path, written):
+    written.evaluation(tmp_path / "a", 0.1, checkpoint="random", protocol="finetune")
+    assert table(laid(tmp_path), "10%").rows[0].conditions.startswith("from scratch · ")
+
+
+def test_last_is_said_of_each_row_with_what_it_chose(tmp_path, written):
+    """Among several learning rates the last steps are held against validation, and that is no `nothing`."""
+    two = {"learning_rates": [0.1, 0.2]}
+    written.evaluation(tmp_path / "a", 0.1, checkpoint="random", selection="last", protocol_settings=two)
+    row = table(laid(tmp_path), "10%").rows[0]
+    assert "last step, learning rate selected on 10 validation labels" in row.conditions
+
+
+def test_scratch_is_a_network_by_its_own_protocol(tmp_path, written):
+    """It neither counts as `without encoder` nor as the encoder before any training; its card has its settings."""
+    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl, baselines={"mean_shape": 0.16, "scratch": 0.05})
+    path = tmp_path / "a" / "results.json"
+    results = json.loads(path.read_text())
+    results["baselines"]["scratch"] |= {
+        "protocol": "finetune",
+        "protocol_settings": {"steps": 77},
+        "validation_labels": 0,
+    }
+    path.write_text(json.dumps(results | {"selection": "last"}))
+    page = laid(tmp_path)
+    rows = {row.cells[0]: row.conditions for row in table(page, "10%").rows}
+    assert rows["scratch"].startswith("from scratch · civil_us · ViT B/16 · finetune · ")
+    assert "last step, nothing selected" in rows["scratch"]
+    (glance,) = page.sections("At a glance")[0].parts
+    assert "mean shape" in glance.rows[0].cells[3]
+    assert glance.rows[0].cells[2] == wording.NOTHING
+    (cards,) = parts(page, kind="cards")
+    facts = {card.title: dict(card.facts) for card in cards.cards}
+    assert "steps 77" in facts["scratch, 10% of the labels"]["protocol"]
+    assert len(next(g for g in parts(page, kind="gallery") if g.title == "Some test faces").pictures) == 1
+
+
+def test_a_random_baseline_is_the_encoder_before_any_training(tmp_path, written):
+    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl, baselines={"mean_shape": 0.16, "random": 0.09})
+    (glance,) = laid(tmp_path).sections("At a glance")[0].parts
+    assert glance.rows[0].cells[2].startswith("9.")
+    assert glance.rows[0].cells[5] == "better"
+
+
+def test_another_architecture_is_not_the_encoder_before_any_training(tmp_path, written):
+    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl)
+    written.evaluation(tmp_path / "b", 0.1, checkpoint="random", encoder={"name": "ViT S/16"})
+    glance = laid(tmp_path).sections("At a glance")[0]
+    assert glance.parts[0].rows[0].cells[2] == wording.NOTHING
+    assert glance.facts == ""
+
+
+def test_other_heads_are_other_tables(tmp_path, written):
+    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl)
+    written.evaluation(tmp_path / "b", 0.05, checkpoint=written.farl, head="Heatmaps (UPerHead (channels 64))")
+    sections = laid(tmp_path).sections("Evaluation")
+    assert [len(next(p for p in s.parts if p.kind == "table").rows) for s in sections] == [1, 1]
+    assert "channels 64" in sections[0].facts + sections[1].facts
+
+
+def test_at_a_glance_holds_the_paired_difference(runs, laid_out):
+    (glance,) = laid_out.sections("At a glance")
+    (found,) = glance.parts
+    assert len(found.rows) == 7
+    read = [workdirs.read_statistics(runs / "landmarks/0.1" / name)[2] for name in ("random", "farl")]
+    want = paired_difference(*read, lambda s: s[0] / s[3], lower_is_better=True)
+    row = next(r for r in found.rows if r.conditions.startswith(f"{FARL} · ") and "42 labels" in r.conditions)
+    assert row.cells[4] == wording.interval(-want.difference, -want.high, -want.low)
+    assert row.cells[5] == "better"
+    np.testing.assert_allclose(row.interval, np.array([-want.difference, -want.high, -want.low]) / want.a)
+    assert "pixel ridge" in row.cells[3]
+    assert glance.facts == "Of 7 comparisons with the same encoder before any training: better in 7."
+
+
+def test_without_a_random_encoder_nothing_is_claimed(tmp_path, written):
+    written.evaluation(tmp_path / "farl", 0.06, checkpoint=written.farl)
+    page = laid(tmp_path)
+    (found,) = page.sections("At a glance")[0].parts
+    assert found.rows[0].cells[2:] == (wording.NOTHING,) * 4
+    assert page.sections("At a glance")[0].facts == ""
+    assert not any(t.title.startswith("How certain") for t in parts(page))
+
+
+def test_only_evaluations_of_untrained_encoders(tmp_path, written):
+    written.evaluation(tmp_path / "random", 0.1, checkpoint="random", parts=())
+    page = laid(tmp_path)
+    assert [name for name, _ in page.chapters] == ["Evaluation", "Published results"]
+    assert "Median" not in html(page)  # no distribution without statistics
+
+
+def test_only_a_pretraining(tmp_path, written):
+    logged = written.pretraining(tmp_path / "run")
+    page = laid(tmp_path)
+    assert [name for name, _ in page.chapters] == ["Pre-training"]
+    (one,) = page.sections("Pre-training")
+    assert one.facts.startswith(
+        "ViT Ti/16 · contrastive + masked_tokens · civil_us · batch 256 · 1,200 steps · median "
+    )
+    scalars = next(part for part in one.parts if part.kind == "table")
+    assert column(scalars, "Last")["loss"] == f"{logged[-1]['loss']:.4g}"
+    assert scalars.caption == "run · 120 logged steps, 10 to 1,200"
+    assert html(page)
+
+
+def test_a_run_that_is_being_written(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert "incomplete" in html(laid(tmp_path))
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert "0 logged steps" in html(laid(tmp_path))
+
+
+def test_charts_and_sheets(laid_out):
+    landmarks = parts(laid_out, kind="gallery")
+    assert [(g.title, len(g.pictures), g.folded) for g in landmarks] == [
+        ("Labels and error", 1, False),
+        ("How many faces have how small an error", 3, False),
+        ("Some test faces, 100% of the labels", 3, False),
+        ("The ten worst test faces, 100% of the labels", 2, False),
+        ("Some test faces, 10% of the labels", 3, True),
+        ("Some test faces, 1% of the labels", 3, True),
+    ]
+    assert all(p.alt and p.caption and bool(p.svg) != bool(p.uri) for g in landmarks for p in g.pictures)
+    assert FARL in landmarks[0].pictures[0].alt
+    parsing = parts(laid_out, "Parsing on civil_us", "gallery")
+    assert [g.title for g in parsing] == ["Some test faces"]  # one fraction, no errors of single faces: no chart
+    curves, times, masked = (part for part in laid_out.sections("Pre-training")[0].parts if part.kind == "gallery")
+    assert [p.caption.partition(",")[0] for p in curves.pictures] == [
+        *("Total loss", "Loss of contrastive", "Loss of masked tokens"),
+        *("Throughput", "Waiting for input", "Learning rate"),
+    ]
+    assert [name for _, name in curves.pictures[2].key] == ["logged", "entropy of code frequencies"]
+    assert [times.title, masked.title] == ["Where the wall time went", "What was masked"]
+
+
+def test_the_tokens_of_an_encoder_stand_once(laid_out):
+    (tokens,) = laid_out.sections("What the encoders see")
+    assert [p.caption for p in tokens.parts[0].pictures] == [f"{FARL} (pre-trained)", f"{wording.RANDOM} (random)"]
+
+
+def test_a_card_says_how_to_make_a_row_again(laid_out):
+    (cards,) = parts(laid_out, kind="cards")
+    assert len(cards.cards) == 9
+    whole = next(c for c in cards.cards if c.title == f"{FARL}, 100% of the labels")
+    facts = dict(whole.facts)
+    assert facts["command"] == "facerep evaluate --config=a.py --checkpoint=runs/farl --workdir=w"
+    assert facts["checkpoint's SHA-256"] == "9f31c2d47ab0"
+    assert facts["selected"].startswith("seed 0: step 40, 5.00% on validation; seed 1: ")
+    assert facts["versions"] == "facerep_jax 0.1.0, jax 0.10.2"
+    assert json.loads(whole.config) == {"fraction": 0.1}
+    before = next(c for c in cards.cards if c.title == f"{FARL}, 10% of the labels")
+    assert dict(before.facts)["command"].startswith("not recorded")
+    (run,) = (part for part in laid_out.sections("Pre-training")[0].parts if part.kind == "cards")
+    assert dict(run.cards[0].facts)["seed"] == "7"
+
+
+def test_published_numbers_are_apart_and_said_not_to_be_comparable(laid_out):
+    (published,) = laid_out.sections("Published results")
+    assert all(part.foreign and part.folded for part in published.parts)
+    assert all("not comparable" in part.title and "civil_us" in part.caption for part in published.parts)
+    ours = [p for s in laid_out.sections("Evaluation") for p in s.parts if p.kind == "table"]
+    assert not any(part.foreign for part in ours)
+
+
+def test_published_numbers_of_the_same_data_set_stand_beside_ours(tmp_path, written):
+    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl, dataset="wflw/default")
+    page = laid(tmp_path)
+    found = table(page, "Published by others", "Landmarks on wflw/default")
+    assert found.foreign
+    assert not found.folded
+    assert {row.cells[1] for row in found.rows} == {"WFLW full"}
+    assert all("differs from ours: other protocol" in row.conditions for row in found.rows)
+    assert all("verified" in row.conditions for row in found.rows)
+    elsewhere = page.sections("Published results")[0].parts[0]
+    assert "WFLW full" not in {row.cells[1] for row in elsewhere.rows}
+
+
+def test_the_same_workdirs_give_the_same_page(runs, laid_out):
+    assert html(laid(runs)) == html(laid_out)
+
+
+def test_selection_on_the_test_set_is_called_so(tmp_path, written):
+    written.evaluation(tmp_path / "farl", 0.06, checkpoint=written.farl, selection="test_best")
+    page = laid(tmp_path)
+    assert "optimistic" in section(page, "Landmarks on civil_us").facts
+    assert "optimistic" in table(page, "10%").rows[0].conditions
+    assert "optimistic" in markdown(page)
+
+
+def test_protocols_and_selections_do_not_mix(tmp_path, written):
+    for i, (protocol, selection) in enumerate([("frozen", "last"), ("frozen", "validation"), ("finetune", "last")]):
+        written.evaluation(tmp_path / str(i), 0.06, checkpoint=written.farl, protocol=protocol, selection=selection)
+    assert len(laid(tmp_path).sections("Evaluation")) == 3
+
+
+def test_values_that_are_not_defined(tmp_path, written):
+    undefined = {"nme_inter_ocular": summary([math.nan] * 3)}
+    written.evaluation(tmp_path / "farl", 0.06, checkpoint=written.farl, metrics=undefined)
+    written.evaluation(tmp_path / "random", 0.1, checkpoint="random", metrics=undefined, parts=())
+    page = laid(tmp_path)
+    found = table(page, "10% of the labels")
+    assert set(column(found, "NME inter-ocular").values()) == {wording.NOTHING}
+    assert not any(row.best for row in found.rows)
+    assert html(page)
+
+
+def test_errors_name_the_file_and_what_is_wrong(tmp_path, written):
+    written.evaluation(tmp_path / "random", 0.1, checkpoint="random")
+    spec = {"call": "facerep_jax.evaluation.metrics:NMF"}
+    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl, metric=spec)
+    with pytest.raises(ValueError, match=r"results\.json: cannot build metric .*NMF"):
+        laid(tmp_path)
+    written.evaluation(tmp_path / "b", 0.06, checkpoint=written.farl)
+    (tmp_path / "b" / "examples.parquet").write_text("no parquet")
+    with pytest.raises(ValueError, match=r"examples\.parquet cannot be read"):
+        laid(tmp_path / "b", tmp_path / "random")
+    written.evaluation(tmp_path / "c", 0.06, checkpoint=written.farl)
+    (tmp_path / "c" / "overlays.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"overlays\.png is not an image"):
+        laid(tmp_path / "c")
