@@ -63,6 +63,14 @@ def build(described: Spec, *args: Any, **runtime: Any) -> Any:
     return locate(described)(*args, **keywords, **runtime)
 
 
+def build_with(described: Spec, offered: Mapping[str, Any], *args: Any, **runtime: Any) -> Any:
+    """Call what a spec names, see `build`, also with those of the `offered` arguments that it takes and leaves open."""
+    call = locate(described)
+    parameters = inspect.signature(call.__init__ if inspect.isclass(call) else call).parameters
+    taken = {name: value for name, value in offered.items() if name in parameters and name not in described}
+    return build(described, *args, **runtime, **taken)
+
+
 def locate(described: Spec) -> Any:
     """The callable that a spec names; ValueError where there is none."""
     module, _, name = described["call"].partition(":")

@@ -28,7 +28,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
 from facerep_jax import clock, pictures
-from facerep_jax.config import build, command_line, difference, plain
+from facerep_jax.config import build, build_with, command_line, difference, plain
 from facerep_jax.data.features import open_dataset
 from facerep_jax.data.pipeline import Part, Stream, build_transforms, split_host
 from facerep_jax.files import local_path, write
@@ -203,7 +203,7 @@ def model_maker(config: ConfigDict) -> Callable[[], Model]:
     def make() -> Model:
         rngs = nnx.Rngs(params=config.seed)
         encoder = build(config.encoder, dtype=dtype, remat=config.remat, rngs=rngs)
-        return Model(encoder, build(config.objective, encoder, rngs=rngs))
+        return Model(encoder, build_with(config.objective, {"steps": config.steps}, encoder, rngs=rngs))
 
     return make
 

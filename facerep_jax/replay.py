@@ -31,8 +31,8 @@ from facerep_jax.pretrain import Run, assemble, model_maker, state_at
 from facerep_jax.train import checkpoint, lock
 from facerep_jax.train.sharding import global_batch
 from facerep_jax.train.state import TrainState, abstract, flat
-from facerep_jax.train.step import See, begun, look, make_loss
-from facerep_jax.typing import Batch, Encoder, Features, Objective, Tree
+from facerep_jax.train.step import Look, begun, look_at_views, make_loss
+from facerep_jax.typing import Batch, Encoder, Objective, Tree
 
 MOST = 8  # offending records that are looked for
 
@@ -113,11 +113,11 @@ def state_before(step: int, again: Run, workdir: Path) -> TrainState:
 
 
 def loss_of(
-    config: ConfigDict, state: TrainState, frozen: Tree, see: See | None = None
+    config: ConfigDict, state: TrainState, frozen: Tree, look: Look | None = None
 ) -> tuple[Callable[..., Any], Tree]:
     """The step's loss as a function of (params, batch), of a model that computes nothing twice; and the params."""
     graph, _, _, _ = abstract(model_maker(ConfigDict({**config.to_dict(), "remat": "none"})))
-    loss = make_loss(graph, seed=config.seed, see=see)
+    loss = make_loss(graph, seed=config.seed, look=look)
     params, variables = begun(graph, state, frozen)
     return lambda params, batch: loss(params, variables, frozen, batch, state.step)[0], params
 
@@ -138,10 +138,10 @@ def first_module(config: ConfigDict, state: TrainState, frozen: Tree, batch: Hos
             names[id(part)] = "/".join([name, *map(str, path)])
             held.append(part)
 
-    def see(encoder: Encoder, objective: Objective, batch: Batch, rng: Any) -> dict[str, Features]:
+    def look(encoder: Encoder, objective: Objective, batch: Batch, rng: Any) -> Any:
         name_all(encoder, "encoder")
         name_all(objective, "objective")
-        return look(encoder, objective, batch, rng)
+        return look_at_views(encoder, objective, batch, rng)
 
     def watched(call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(self: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -166,7 +166,7 @@ def first_module(config: ConfigDict, state: TrainState, frozen: Tree, batch: Hos
         for kind, call in calls.items():
             type.__setattr__(kind, "__call__", watched(call))
         with jax.disable_jit():
-            loss, params = loss_of(config, state, frozen, see)
+            loss, params = loss_of(config, state, frozen, look)
             loss(params, on_device(batch))
     finally:
         for kind, call in calls.items():

@@ -4,10 +4,13 @@ Shape letters, everywhere: b batch, v views, h w pixels or grid cells, c channel
 l text length, k classes, prototypes or landmarks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
@@ -15,25 +18,52 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 Batch = Mapping[str, Array]  # global over all devices; keys are the feature names of the records
 Metrics = Mapping[str, Array]
 Tree = Any  # a pytree of arrays
+Rules = Sequence[tuple[str, tuple[str | None, ...]]]  # (regex on a path of parameters, mesh axis of each array axis)
 
 BATCH_AXES = ("replica", "fsdp")  # the mesh axes that the batch is split over
 
 
 class Carried(nnx.Variable):
-    """State that is carried from step to step but not learnt: queues, batch statistics, teachers."""
+    """State that is carried from step to step but not learnt: queues, teachers, prototypes' assignments."""
+
+
+class Statistics(Carried):
+    """Running statistics of a network, such as batch normalisation's; an average of weights averages them too."""
 
 
 class Frozen(nnx.Variable):
     """Given weights, such as a fitted codebook: never updated, never part of the training state."""
 
 
-class View(NamedTuple):
-    """What an encoder looks at: whole images, or some patches of them."""
+def as_kind(module: Any, kind: type[nnx.Variable]) -> Any:
+    """A module like `module`, all of whose variables, statistics included, are of one kind.
+
+    `as_kind(encoder, Frozen)` is a frozen network, which shares the memory of `encoder`. `as_kind(encoder, Carried)` is
+    the start of a teacher, in memory of its own since a step updates it; see `models.teachers.follow`.
+    """
+    graph, state = nnx.split(module)
+
+    def turned(variable: nnx.Variable) -> nnx.Variable:
+        value = variable[...]
+        return kind(value if kind is Frozen else jnp.copy(value))
+
+    return nnx.merge(graph, jax.tree.map(turned, state, is_leaf=lambda x: isinstance(x, nnx.Variable)))
+
+
+@partial(jax.tree_util.register_dataclass, meta_fields=["taps", "apart"])
+@dataclass(frozen=True)
+class View:
+    """What an encoder looks at: whole images, or some patches of them; and which of its stages are wanted as maps."""
 
     image: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]  # RGB; the encoder normalises uint8 and takes float as is
     keep: Int[Array, "b m"] | None = None  # the patches that are kept; None keeps all
     masked: Bool[Array, "b n"] | None = None  # the patches whose embedding is replaced by `fill`; None replaces none
     fill: Float[Array, "d"] | None = None  # the mask token
+    taps: tuple[int, ...] = ()  # indices of the encoder's stages, from 0
+    apart: bool = False  # whether it must not share a pass with other views of its shape, see `models.views.encode`
+
+
+Views = Mapping[str, View]
 
 
 class Features(NamedTuple):
@@ -41,56 +71,79 @@ class Features(NamedTuple):
 
     pooled: Float[Array, "b d"]
     tokens: Float[Array, "b n d"]  # one per patch (or per kept patch), row-major, as the last block leaves them
-    maps: tuple[Float[Array, "b _ _ _"], ...] = ()  # one "b h w d" per tap, as the tapped block leaves it
-    cls: Float[Array, "b d"] | None = None  # the class token as the last block leaves it, where there is one
+    maps: Mapping[int, Float[Array, "b _ _ _"]] = {}  # "b h w d" of each tap of the view, as that stage leaves it
+    cls: Float[Array, "b d"] | None = None  # the class token as the last block leaves it, if there is one
+
+    def at(self, taps: tuple[int, ...]) -> tuple[Float[Array, "b _ _ _"], ...]:
+        """The maps of some taps, in their order."""
+        return tuple(self.maps[tap] for tap in taps)
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Views to features; what is pre-trained and handed over. A ViT and a ResNet are used alike, at any resolution."""
+    """Views to features; what is pre-trained and handed over. A ViT and a ResNet are used alike, at any resolution.
+
+    Built as `Class(..., dtype=dtype, remat=remat, rngs=rngs)`. A view with kept or masked patches may be refused by an
+    encoder without patches (ValueError).
+    """
 
     width: int  # of `pooled` and `tokens`
+    stages: int  # how many stages can be tapped: blocks of a ViT, groups of a ResNet
     dtype: str  # of the matrix products
     remat: str  # name of the rematerialisation policy
+    no_matter: tuple[str, ...]  # names of its arguments that its features do not depend on, such as "drop_path"
+    rules: Mapping[str, Rules]  # name of a sharding -> rules for its own parameters, which come first; {} for none
 
     def tap_widths(self, taps: tuple[int, ...]) -> tuple[int, ...]: ...
 
     def tap_strides(self, taps: tuple[int, ...]) -> tuple[int, ...]: ...
 
     def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of tokens for an image of (height, width); ValueError where the image does not fit."""
+        """Rows and columns of tokens for an image of (height, width); ValueError if the image does not fit."""
         ...
 
-    def __call__(
-        self, view: View, *, taps: tuple[int, ...] = (), train: bool = False, rng: Key[Array, "b"] | None = None
-    ) -> Features:
-        """`rng`: one key per example, so that nothing random depends on the row; needed only where `train` is set."""
+    def __call__(self, view: View, *, train: bool = False, rng: Key[Array, "b"] | None = None) -> Features:
+        """Features of a view. `rng` holds one key per example, so that nothing random depends on the row.
+
+        The keys are needed only if `train` is set, which also updates running statistics.
+        """
         ...
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """An encoder and a batch to a loss; owns heads, queues and teachers. Built as `Class(encoder, ..., rngs=rngs)`."""
+    """An encoder and a batch to a loss; owns heads, queues and teachers.
+
+    Built as `Class(encoder, ..., rngs=rngs)`; a class that takes `steps` is given the length of the run, for schedules.
+    Draws of one objective come from streams of `rng` by name, see `facerep_jax.streams`.
+    """
 
     needs: tuple[str, ...]  # keys of the batch
-    taps: tuple[int, ...]  # the encoder's blocks whose maps `loss` reads
-    micro_batches: str  # how gradients may be accumulated: "exact", "cached" or "refuse"
+    offers: tuple[tuple[str, str], ...]  # modules that a checkpoint can hand over: (name, path within this objective)
 
     def begin(self, encoder: Encoder, step: Int[Array, ""]) -> None:
         """Runs before the forward pass, outside the gradient; may write this objective's own state."""
         ...
 
-    def views(self, batch: Batch, rng: Key[Array, "b"]) -> Mapping[str, View]: ...
+    def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
+        """What the encoder shall look at, by name; what `loss` will see may hold more, from `combined.Combined`."""
+        ...
 
     def loss(
         self,
         seen: Mapping[str, Features],
+        views: Views,
         batch: Batch,
         *,
         encoder: Encoder,
         step: Int[Array, ""],
         rng: Key[Array, "b"],
-    ) -> tuple[Float[Array, ""], Metrics]: ...
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The loss and metrics of a batch, from the features of the views; `rng` is that of `views`.
+
+        Metrics have plain names, such as `accuracy`; a sum of objectives puts the name of the term in front.
+        """
+        ...
 
 
 @runtime_checkable
@@ -121,6 +174,7 @@ class Task(Objective, Protocol):
     """
 
     label: str  # the key of the batch that is predicted
+    taps: tuple[int, ...]  # stages of the encoder whose maps the head reads
 
     def calibrate(self, seen: Mapping[str, Features], batch: Batch) -> None:
         """Set what the head takes from training examples before it learns, such as means; ValueError on a misfit."""

@@ -19,6 +19,7 @@ rate 1e-4 to 1.25e-6, temperature annealed in 150,000 updates, divergence in 5,0
 
 from ml_collections import ConfigDict
 
+from facerep_jax import schedules
 from facerep_jax.config import operational, parse_arg, pick, spec
 from facerep_jax.data import transforms
 from facerep_jax.models import dvae
@@ -66,15 +67,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.encoder = spec(dvae.DVAEEncoder, variant=args.variant)
     config.objective = spec(
         objective.DiscreteVAE,
-        temperature=(1.0, 1 / 16),
-        temperature_steps=args.steps // 2,
-        kl_weight=6.6,
-        kl_steps=args.steps // 20,
+        temperature=spec(schedules.cosine, first=1.0, last=1 / 16, duration_share=0.5),
+        kl_weight=spec(schedules.cosine, first=0.0, last=6.6, duration_share=0.05),
     )
     config.optimizer = spec(
         optim.adamw,
         learning_rate=1e-3,
-        warmup_steps=args.steps // 50,
+        schedule=spec(schedules.warmup_cosine, warmup_share=0.02),
         b2=0.999,
         weight_decay=1e-4,
         clip_norm=1.0,

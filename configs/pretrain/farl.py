@@ -32,6 +32,7 @@ as the data set has them unless `align` is given, since that needs landmarks.
 
 from ml_collections import ConfigDict
 
+from facerep_jax import schedules
 from facerep_jax.config import operational, parse_arg, pick, spec
 from facerep_jax.data import alignment, transforms
 from facerep_jax.models import text, tokenizer, vit
@@ -122,9 +123,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.optimizer = spec(
         optim.adamw,
         learning_rate=1.5e-3,
-        warmup_steps=epoch,
-        initial_learning_rate=1e-6,
-        final_learning_rate=1e-6,
+        schedule=spec(schedules.warmup_cosine, first=1e-6, last=1e-6, warmup_share=1 / 16),
         b1=0.9,
         b2=0.98,
         weight_decay=0.05,

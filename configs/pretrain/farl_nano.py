@@ -12,6 +12,7 @@ of steps is what counts at this scale.
 
 from ml_collections import ConfigDict
 
+from facerep_jax import schedules
 from facerep_jax.config import operational, parse_arg, pick, spec
 from facerep_jax.data import alignment, transforms
 from facerep_jax.models import text, tokenizer, vit
@@ -84,7 +85,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     config.encoder = spec(vit.ViT, variant=f"Nano/{PATCH}", image_size=args.size, unroll=4)
     config.objective = spec(combined.Combined, **objectives[args.objective])
-    config.optimizer = spec(optim.adamw, learning_rate=2e-3, warmup_steps=60, b2=0.98, weight_decay=0.05, clip_norm=1.0)
+    config.optimizer = spec(
+        optim.adamw,
+        learning_rate=2e-3,
+        schedule=spec(schedules.warmup_cosine, warmup_steps=60),
+        b2=0.98,
+        weight_decay=0.05,
+        clip_norm=1.0,
+    )
     config.mesh = dict(replica=1, fsdp=-1, model=1)
     config.sharding = "replicated"
     config.operational = operational(threads=4)

@@ -58,8 +58,8 @@ def extractor(encoder: Encoder, taps: tuple[int, ...]) -> Extractor:
 
     @jax.jit
     def run(weights: Any, images: Array) -> dict[str, Array]:
-        features = nnx.merge(graph, weights)(View(images), taps=taps)
-        named = {"pooled": features.pooled, **{f"map{i}": x for i, x in enumerate(features.maps)}}
+        features = nnx.merge(graph, weights)(View(images, taps=taps))
+        named = {"pooled": features.pooled, **{f"map{tap}": x for tap, x in features.maps.items()}}
         return {name: x.astype(HALF) for name, x in named.items()}
 
     return Extractor(run, weights)
@@ -74,7 +74,7 @@ def given(batch: Mapping[str, Any]) -> dict[str, Features]:
     """The features that a batch holds, as an encoder gives them."""
     features = {name: jnp.asarray(x, jnp.float32) for name, x in features_of(batch).items()}
     pooled = features.pop("pooled")
-    maps = tuple(features[f"map{i}"] for i in range(len(features)))
+    maps = {int(name.removeprefix("map")): x for name, x in features.items()}
     return {"image": Features(pooled=pooled, tokens=pooled[:, None][:, :0], maps=maps)}
 
 
@@ -85,7 +85,9 @@ def rounded(features: Features) -> Features:
         return jax.lax.reduce_precision(x.astype(jnp.float32), exponent_bits=8, mantissa_bits=7)
 
     pooled = kept(features.pooled)
-    return Features(pooled=pooled, tokens=pooled[:, None][:, :0], maps=tuple(kept(x) for x in features.maps))
+    return Features(
+        pooled=pooled, tokens=pooled[:, None][:, :0], maps={tap: kept(x) for tap, x in features.maps.items()}
+    )
 
 
 def mapped(parts: Iterable[Mapping[str, np.ndarray]], count: int, folder: Path) -> dict[str, np.ndarray]:

@@ -17,16 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from facerep_jax.config import nearest
+from facerep_jax import schedules
+from facerep_jax.config import Spec, nearest, pick, spec
 from facerep_jax.data.pipeline import Part, Stream, Subset
 from facerep_jax.evaluation.cache import Extractor, extractor, features_of, given, require_space, row_bytes
 from facerep_jax.evaluation.network import (
     Network,
-    frozen,
-    see_given,
-    see_images,
-    see_rounded,
-    see_views,
+    look_at_given,
+    look_at_images,
+    look_rounded,
+    look_untrained,
     weights_of,
 )
 from facerep_jax.evaluation.problem import Arrays, Indices, Problem, labels_of, size, take
@@ -34,7 +34,7 @@ from facerep_jax.evaluation.selection import Candidate, Outcome, choose
 from facerep_jax.train.optim import DECAYED, adamw
 from facerep_jax.train.state import TrainState
 from facerep_jax.train.step import Step, make_step
-from facerep_jax.typing import Batch, Task, Tree
+from facerep_jax.typing import Batch, Frozen, Task, Tree, as_kind
 
 FARL = {  # of FaRL's training (github.com/FacePerceiver/FaRL, configs of its optimizers and trainers), see `as_farl`
     "batch_size": 40,
@@ -106,7 +106,7 @@ class LinearProbe:
         extract = extractor(problem.encoder, problem.make_task(0).taps)
         inputs, network = self.inputs(problem, extract)
         steps = {
-            rate: make_step(network.graph, optimizer, seed=0, see=network.see)
+            rate: make_step(network.graph, optimizer, seed=0, look=network.look)
             for rate, optimizer in self.optimizers.items()
         }
         in_one_call = {rate: scan_steps(step) for rate, step in steps.items()}
@@ -142,11 +142,11 @@ class LinearProbe:
         needed = sum(extract.size(data["image"]) for data in splits.values())
         if needed > self.cache_bytes:
             images = {name: {"image": data["image"], **labels_of(data)} for name, data in splits.items()}
-            return images, Network(frozen(problem.encoder), task, see_rounded)
+            return images, Network(as_kind(problem.encoder, Frozen), task, look_rounded)
         folder = Path(self.cache_folder) if self.cache_folder else problem.folder
         require_space(folder, needed)
         features = {name: {**extract(data["image"], folder), **labels_of(data)} for name, data in splits.items()}
-        return features, Network(None, task, see_given)
+        return features, Network(None, task, look_at_given)
 
 
 class FrozenEncoder:
@@ -183,18 +183,16 @@ class FrozenEncoder:
         self.steps, self.rounds, self.batch_size, self.ema = steps // rounds * rounds, rounds, batch_size, ema
         self.optimizer = adamw(
             learning_rate=learning_rate,
-            warmup_steps=warmup_steps,
+            schedule=rates(schedule, warmup_steps, milestones),
             weight_decay=weight_decay,
             decayed=decayed,
             clip_norm=clip_norm,
-            schedule=schedule,
-            milestones=milestones,
             steps=steps,
         ).transform
 
     def prepare(self, problem: Problem) -> Learn:
-        network = Network(frozen(problem.encoder), problem.make_task(0), see_images)
-        step = make_step(network.graph, self.optimizer, seed=0, ema=self.ema, see=see_views)
+        network = Network(as_kind(problem.encoder, Frozen), problem.make_task(0), look_at_images)
+        step = make_step(network.graph, self.optimizer, seed=0, ema=self.ema, look=look_untrained)
         return learner(self, problem, network, step)
 
 
@@ -231,20 +229,27 @@ class FineTune:
         self.steps, self.rounds, self.batch_size, self.ema = steps // rounds * rounds, rounds, batch_size, ema
         self.optimizer = adamw(
             learning_rate=learning_rate,
-            warmup_steps=warmup_steps,
+            schedule=rates(schedule, warmup_steps, milestones),
             weight_decay=weight_decay,
             decayed=decayed,
             clip_norm=clip_norm,
             multipliers=(("^encoder/", encoder_multiplier),),
-            schedule=schedule,
-            milestones=milestones,
             steps=steps,
         ).transform
 
     def prepare(self, problem: Problem) -> Learn:
-        network = Network(problem.encoder, problem.make_task(0), see_images)
+        network = Network(problem.encoder, problem.make_task(0), look_at_images)
         step = make_step(network.graph, self.optimizer, seed=0, ema=self.ema)
         return learner(self, problem, network, step)
+
+
+def rates(name: str, warmup_steps: int, milestones: tuple[float, ...]) -> Spec:
+    """The spec of a learning rate's schedule, `cosine` or `steps`."""
+    choices = dict(
+        cosine=spec(schedules.warmup_cosine, warmup_steps=warmup_steps),
+        steps=spec(schedules.warmup_steps_down, warmup_steps=warmup_steps, milestones=milestones),
+    )
+    return pick("schedule", name, choices)
 
 
 def by_name(name: str) -> type:

@@ -5,18 +5,21 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from facerep_jax.typing import Carried
+from facerep_jax.typing import Statistics
 
 
 class BatchNorm(nnx.Module):
     """Normalisation of each channel over a batch and its pixels, as torch's, with statistics in float32.
 
-    In training a channel is normalised by its mean and biased variance over the rows of its group, and the running
-    statistics move by `momentum` towards them (towards the unbiased variance); else the running ones are used.
+    In training a channel is normalised by its mean and biased variance over a group of rows, and the running statistics
+    move by `momentum` towards them (towards the unbiased variance). Otherwise the running statistics are used.
 
-    Rows go to groups in their order, so which examples share statistics depends on the order of the batch, hence on
-    the number of hosts that read it. One group is torch's SyncBatchNorm: statistics of the global batch, which no
-    order changes. More groups stand for as many devices without exchange.
+    Groups are formed by consecutive rows, so which examples share statistics depends on the order of the batch, and so
+    on the number of hosts that read it. One group of all rows is torch's SyncBatchNorm: statistics of the global batch,
+    which no order changes. Smaller groups stand for devices that exchange nothing.
+
+    If several views share a pass (see `models.views.encode`), a row is one view of one example, and all views of an
+    example lie side by side.
 
     Source: 1502.03167, algorithms 1 and 2; torch.nn.BatchNorm2d.
     Changed: the running statistics follow the mean over groups; torch keeps those of one device.
@@ -25,24 +28,24 @@ class BatchNorm(nnx.Module):
         width: channels.
         eps: added to the variance.
         momentum: share of the new statistics in the running ones.
-        groups: parts of the batch with statistics of their own.
+        rows: how many rows share statistics; 0 for all rows of the batch.
     """
 
-    def __init__(self, width: int, *, eps: float = 1e-5, momentum: float = 0.1, groups: int = 1):
+    def __init__(self, width: int, *, eps: float = 1e-5, momentum: float = 0.1, rows: int = 0):
         self.scale = nnx.Param(jnp.ones(width))
         self.bias = nnx.Param(jnp.zeros(width))
-        self.mean = Carried(jnp.zeros(width))
-        self.variance = Carried(jnp.ones(width))
-        self.eps, self.momentum, self.groups = eps, momentum, groups
+        self.mean = Statistics(jnp.zeros(width))
+        self.variance = Statistics(jnp.ones(width))
+        self.eps, self.momentum, self.rows = eps, momentum, rows
 
     def __call__(self, x: Float[Array, "b *n d"], *, train: bool) -> Float[Array, "b *n d"]:
-        """ValueError where groups do not divide the rows or hold one value of a channel alone."""
+        """Normalise `x`. Raises ValueError if groups do not divide the rows or hold a single value of a channel."""
         mean, variance = self.mean[...][None], self.variance[...][None]
         y = x.astype(jnp.float32)
         if train:
-            if x.shape[0] % self.groups:
-                raise ValueError(f"{x.shape[0]} rows do not divide into {self.groups} groups of batch normalisation")
-            y = y.reshape(self.groups, -1, x.shape[-1])
+            if x.shape[0] % (rows := self.rows or x.shape[0]):
+                raise ValueError(f"{x.shape[0]} rows do not divide into groups of {rows} rows of batch normalisation")
+            y = y.reshape(x.shape[0] // rows, -1, x.shape[-1])
             if (count := y.shape[1]) < 2:
                 raise ValueError(f"batch normalisation needs two values of a channel in each group, not {count}")
             mean = y.mean(1)
@@ -55,6 +58,6 @@ class BatchNorm(nnx.Module):
         y = (y - mean[:, None]) * factor[:, None] + self.bias[...].reshape(1, 1, -1)
         return y.reshape(x.shape).astype(x.dtype)
 
-    def follow(self, running: Carried, found: Float[Array, "groups d"]) -> None:
+    def follow(self, running: Statistics, found: Float[Array, "groups d"]) -> None:
         """Move a running statistic towards what the groups of a batch have."""
         running.set_value((1 - self.momentum) * running[...] + self.momentum * jax.lax.stop_gradient(found).mean(0))

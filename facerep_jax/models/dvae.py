@@ -1,7 +1,7 @@
 """DALL-E's discrete variational autoencoder: images to logits of codes, and codes back to images."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,8 +12,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from facerep_jax.config import nearest
-from facerep_jax.models.layers import remat_policy
-from facerep_jax.typing import Features, View, pin
+from facerep_jax.models.layers import applied
+from facerep_jax.typing import Features, Rules, View, pin
 
 MARGIN = 0.1  # pixels lie in [MARGIN, 1 - MARGIN], where their logits are finite
 
@@ -59,6 +59,9 @@ class DVAEEncoder(nnx.Module):
         dtype: of all convolutions but the last.
     """
 
+    no_matter: tuple[str, ...] = ()
+    rules: Mapping[str, Rules] = {}
+
     def __init__(
         self,
         *,
@@ -72,7 +75,7 @@ class DVAEEncoder(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.sizes = sizes_of(variant, channels=channels, groups=groups, blocks=blocks, codes=codes)
-        self.width, self.dtype, self.remat = self.sizes.codes, dtype, remat
+        self.width, self.stages, self.dtype, self.remat = self.sizes.codes, self.sizes.groups, dtype, remat
         widths = [self.sizes.channels * 2**group for group in range(self.sizes.groups)]
         self.stem = Conv(3, widths[0], 7, dtype=dtype)
         self.groups = residual_groups((widths[0], *widths), self.sizes.blocks, (3, 3, 3, 1), dtype=dtype)
@@ -93,14 +96,12 @@ class DVAEEncoder(nnx.Module):
             raise ValueError(f"an image of {h} x {w} pixels is no grid of codes of {stride} x {stride}")
         return h // stride, w // stride
 
-    def __call__(
-        self, view: View, *, taps: tuple[int, ...] = (), train: bool = False, rng: Key[Array, "b"] | None = None
-    ) -> Features:
-        """Logits of whole images; ValueError for kept or masked patches. See `typing.Encoder`."""
+    def __call__(self, view: View, *, train: bool = False, rng: Key[Array, "b"] | None = None) -> Features:
+        """Logits of whole images, see `typing.Encoder`. Raises ValueError for kept or masked patches."""
         if view.keep is not None or view.masked is not None:
             raise ValueError("a dVAE's encoder sees whole images, without kept or masked patches")
-        if any(not 0 <= tap < self.sizes.groups for tap in taps):
-            raise ValueError(f"taps {taps} are not groups of an encoder that has {self.sizes.groups}")
+        if any(not 0 <= tap < self.stages for tap in view.taps):
+            raise ValueError(f"taps {view.taps} are not groups of an encoder that has {self.stages}")
         rows, columns = self.grid((view.image.shape[1], view.image.shape[2]))
         image = view.image
         x = self.stem(pin(map_pixels(image.astype(jnp.float32) / 255) if image.dtype == jnp.uint8 else image))
@@ -112,7 +113,7 @@ class DVAEEncoder(nnx.Module):
             if index < self.sizes.groups - 1:
                 x = max_pooled(x)
         logits = self.output(jax.nn.relu(x)).astype(jnp.float32).reshape(len(x), rows * columns, -1)
-        return Features(pooled=logits.mean(1), tokens=logits, maps=tuple(maps[tap] for tap in taps))
+        return Features(pooled=logits.mean(1), tokens=logits, maps={tap: maps[tap] for tap in view.taps})
 
 
 class DVAEDecoder(nnx.Module):
@@ -204,15 +205,6 @@ def draw_kernels(network: nnx.Module, rngs: nnx.Rngs) -> None:
     draws = jnp.split(jax.random.normal(rngs.params(), (int(ends[-1]),)), ends[:-1])
     for kernel, draw in zip(kernels, draws, strict=True):
         kernel.set_value(draw.reshape(kernel.shape) * math.prod(kernel.shape[:3]) ** -0.5)
-
-
-def applied(block: nnx.Module, x: Float[Array, "b h w i"], remat: str) -> Float[Array, "b h w o"]:
-    """A block's result, kept for its gradient as the rematerialisation policy of that name says."""
-    if (policy := remat_policy(remat)) is None:
-        return block(x)
-    graph, state = nnx.split(block)
-    run: Callable[..., Array] = jax.checkpoint(lambda state, x: nnx.merge(graph, state)(x), policy=policy)
-    return run(state, x)
 
 
 def max_pooled(x: Float[Array, "b h w d"]) -> Float[Array, "b H W d"]:

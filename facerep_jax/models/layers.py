@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -203,6 +204,25 @@ def scan(
     if (policy := remat_policy(remat)) is not None:
         body = jax.checkpoint(body, policy=policy, prevent_cse=False)
     return jax.lax.scan(body, x, (params, jnp.arange(depth), jnp.asarray(rates)), unroll=unroll)
+
+
+def applied(block: nnx.Module, x: Array, remat: str, **keywords: Any) -> Any:
+    """What a block makes of `x`, with rematerialisation by the policy of that name, see `remat_policy`.
+
+    Variables that the block writes, such as running statistics, are written here too. Keywords are static.
+    """
+    if (policy := remat_policy(remat)) is None:
+        return block(x, **keywords)
+    graph, state = nnx.split(block)
+
+    def run(state: Any, x: Array) -> tuple[Any, Any]:
+        inside = nnx.merge(graph, state)
+        result = inside(x, **keywords)
+        return result, nnx.state(inside, nnx.Not(nnx.Param))
+
+    result, written = jax.checkpoint(run, policy=policy)(state, x)
+    nnx.update(block, written)
+    return result
 
 
 def remat_policy(name: str) -> Callable[..., bool] | None:

@@ -21,12 +21,12 @@ class Pyramid(nnx.Module):
 
     Args:
         widths: channels of the four maps.
-        groups: of the batch normalisation.
+        rows: how many rows share statistics of the batch normalisation; 0 for all.
     """
 
-    def __init__(self, widths: tuple[int, ...], *, groups: int = 1, rngs: nnx.Rngs):
+    def __init__(self, widths: tuple[int, ...], *, rows: int = 0, rngs: nnx.Rngs):
         self.first = Double(widths[0], rngs=rngs)
-        self.norm = BatchNorm(widths[0], groups=groups)
+        self.norm = BatchNorm(widths[0], rows=rows)
         self.again = Double(widths[0], rngs=rngs)
         self.second = Double(widths[1], rngs=rngs)
 

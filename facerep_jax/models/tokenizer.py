@@ -6,7 +6,6 @@ pre-training workdir is given them before: `load` takes them by name, `network` 
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
 from facerep_jax.models.dvae import DVAEEncoder, map_pixels, published_name
-from facerep_jax.typing import Frozen, View
+from facerep_jax.typing import Frozen, View, as_kind
 
 FIT_BATCH = 32  # images that pass a network at once while it is fitted
 
@@ -102,7 +101,7 @@ class DVAE(nnx.Module):
     ):
         self.patch, self.weights = patch, weights
         sizes = dict(channels=channels, groups=groups, blocks=blocks, codes=codes)
-        self.network = frozen(DVAEEncoder(variant=variant, **sizes, dtype=dtype, remat="none", rngs=rngs))
+        self.network = as_kind(DVAEEncoder(variant=variant, **sizes, dtype=dtype, remat="none", rngs=rngs), Frozen)
         self.codes = self.network.sizes.codes
         self.frequency = Frozen(jnp.full(self.codes, 1 / self.codes))  # of each code on the images of the fit
 
@@ -144,12 +143,3 @@ class DVAE(nnx.Module):
             codes = codes_of(state, jnp.asarray(images[start : start + FIT_BATCH]))
             counts += np.bincount(np.asarray(codes).ravel(), minlength=self.codes)
         self.frequency.set_value(jnp.asarray(counts / counts.sum(), jnp.float32))
-
-
-def frozen(module: Any) -> Any:
-    """The module, each of whose parameters is a given weight now."""
-    for _, part in nnx.iter_modules(module):
-        for name, value in vars(part).items():
-            if isinstance(value, nnx.Param):
-                setattr(part, name, Frozen(value[...]))
-    return module

@@ -13,10 +13,10 @@ from facerep_jax.models.batch_norm import BatchNorm
 from facerep_jax.models.heads import Maps, resized
 from facerep_jax.models.layers import Linear
 from facerep_jax.models.pyramid import Pyramid
+from facerep_jax.streams import stream
 from facerep_jax.typing import Encoder
 
 LEVELS = 4
-STREAM = 0x09E  # of the draws of dropout; an encoder draws from the same keys
 
 KAIMING = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")  # of mmcv's ConvModule (recalled)
 TORCH = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default of a convolution
@@ -45,7 +45,7 @@ class UPerHead(nnx.Module):
         channels: of every level; FaRL's 768 need a large accelerator, 64 do for small ones.
         pool_sizes: parts of a side that the coarsest level is averaged over.
         dropout: share of the channels that are dropped before the last map.
-        groups: of the batch normalisation.
+        rows: how many rows share statistics of the batch normalisation; 0 for all.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class UPerHead(nnx.Module):
         channels: int = 768,
         pool_sizes: tuple[int, ...] = (1, 2, 3, 6),
         dropout: float = 0.1,
-        groups: int = 1,
+        rows: int = 0,
         rngs: nnx.Rngs,
     ):
         if len(taps) != LEVELS:
@@ -65,9 +65,9 @@ class UPerHead(nnx.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is a share from 0 to less than 1, not {dropout}")
         widths = encoder.tap_widths(taps)
-        self.pyramid = Pyramid(widths, groups=groups, rngs=rngs) if is_flat(encoder.tap_strides(taps)) else None
+        self.pyramid = Pyramid(widths, rows=rows, rngs=rngs) if is_flat(encoder.tap_strides(taps)) else None
         self.pool_sizes, self.dropout = tuple(pool_sizes), dropout
-        conv = partial(Convolution, channels=channels, groups=groups, rngs=rngs)
+        conv = partial(Convolution, channels=channels, rows=rows, rngs=rngs)
         self.pooled = nnx.List(conv(widths[3], size=1) for _ in self.pool_sizes)
         self.context = conv(widths[3] + len(self.pool_sizes) * channels, size=3)
         self.lateral = nnx.List(conv(width, size=1) for width in widths[:3])
@@ -105,9 +105,9 @@ class UPerHead(nnx.Module):
 class Convolution(nnx.Module):
     """A convolution that keeps the resolution, batch normalisation, ReLU."""
 
-    def __init__(self, width: int, *, channels: int, size: int, groups: int, rngs: nnx.Rngs):
+    def __init__(self, width: int, *, channels: int, size: int, rows: int, rngs: nnx.Rngs):
         self.kernel = nnx.Param(KAIMING(rngs.params(), (size, size, width, channels), jnp.float32))
-        self.norm = BatchNorm(channels, groups=groups)
+        self.norm = BatchNorm(channels, rows=rows)
 
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
         layout = ("NHWC", "HWIO", "NHWC")
@@ -147,7 +147,7 @@ def parts_of(length: int, parts: int) -> Float[np.ndarray, "parts length"]:
 
 def kept_channels(rng: Key[Array, "b"], channels: int, dropout: float) -> Float[Array, "b 1 1 d"]:
     """The factor of each channel of each example: 0 for those dropped, else 1 / (1 - dropout)."""
-    keys = jax.vmap(jax.random.fold_in, (0, None))(rng, STREAM)
+    keys = stream(rng, "dropout")
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - dropout, (channels,)))(keys)
     return (kept / (1 - dropout))[:, None, None].astype(jnp.float32)
 

@@ -1,5 +1,7 @@
 """Vision transformers in two flavours: CLIP's, which is FaRL's, and MAE's, which is MCF's."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -7,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from facerep_jax.config import pick
 from facerep_jax.models.layers import (
@@ -23,7 +25,9 @@ from facerep_jax.models.layers import (
     stack,
     trunc_normal,
 )
-from facerep_jax.typing import Features, View, pin
+from facerep_jax.models.views import random_patches
+from facerep_jax.streams import stream
+from facerep_jax.typing import Features, Rules, View, pin
 
 SIZES = {  # name: width, depth, heads
     "Nano": (96, 4, 3),
@@ -37,7 +41,6 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-STREAM = 0xD809  # of patch dropout's draws; drop-path folds the number of the block into the same keys
 
 
 class Sizes(NamedTuple):
@@ -99,6 +102,9 @@ class ViT(nnx.Module):
         mean, std: normalisation of RGB in [0, 1]; the flavour's where none is given.
     """
 
+    no_matter: tuple[str, ...] = ("drop_path", "patch_dropout", "unroll")
+    rules: Mapping[str, Rules] = {}
+
     def __init__(
         self,
         *,
@@ -123,6 +129,7 @@ class ViT(nnx.Module):
         size = sizes_of(variant)
         self.patch, self.unroll = size.patch, unroll
         self.width, self.depth, self.heads = width or size.width, depth or size.depth, heads or size.heads
+        self.stages = self.depth
         self.image_size, self.mean, self.std = image_size, tuple(mean or style.mean), tuple(std or style.std)
         self.dtype, self.remat, self.drop_path, self.patch_dropout = dtype, remat, drop_path, patch_dropout
         rows, columns = self.grid((image_size, image_size))
@@ -153,16 +160,16 @@ class ViT(nnx.Module):
             raise ValueError(f"an image of {h} x {w} pixels is no grid of patches of {self.patch} x {self.patch}")
         return h // self.patch, w // self.patch
 
-    def __call__(
-        self, view: View, *, taps: tuple[int, ...] = (), train: bool = False, rng: Key[Array, "b"] | None = None
-    ) -> Features:
-        """Taps are indices of blocks, from 0; a tap gives the block's output as a map. See `typing.Encoder`."""
+    def __call__(self, view: View, *, train: bool = False, rng: Key[Array, "b"] | None = None) -> Features:
+        """Features of a view, see `typing.Encoder`; the stages that can be tapped are the blocks."""
         if train and self.patch_dropout:
             view = self.dropped(view, rng)
-        if taps and view.keep is not None:
+        if view.taps and view.keep is not None:
             raise ValueError("maps exist of whole images only, not of views with kept patches")
-        if any(not 0 <= tap < self.depth for tap in taps):
-            raise ValueError(f"taps {taps} are not blocks of an encoder that has {self.depth}, 0 to {self.depth - 1}")
+        if any(not 0 <= tap < self.depth for tap in view.taps):
+            raise ValueError(
+                f"taps {view.taps} are not blocks of an encoder that has {self.depth}, 0 to {self.depth - 1}"
+            )
         rows, columns = self.grid((view.image.shape[1], view.image.shape[2]))
         x = self.embed(patches(self.normalise(view.image), self.patch))
         if view.masked is not None and view.fill is not None:
@@ -180,13 +187,13 @@ class ViT(nnx.Module):
             x,
             remat=self.remat,
             drop_path=self.drop_path,
-            rng=rng if train else None,
-            collect=bool(taps),
+            rng=stream(rng, "drop_path") if train and rng is not None else None,
+            collect=bool(view.taps),
             unroll=self.unroll,
         )
-        maps: tuple[Array, ...] = ()
+        maps: dict[int, Array] = {}
         if layers is not None:
-            maps = tuple(layers[tap][:, 1:].reshape(len(x), rows, columns, self.width) for tap in taps)
+            maps = {tap: layers[tap][:, 1:].reshape(len(x), rows, columns, self.width) for tap in view.taps}
         return Features(pooled=self.norm_out(x[:, 0]), tokens=x[:, 1:], maps=maps, cls=x[:, 0])
 
     def dropped(self, view: View, rng: Key[Array, "b"] | None) -> View:
@@ -196,7 +203,8 @@ class ViT(nnx.Module):
         if view.keep is not None or view.masked is not None:
             raise ValueError("patch dropout is for whole images, not for views with kept or masked patches")
         rows, columns = self.grid((view.image.shape[1], view.image.shape[2]))
-        return view._replace(keep=random_patches(rng, rows * columns, self.patch_dropout))
+        kept = max(1, int(rows * columns * (1 - self.patch_dropout)))
+        return replace(view, keep=random_patches(stream(rng, "patch_dropout"), rows * columns, kept))
 
     def normalise(self, image: Array) -> Float[Array, "b h w 3"]:
         """A uint8 image normalised by mean and standard deviation; a float image as it is."""
@@ -255,16 +263,6 @@ def sincos(rows: int, columns: int, width: int) -> Float[np.ndarray, "{1+rows*co
     x, y = np.broadcast_to(along(columns), half), np.broadcast_to(along(rows)[:, None], half)
     patches = np.concatenate([x, y], axis=-1).reshape(rows * columns, width)
     return np.concatenate([np.zeros((1, width)), patches]).astype(np.float32)
-
-
-def random_patches(rng: Key[Array, "b"], count: int, dropped: float) -> Int[Array, "b m"]:
-    """Which of `count` patches each example keeps, in order, when a share of them is dropped; at least one is kept."""
-    kept = max(1, int(count * (1 - dropped)))
-
-    def draw(key: Array) -> Array:
-        return jnp.sort(jnp.argsort(jax.random.uniform(jax.random.fold_in(key, STREAM), (count,)))[:kept])
-
-    return jax.vmap(draw)(rng)
 
 
 def patches(image: Float[Array, "b h w 3"], patch: int) -> Float[Array, "b n p"]:

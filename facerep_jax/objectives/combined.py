@@ -1,51 +1,81 @@
 """A weighted sum of objectives on one encoder."""
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from facerep_jax.config import Spec, build, nearest
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, Objective, View
-
-MICRO_BATCHES = ("exact", "cached", "refuse")  # from the freest to the strictest
+from facerep_jax.config import Spec, build, build_with, nearest
+from facerep_jax.streams import stream
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
 
 class Combined(nnx.Module):
-    """Terms that share the encoder's passes: views of equal names are encoded once.
+    """Terms that share the encoder's passes: each view is encoded once, whoever reads it.
+
+    The name of a term is the prefix of its metrics, and names its streams of randomness, so that one more term changes
+    no draw of the others. A name of a view means one view: terms that read the same random view find it in `views`.
 
     Args:
         terms: name -> spec of an objective.
-        weights: name -> factor of its loss; 1 where a name is missing.
+        weights: name -> factor of its loss; 1 if a name is missing.
+        views: name -> spec of a view that terms share, such as `models.views.RandomPatches`.
+        steps: of the run.
     """
 
     def __init__(
-        self, encoder: Encoder, *, terms: Mapping[str, Spec], weights: Mapping[str, float] | None = None, rngs: nnx.Rngs
+        self,
+        encoder: Encoder,
+        *,
+        terms: Mapping[str, Spec],
+        weights: Mapping[str, float] | None = None,
+        views: Mapping[str, Spec] | None = None,
+        steps: int,
+        rngs: nnx.Rngs,
     ):
         weights = dict(weights or {})
         for name in weights:
             if name not in terms:
                 raise ValueError(f"a weight is given for {name!r}, which is no term; {nearest(name, terms)}")
-        self.terms = nnx.Dict({name: build(term, encoder, rngs=rngs) for name, term in terms.items()})
-        self.weights = tuple(float(weights.get(name, 1.0)) for name in self.terms)
-        self.needs = tuple(sorted({key for term in self.terms.values() for key in term.needs}))
-        self.taps = tuple(sorted({tap for term in self.terms.values() for tap in term.taps}))
-        self.micro_batches = max((term.micro_batches for term in self.terms.values()), key=MICRO_BATCHES.index)
+        built = {name: build_with(term, {"steps": steps}, encoder, rngs=rngs) for name, term in terms.items()}
+        self.terms = nnx.Dict(built)
+        self.weights = tuple(float(weights.get(name, 1.0)) for name in built)
+        self.shared = tuple((name, build(view)) for name, view in (views or {}).items())
+        self.needs = tuple(sorted({key for term in built.values() for key in term.needs}))
+        often = Counter(name for term in built.values() for name, _ in term.offers)
+        self.offers = tuple(
+            (name if often[name] == 1 else f"{owner}.{name}", f"terms/{owner}/{path}".rstrip("/"))
+            for owner, term in built.items()
+            for name, path in term.offers
+        )
 
     def begin(self, encoder: Encoder, step: Int[Array, ""]) -> None:
         for term in self.terms.values():
             term.begin(encoder, step)
 
-    def views(self, batch: Batch, rng: Key[Array, "b"]) -> Mapping[str, View]:
-        views: dict[str, View] = {}
-        for term in self.terms.values():
-            views |= term.views(batch, rng)
+    def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
+        """The shared views and those of all terms. Raises ValueError if one name means two views."""
+        views = {name: make(batch, encoder=encoder, rng=stream(rng, f"view {name}")) for name, make in self.shared}
+        owners = dict.fromkeys(views, "`views`")
+        for owner, term in self.terms.items():
+            for name, view in term.views(batch, encoder=encoder, rng=stream(rng, owner)).items():
+                if name in views and arrays_of(view) != arrays_of(views[name]):
+                    raise ValueError(
+                        f"{owners[name]} and the term {owner!r} both call a view {name!r} and mean different ones: "
+                        "give one another name, or let both read it from the objective's `views`"
+                    )
+                taps = {*view.taps, *views[name].taps} if name in views else view.taps
+                views[name] = replace(view, taps=tuple(sorted(taps)))
+                owners.setdefault(name, f"the term {owner!r}")
         return views
 
     def loss(
         self,
         seen: Mapping[str, Features],
+        views: Views,
         batch: Batch,
         *,
         encoder: Encoder,
@@ -53,13 +83,13 @@ class Combined(nnx.Module):
         rng: Key[Array, "b"],
     ) -> tuple[Float[Array, ""], Metrics]:
         total, metrics = jnp.zeros(()), dict[str, Array]()
-        for weight, term in zip(self.weights, self.terms.values(), strict=True):
-            own = {name: features._replace(maps=self.maps_of(term, features)) for name, features in seen.items()}
-            loss, more = term.loss(own, batch, encoder=encoder, step=step, rng=rng)
+        for weight, (name, term) in zip(self.weights, self.terms.items(), strict=True):
+            loss, more = term.loss(seen, views, batch, encoder=encoder, step=step, rng=stream(rng, name))
             total += weight * loss
-            metrics |= more
+            metrics |= {f"{name}/{metric}": value for metric, value in more.items()}
         return total, metrics
 
-    def maps_of(self, term: Objective, features: Features) -> tuple[Array, ...]:
-        """The maps of a term's own taps, out of those of all terms."""
-        return tuple(features.maps[self.taps.index(tap)] for tap in term.taps)
+
+def arrays_of(view: View) -> tuple:
+    """The identity of a view's arrays: equal for two views that show the same."""
+    return (*map(id, (view.image, view.keep, view.masked, view.fill)), view.apart)

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from facerep_jax.config import Spec, build
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, View
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
 
 class Contrastive(nnx.Module):
@@ -27,8 +27,7 @@ class Contrastive(nnx.Module):
     """
 
     needs = ("image", "text")
-    taps: tuple[int, ...] = ()
-    micro_batches = "cached"
+    offers = (("text_tower", ""),)
 
     def __init__(
         self,
@@ -51,12 +50,13 @@ class Contrastive(nnx.Module):
     def begin(self, encoder: Encoder, step: Int[Array, ""]) -> None:
         """Nothing is carried from step to step."""
 
-    def views(self, batch: Batch, rng: Key[Array, "b"]) -> Mapping[str, View]:
+    def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
         return {"image": View(batch["image"])}
 
     def loss(
         self,
         seen: Mapping[str, Features],
+        views: Views,
         batch: Batch,
         *,
         encoder: Encoder,
@@ -70,9 +70,9 @@ class Contrastive(nnx.Module):
         loss = (cross_entropy_of_pairs(logits) + cross_entropy_of_pairs(logits.T)) / 2
         hits = (logits.argmax(-1) == jnp.arange(len(logits))).mean()
         return loss, {
-            "contrastive/loss": loss,
-            "contrastive/accuracy": hits,
-            "contrastive/temperature": 1 / scale,
+            "loss": loss,
+            "accuracy": hits,
+            "temperature": 1 / scale,
         }
 
     def embed_image(self, pooled: Float[Array, "b d"]) -> Float[Array, "b e"]:

@@ -7,10 +7,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
+from facerep_jax import schedules
+from facerep_jax.config import Spec, build, plain, spec
 from facerep_jax.models.dvae import DVAEDecoder, DVAEEncoder, map_pixels, unmap_pixels
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, View
+from facerep_jax.streams import stream
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
-STREAM = 0xDAE  # of this objective's draws; other terms draw from the same keys
+TEMPERATURE = plain(spec(schedules.cosine, first=1.0, last=1 / 16, duration_steps=150_000))
+KL_WEIGHT = plain(spec(schedules.cosine, first=0.0, last=6.6, duration_steps=5_000))
 
 
 class DiscreteVAE(nnx.Module):
@@ -25,45 +29,41 @@ class DiscreteVAE(nnx.Module):
 
     Args:
         embedding: width of a code's vector.
-        temperature: its first and last value.
-        temperature_steps: after which it has its last value.
-        kl_weight: last weight of the divergence.
-        kl_steps: after which it has that weight.
+        temperature: spec of a schedule, see `facerep_jax.schedules`.
+        kl_weight: spec of the schedule of the divergence's weight.
+        steps: of the run.
     """
 
     needs = ("image",)
-    taps: tuple[int, ...] = ()
-    micro_batches = "exact"
+    offers = ()
 
     def __init__(
         self,
         encoder: Encoder,
         *,
         embedding: int = 128,
-        temperature: tuple[float, ...] = (1.0, 1 / 16),
-        temperature_steps: int = 150_000,
-        kl_weight: float = 6.6,
-        kl_steps: int = 5_000,
+        temperature: Spec = TEMPERATURE,
+        kl_weight: Spec = KL_WEIGHT,
+        steps: int,
         rngs: nnx.Rngs,
     ):
         if not isinstance(encoder, DVAEEncoder):
             raise ValueError(f"a dVAE's encoder is dvae.DVAEEncoder, not {type(encoder).__name__}")
-        if len(temperature) != 2 or min(temperature) <= 0:
-            raise ValueError(f"temperature is a first and a last value above 0, not {temperature}")
         like = dict(dtype=encoder.dtype, remat=encoder.remat)
         self.decoder = DVAEDecoder(encoder.sizes, embedding=embedding, **like, rngs=rngs)
-        self.temperature, self.temperature_steps = tuple(temperature), temperature_steps
-        self.kl_weight, self.kl_steps = kl_weight, kl_steps
+        self.temperature: schedules.Schedule = build(temperature, steps=steps)
+        self.kl_weight: schedules.Schedule = build(kl_weight, steps=steps)
 
     def begin(self, encoder: Encoder, step: Int[Array, ""]) -> None:
         """Nothing is carried from step to step."""
 
-    def views(self, batch: Batch, rng: Key[Array, "b"]) -> Mapping[str, View]:
+    def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
         return {"image": View(batch["image"])}
 
     def loss(
         self,
         seen: Mapping[str, Features],
+        views: Views,
         batch: Batch,
         *,
         encoder: Encoder,
@@ -72,7 +72,7 @@ class DiscreteVAE(nnx.Module):
     ) -> tuple[Float[Array, ""], Metrics]:
         logits = seen["image"].tokens
         b, n, k = logits.shape
-        temperature = cosine(step, self.temperature_steps, *self.temperature)
+        temperature = self.temperature(step)
         weights = jax.nn.softmax((logits + gumbel(rng, (n, k))) / temperature)
         image = batch["image"].astype(jnp.float32) / 255
         means, log_scales = self.decode(weights, encoder.grid((image.shape[1], image.shape[2])))
@@ -80,18 +80,18 @@ class DiscreteVAE(nnx.Module):
         reconstruction = logit_laplace(map_pixels(image), means, log_scales).mean()
         log_p = jax.nn.log_softmax(logits)
         kl = (jnp.exp(log_p) * (log_p + jnp.log(k))).sum(-1).mean()
-        kl_weight = cosine(step, self.kl_steps, 0.0, self.kl_weight)
+        kl_weight = self.kl_weight(step)
         loss = reconstruction + kl_weight * kl * n / image[0].size
         used = jnp.zeros(k).at[logits.argmax(-1).reshape(-1)].add(1 / (b * n))
         return loss, {
-            "dvae/loss": loss,
-            "dvae/reconstruction": reconstruction,
-            "dvae/squared_error": jnp.square(unmap_pixels(jax.nn.sigmoid(means)) - image).mean(),
-            "dvae/kl": kl,
-            "dvae/kl_weight": kl_weight,
-            "dvae/temperature": temperature,
-            "dvae/codes_used": (used > 0).sum().astype(jnp.float32),
-            "dvae/perplexity": jnp.exp(jax.scipy.special.entr(used).sum()),
+            "loss": loss,
+            "reconstruction": reconstruction,
+            "squared_error": jnp.square(unmap_pixels(jax.nn.sigmoid(means)) - image).mean(),
+            "kl": kl,
+            "kl_weight": kl_weight,
+            "temperature": temperature,
+            "codes_used": (used > 0).sum().astype(jnp.float32),
+            "perplexity": jnp.exp(jax.scipy.special.entr(used).sum()),
         }
 
     def decode(
@@ -120,10 +120,4 @@ def logit_laplace(
 
 def gumbel(rng: Key[Array, "b"], shape: tuple[int, int]) -> Float[Array, "b n k"]:
     """Gumbel noise, of each example's own key."""
-    return jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, STREAM), shape))(rng)
-
-
-def cosine(step: Int[Array, ""], steps: int, first: float, last: float) -> Float[Array, ""]:
-    """From the first to the last value by half a cosine over `steps`, then the last."""
-    share = jnp.clip(step / max(steps, 1), 0, 1)
-    return last + (first - last) * (1 + jnp.cos(jnp.pi * share)) / 2
+    return jax.vmap(lambda key: jax.random.gumbel(key, shape))(stream(rng, "gumbel"))

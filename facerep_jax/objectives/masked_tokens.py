@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from facerep_jax.config import Spec, build
 from facerep_jax.models.layers import Block, LayerNorm, Linear, scan, stack, trunc_normal
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, View
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
 
 class MaskedTokens(nnx.Module):
@@ -26,8 +26,7 @@ class MaskedTokens(nnx.Module):
     """
 
     needs = ("image", "masked")
-    taps: tuple[int, ...] = ()
-    micro_batches = "cached"
+    offers = ()
 
     def __init__(
         self, encoder: Encoder, *, tokenizer: Spec, count: int = 75, depth: int = 1, heads: int = 12, rngs: nnx.Rngs
@@ -43,12 +42,13 @@ class MaskedTokens(nnx.Module):
     def begin(self, encoder: Encoder, step: Int[Array, ""]) -> None:
         """Nothing is carried from step to step."""
 
-    def views(self, batch: Batch, rng: Key[Array, "b"]) -> Mapping[str, View]:
+    def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
         return {"masked": View(batch["image"], masked=batch["masked"], fill=self.mask_token[...])}
 
     def loss(
         self,
         seen: Mapping[str, Features],
+        views: Views,
         batch: Batch,
         *,
         encoder: Encoder,
@@ -67,10 +67,10 @@ class MaskedTokens(nnx.Module):
 
         loss = mean(entropy)
         return loss, {
-            "masked_tokens/loss": loss,
-            "masked_tokens/accuracy": mean((logits.argmax(-1) == targets).astype(jnp.float32)),
-            "masked_tokens/unigram": mean(unigram),
-            "masked_tokens/share": batch["masked"].mean(dtype=jnp.float32),
+            "loss": loss,
+            "accuracy": mean((logits.argmax(-1) == targets).astype(jnp.float32)),
+            "unigram": mean(unigram),
+            "share": batch["masked"].mean(dtype=jnp.float32),
         }
 
     def logits(self, seen: Features, where: Int[Array, "b m"], *, remat: str) -> Float[Array, "b m k"]:

@@ -1,16 +1,22 @@
 """Optimizers: optax chains whose rules go by a parameter's path, never by its rank."""
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int
 
-from facerep_jax.config import pick
+from facerep_jax import schedules
+from facerep_jax.config import Spec, build, plain, spec
 from facerep_jax.train.state import path_of
 from facerep_jax.typing import Tree
 
 DECAYED = r"(kernel|projection|token_embedding)$"  # stacked biases have two axes, so "ndim > 1" would decay them
+COSINE = plain(spec(schedules.warmup_cosine))  # the spec of the schedule that optimizers have unless told otherwise
+
+Freeze = tuple[tuple[str, int], ...]  # (regex on a path, for how many steps; -1 for all)
 
 
 class Optimizer(NamedTuple):
@@ -23,58 +29,73 @@ class Optimizer(NamedTuple):
 def adamw(
     *,
     learning_rate: float = 1e-3,
-    warmup_steps: int = 0,
-    initial_learning_rate: float = 1e-6,
-    final_learning_rate: float = 1e-6,
+    schedule: Spec = COSINE,
     b1: float = 0.9,
     b2: float = 0.999,
     weight_decay: float = 0.05,
     decayed: str = DECAYED,
     clip_norm: float = 0.0,
     multipliers: tuple[tuple[str, float], ...] = (),
-    schedule: str = "cosine",
-    milestones: tuple[float, ...] = (),
+    freeze: Freeze = (),
     steps: int,
 ) -> Optimizer:
-    """AdamW with linear warm-up, then half a cosine or steps.
+    """AdamW with a schedule of its learning rate.
 
     Args:
-        schedule: of the learning rate after the warm-up: `cosine` falls to the final one, `steps` keeps it and divides
-            it by 10 at each milestone, as torch's MultiStepLR.
-        milestones: shares of the run, in order.
+        learning_rate: the schedule's peak.
+        schedule: spec of a schedule that takes a `peak`, see `facerep_jax.schedules`.
         decayed: regex; parameters whose path matches are decayed.
         clip_norm: largest global norm of the gradient; 0 leaves it as it is.
         multipliers: (regex, factor) pairs; the learning rate of parameters whose path matches is multiplied.
+        freeze: (regex, steps) pairs, see `frozen_at_first`.
         steps: of the whole run.
     """
-    warmup_steps = min(warmup_steps, steps - 1)
-    rates = pick(
-        "schedule",
-        schedule,
-        dict(
-            cosine=optax.warmup_cosine_decay_schedule(
-                initial_learning_rate, learning_rate, warmup_steps, steps, final_learning_rate
-            ),
-            steps=optax.join_schedules(
-                [
-                    optax.linear_schedule(initial_learning_rate, learning_rate, warmup_steps),
-                    optax.piecewise_constant_schedule(
-                        learning_rate, {round(share * steps) - warmup_steps: 0.1 for share in milestones}
-                    ),
-                ],
-                [warmup_steps],
-            ),
-        ),
-    )
-    transforms = [
+    rates = build(schedule, peak=learning_rate, steps=steps)
+    transform = optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
         optax.adamw(rates, b1, b2, weight_decay=weight_decay, mask=lambda params: matching(params, decayed)),
         *[
             optax.masked(optax.scale(factor), lambda params, p=pattern: matching(params, p))
             for pattern, factor in multipliers
         ],
-    ]
-    return Optimizer(optax.chain(*transforms), rates)
+    )
+    return Optimizer(frozen_at_first(transform, freeze), rates)
+
+
+class FreezeState(NamedTuple):
+    """The state of `frozen_at_first`."""
+
+    steps: Int[Array, ""]  # done
+    inner: Any
+
+
+def frozen_at_first(transform: optax.GradientTransformation, freeze: Freeze) -> optax.GradientTransformation:
+    """A transformation that leaves some parameters as they are for the first steps, momentum included.
+
+    A frozen parameter's gradient counts as 0, so that no momentum builds up, and its update is 0, so that it does not
+    decay. Source: SwAV (2006.09882), whose prototypes have no gradient in the first iterations.
+
+    Args:
+        freeze: (regex on a path, steps) pairs; -1 steps freeze for the whole run. Empty gives `transform` itself.
+    """
+    if not freeze:
+        return transform
+
+    def masked(tree: Tree, count: Array) -> Tree:
+        for pattern, steps in freeze:
+            free = jnp.asarray(False) if steps < 0 else count >= steps
+            hit = matching(tree, pattern)
+            tree = jax.tree.map(lambda x, hit, free=free: jnp.where(free, x, 0) if hit else x, tree, hit)
+        return tree
+
+    def init(params: Tree) -> FreezeState:
+        return FreezeState(jnp.zeros((), jnp.int32), transform.init(params))
+
+    def update(updates: Tree, state: FreezeState, params: Tree | None = None) -> tuple[Tree, FreezeState]:
+        updates, inner = transform.update(masked(updates, state.steps), state.inner, params)
+        return masked(updates, state.steps), FreezeState(state.steps + 1, inner)
+
+    return optax.GradientTransformation(init, update)
 
 
 def matching(tree: Tree, pattern: str) -> Tree:

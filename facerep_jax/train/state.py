@@ -1,6 +1,6 @@
 """The training state, and the line between modules and pure trees of arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Int
 
-from facerep_jax.typing import Frozen, Tree
+from facerep_jax.typing import Frozen, Statistics, Tree
 
 
 class Model(nnx.Module):
@@ -26,7 +26,7 @@ class TrainState(NamedTuple):
     params: Tree  # what is learnt
     variables: Tree  # what is carried: batch statistics, queues, teachers
     opt_state: Tree
-    ema: Tree | None  # average of params, and of variables that are floats
+    ema: Tree | None  # average of params and of running statistics: {"params": ..., "variables": ...}
 
 
 def split(model: Any) -> tuple[Any, Tree, Tree, Tree]:
@@ -47,20 +47,39 @@ def abstract(make: Callable[[], Any]) -> tuple[Any, Tree, Tree, Tree]:
 
 def initial(make: Callable[[], Any], init_optimizer: Callable[[Tree], Tree], *, ema: bool) -> TrainState:
     """The state before the first step; pure, to be jitted with the shardings of its result."""
-    _, params, variables, _ = split(make())
+    return state_of(make(), init_optimizer, ema=ema)
+
+
+def state_of(model: Any, init_optimizer: Callable[[Tree], Tree], *, ema: bool) -> TrainState:
+    """The state of a model before its first step; the average begins as a copy."""
+    _, params, variables, _ = split(model)
+    average = {"params": params, "variables": nnx.to_pure_dict(nnx.state(model, Statistics))}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         variables=variables,
         opt_state=init_optimizer(params),
-        ema=jax.tree.map(jnp.copy, averaged(params, variables)) if ema else None,
+        ema=jax.tree.map(jnp.copy, average) if ema else None,
     )
 
 
-def averaged(params: Tree, variables: Tree) -> Tree:
-    """What an average is kept of: params and the variables that are floats."""
-    floats = {path: x for path, x in flat(variables).items() if jnp.issubdtype(x.dtype, jnp.floating)}
-    return {"params": params, "variables": floats}
+def averaged(params: Tree, variables: Tree, like: Tree) -> Tree:
+    """What an average is kept of: all params, and of the variables those statistics that `like`, an average, holds."""
+    return {"params": params, "variables": same_paths(variables, like["variables"])}
+
+
+def same_paths(tree: Tree, like: Tree) -> Tree:
+    """The leaves of a nested dict at the paths that `like` has."""
+    if not isinstance(like, Mapping):
+        return tree
+    return {name: same_paths(tree[name], below) for name, below in like.items()}
+
+
+def replaced(tree: Tree, by: Tree) -> Tree:
+    """A nested dict with the leaves that `by` has in place of its own."""
+    if not isinstance(tree, Mapping):
+        return by
+    return {name: replaced(below, by[name]) if name in by else below for name, below in tree.items()}
 
 
 def flat(tree: Tree) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from facerep_jax.evaluation.metrics import NME
 from facerep_jax.models import heatmaps
 from facerep_jax.models.heads import LINEAR, Maps, Standardise, resized
 from facerep_jax.models.layers import Linear
-from facerep_jax.typing import Batch, Carried, Encoder, Features, Metrics, View
+from facerep_jax.typing import Batch, Carried, Encoder, Features, Metrics, View, Views
 
 PIXELS = 32  # side of the images that the ridge baseline sees
 ALPHAS = (1e1, 1e2, 1e3, 1e4, 1e5)  # its penalties, chosen on validation
@@ -127,7 +127,7 @@ class Landmarks(nnx.Module):
     """Points of a face, by a head that reads them in pixels from the taps' maps.
 
     The loss is the sum of the head's. Points that are not annotated, being NaN, are in none of them; the metric
-    `landmarks/known` is the share of those that are.
+    `known` is the share of those that are.
 
     Args:
         taps: blocks of the encoder.
@@ -138,7 +138,7 @@ class Landmarks(nnx.Module):
     """
 
     needs = ("image", "landmarks")
-    micro_batches = "exact"
+    offers = ()
     label = "landmarks"
 
     def __init__(
@@ -166,14 +166,15 @@ class Landmarks(nnx.Module):
                 f"the data set has {labels.shape[1]} landmarks and the head {self.points}: "
                 f"set --config.task.points={labels.shape[1]}"
             )
-        self.head.fit(seen["image"].maps, labels)
+        self.head.fit(seen["image"].at(self.taps), labels)
 
-    def views(self, batch: Batch, rng: Key[Array, "b"]) -> Mapping[str, View]:
-        return {"image": View(batch["image"])}
+    def views(self, batch: Batch, *, encoder: Encoder | None, rng: Key[Array, "b"]) -> Views:
+        return {"image": View(batch["image"], taps=self.taps)}
 
     def loss(
         self,
         seen: Mapping[str, Features],
+        views: Views,
         batch: Batch,
         *,
         encoder: Encoder | None,
@@ -182,14 +183,14 @@ class Landmarks(nnx.Module):
     ) -> tuple[Float[Array, ""], Metrics]:
         truth = batch["landmarks"]
         known = jnp.isfinite(truth).all(-1)
-        losses = self.head.losses(seen["image"].maps, truth, known, rng)
+        losses = self.head.losses(seen["image"].at(self.taps), truth, known, rng)
         loss = jnp.stack(list(losses.values())).sum()
-        metrics = {"landmarks/loss": loss, "landmarks/known": known.mean()}
-        return loss, metrics | {f"landmarks/{name}": value for name, value in losses.items()}
+        metrics = {"loss": loss, "known": known.mean()}
+        return loss, metrics | losses
 
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> Float[Array, "b k 2"]:
         """Landmarks in pixels of the image that the encoder saw."""
-        return self.head(seen["image"].maps)
+        return self.head(seen["image"].at(self.taps))
 
     @staticmethod
     def metric(meta: Mapping[str, Any]) -> Spec:

@@ -13,7 +13,7 @@ from PIL import Image
 from facerep_jax.config import Spec, build, spec
 from facerep_jax.evaluation.metrics import F1, IGNORED
 from facerep_jax.models.heads import LINEAR, resized
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, View
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
 COLOURS = np.array(  # of classes in pictures
     [
@@ -42,7 +42,7 @@ class Parsing(nnx.Module):
     """
 
     needs = ("image", "mask")
-    micro_batches = "exact"
+    offers = ()
     label = "mask"
 
     def __init__(
@@ -63,14 +63,15 @@ class Parsing(nnx.Module):
 
     def calibrate(self, seen: Mapping[str, Features], batch: Batch) -> None:
         """Let the head take what it takes from training examples."""
-        self.head.fit(seen["image"].maps)
+        self.head.fit(seen["image"].at(self.taps))
 
-    def views(self, batch: Batch, rng: Key[Array, "b"]) -> Mapping[str, View]:
-        return {"image": View(batch["image"])}
+    def views(self, batch: Batch, *, encoder: Encoder | None, rng: Key[Array, "b"]) -> Views:
+        return {"image": View(batch["image"], taps=self.taps)}
 
     def loss(
         self,
         seen: Mapping[str, Features],
+        views: Views,
         batch: Batch,
         *,
         encoder: Encoder | None,
@@ -79,15 +80,17 @@ class Parsing(nnx.Module):
     ) -> tuple[Float[Array, ""], Metrics]:
         mask = batch["mask"].astype(jnp.int32)
         known = mask != IGNORED
-        logits = resized(self.head(seen["image"].maps, rng=rng), (mask.shape[1], mask.shape[2]), antialias=False)
+        logits = resized(
+            self.head(seen["image"].at(self.taps), rng=rng), (mask.shape[1], mask.shape[2]), antialias=False
+        )
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, mask, 0))
         loss = jnp.where(known, entropy, 0).sum() / jnp.maximum(known.sum(), 1)
-        return loss, {"parsing/loss": loss, "parsing/known": known.mean()}
+        return loss, {"loss": loss, "known": known.mean()}
 
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> UInt8[Array, "b H W"]:
         """The likeliest class of each pixel of the image that the encoder saw."""
         size = (self.image_size, self.image_size)
-        return resized(self.head(seen["image"].maps), size, antialias=False).argmax(-1).astype(jnp.uint8)
+        return resized(self.head(seen["image"].at(self.taps)), size, antialias=False).argmax(-1).astype(jnp.uint8)
 
     @staticmethod
     def metric(meta: Mapping[str, Any]) -> Spec:

@@ -1,0 +1,115 @@
+"""Views to features: which views share a pass of the encoder, and views that several objectives may share."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
+
+from facerep_jax.streams import stream
+from facerep_jax.typing import Batch, Encoder, Features, Tree, View, Views, pin
+
+
+class Seen(dict[str, Features]):
+    """Features by the name of their view. A missing name raises ValueError, which lists those that are there."""
+
+    def __missing__(self, name: str) -> Features:
+        raise ValueError(f"no view is called {name!r}; there are: {', '.join(sorted(self)) or 'none'}")
+
+
+def encode(encoder: Encoder, views: Views, *, train: bool = False, rng: Key[Array, "b"] | None = None) -> Seen:
+    """Features of each view, by name, in as few passes of the encoder as the views allow.
+
+    Views of equal shape share one pass: FaRL's clean and masked copies, SwAV's crops of one resolution. Batch
+    normalisation then takes its statistics over all of them, and running statistics move once per pass. Views
+    that are `apart`, and views with mask tokens of their own, take further passes.
+
+    Views that show the same image draw on their own. Copies of one example lie side by side in a shared pass, so that a
+    batch split over devices stays where it is.
+    """
+    seen = Seen()
+    for names in shared_passes(views):
+        taps = tuple(sorted({tap for name in names for tap in views[name].taps}))
+        view = interleaved_views([views[name] for name in names], taps, encoder)
+        keys = None if rng is None else interleaved([stream(rng, name) for name in names])
+        features = encoder(view, train=train, rng=keys)
+        seen |= zip(names, deinterleaved(features, len(names)), strict=True)
+    return seen
+
+
+def shared_passes(views: Views) -> list[list[str]]:
+    """The names of the views that share each pass."""
+    shapes: dict[Any, list[str]] = {}
+    for name, view in sorted(views.items()):
+        kept = None if view.keep is None else view.keep.shape
+        shapes.setdefault((view.image.shape, view.image.dtype, kept, name if view.apart else None), []).append(name)
+    passes = []
+    for names in shapes.values():  # a pass has one mask token; views without masks go with the first
+        by_fill: dict[int | None, list[str]] = {}
+        for name in names:
+            fill = views[name].fill
+            by_fill.setdefault(None if fill is None else id(fill), []).append(name)
+        unmasked = by_fill.pop(None, [])
+        first, *others = list(by_fill.values()) or [[]]
+        passes += [sorted(unmasked + first), *others]
+    return passes
+
+
+def interleaved_views(views: list[View], taps: tuple[int, ...], encoder: Encoder) -> View:
+    """Views of equal shape as one with these taps; those without masks take part with empty ones."""
+    fill = next((view.fill for view in views if view.fill is not None), None)
+    masked = None
+    if fill is not None:
+        b, h, w, _ = views[0].image.shape
+        rows, columns = encoder.grid((h, w))
+        none = jnp.zeros((b, rows * columns), bool)
+        masked = interleaved([none if view.masked is None else view.masked for view in views])
+    keep = None if views[0].keep is None else interleaved([view.keep for view in views if view.keep is not None])
+    return View(pin(interleaved([view.image for view in views])), keep, masked, fill, taps)
+
+
+def interleaved(arrays: list[Array]) -> Array:
+    """Arrays of equal shape as one: row 0 of each, then row 1 of each, and so on."""
+    if len(arrays) == 1:
+        return arrays[0]
+    stacked = jnp.stack(arrays, axis=1)
+    return stacked.reshape(-1, *stacked.shape[2:])
+
+
+def deinterleaved(tree: Tree, parts: int) -> list[Tree]:
+    """The trees whose arrays `interleaved` made one of."""
+    if parts == 1:
+        return [tree]
+
+    def part(index: int) -> Tree:
+        return jax.tree.map(lambda x: pin(x.reshape(-1, parts, *x.shape[1:])[:, index]), tree)
+
+    return [part(index) for index in range(parts)]
+
+
+class RandomPatches:
+    """A view of some patches of each image, drawn anew in each step, for objectives that share one masked pass.
+
+    Args:
+        share: of the patches that are kept, above 0; at least one patch is.
+        image: key of the batch that holds the images.
+    """
+
+    def __init__(self, *, share: float, image: str = "image"):
+        if not 0 < share <= 1:
+            raise ValueError(f"the share of kept patches is above 0 and at most 1, not {share}")
+        self.share, self.image = share, image
+
+    def __call__(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> View:
+        image = batch[self.image]
+        rows, columns = encoder.grid((image.shape[1], image.shape[2]))
+        return View(image, keep=random_patches(rng, rows * columns, max(1, int(rows * columns * self.share))))
+
+
+def random_patches(rng: Key[Array, "b"], count: int, kept: int) -> Int[Array, "b m"]:
+    """Which `kept` of `count` patches each example keeps, in order."""
+
+    def draw(key: Array) -> Array:
+        return jnp.sort(jnp.argsort(jax.random.uniform(key, (count,)))[:kept])
+
+    return jax.vmap(draw)(rng)
