@@ -17,7 +17,6 @@ sheets of test faces: overlays.png (predictions), worst.png (the ten worst) and 
 """
 
 import contextlib
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -48,11 +47,11 @@ from facerep_jax.evaluation.selection import Outcome
 from facerep_jax.evaluation.statistics import summary
 from facerep_jax.evaluation.tables import PerSubset, evenly, write_predictions, write_statistics
 from facerep_jax.files import local_path, write
-from facerep_jax.train import checkpoint
-from facerep_jax.train.state import abstract, count, flat, merge, split
+from facerep_jax.train import handover
+from facerep_jax.train.model import arrays_of, filled
+from facerep_jax.train.state import abstract, count, merge, split
 from facerep_jax.typing import Encoder, Metric, Task
 
-WEIGHTS = {"params": ("params", "encoder"), "ema": ("ema", "params", "encoder")}  # where a checkpoint holds them
 SPECS = {RANDOM: "protocol", SCRATCH: "scratch"}  # of the config, by which they learn
 SCRATCH_LABELS = 16  # that scratch needs at least
 DEFAULTS = {  # of what a config need not say
@@ -252,17 +251,10 @@ def load_encoder(config: ConfigDict, name: str) -> tuple[Encoder, Any]:
         return random_encoder(config), "random"
     if name == SCRATCH and not Path(name).is_dir():
         raise ValueError("scratch is a baseline beside an encoder, not one: name it in --config.baselines")
-    if config.weights not in WEIGHTS:
-        raise ValueError(f"weights are {' or '.join(WEIGHTS)}, not {config.weights!r}")
-    folder, step = checkpoint.find(name)
-    graph, shapes, _, _ = abstract(lambda: make_encoder(config))
-    weights = checkpoint.load_part(folder, step, WEIGHTS[config.weights], shapes)
-    require_same(json.loads((folder / "config.json").read_text())["encoder"], plain(config.encoder), name)
-    digest = hashlib.sha256()
-    for path, array in flat(weights).items():
-        digest.update(path.encode() + np.asarray(array).tobytes())
-    origin = {"path": str(folder), "step": step, "weights": config.weights, "digest": digest.hexdigest()}
-    return merge(graph, weights, {}, {}), origin
+    handed = handover.encoder(name, weights=config.weights, remat=config.remat)
+    require_same(plain(handed.spec), plain(config.encoder), name)
+    arrays = arrays_of(handed.encoder)
+    return filled(nnx.eval_shape(lambda: make_encoder(config)), arrays, f"the checkpoint {name}"), handed.origin
 
 
 def require_same(trained: Mapping[str, Any], here: Mapping[str, Any], name: str) -> None:

@@ -27,8 +27,11 @@ from ml_collections import ConfigDict
 
 from facerep_jax.data.pipeline import split_host
 from facerep_jax.files import local_path, write
-from facerep_jax.pretrain import Run, assemble, model_maker, state_at
-from facerep_jax.train import checkpoint, lock
+from facerep_jax.pretrain import Run, assemble, state_at
+from facerep_jax.train import checkpoint, lock, sharding
+from facerep_jax.train.frozen import read_frozen
+from facerep_jax.train.handover import config_of
+from facerep_jax.train.model import model_maker
 from facerep_jax.train.sharding import global_batch
 from facerep_jax.train.state import TrainState, abstract, flat
 from facerep_jax.train.step import Look, begun, look_at_views, make_loss
@@ -52,10 +55,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     if words:
         raise ValueError(f"replay takes no {words[0]!r}; all is said by flags")
     workdir, step = local_path("workdir", flag_values.workdir), flag_values.step
-    path = workdir / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{workdir} has no config.json; give the --workdir of a pre-training")
-    config = ConfigDict(tuples(json.loads(path.read_text())))
+    config = ConfigDict(config_of(workdir))
     if step > config.steps:
         raise ValueError(f"{workdir} is a run of {config.steps} steps; there is no step {step}")
     config.mesh.update(json.loads(flag_values.mesh or "{}"))
@@ -65,18 +65,20 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
 
 def replay(config: ConfigDict, workdir: Path, step: int) -> int:
     """Take a step again and print what came of it; gives the exit status."""
-    again = assemble(config, workdir)
+    again = assemble(config)
+    frozen, digest = read_frozen(again.frozen_shapes, workdir)
+    frozen = jax.device_put(frozen, sharding.replicated(again.mesh))
     with closing(again.stream), jax.set_mesh(again.mesh):
-        state = state_before(step, again, workdir)
+        state = state_before(step, again, frozen, digest, workdir)
         batch, host = split_host(next(iter(again.stream)))
         kept = jax.tree.map(np.array, jax.device_get(state))  # copies: the step eats its state
-        _, metrics = again.step(state, again.frozen, global_batch(batch, again.mesh))
+        _, metrics = again.step(state, frozen, global_batch(batch, again.mesh))
     values = {name: float(value) for name, value in metrics.items()}
     print(f"step {step}: " + ", ".join(f"{name} {value:.7g}" for name, value in values.items()))
     if math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]):
         print("loss and gradient are finite")
         return 0
-    frozen = jax.device_get(again.frozen)
+    frozen = jax.device_get(frozen)
     where = first_module(config, kept, frozen, batch) or first_gradient(config, kept, frozen, batch)
     print(f"first not finite: {where}")
     rows = offenders(config, kept, frozen, batch)
@@ -91,23 +93,16 @@ def replay(config: ConfigDict, workdir: Path, step: int) -> int:
     return 1
 
 
-def tuples(value: Any) -> Any:
-    """JSON data with tuples for lists, as configs have them."""
-    if isinstance(value, dict):
-        return {key: tuples(each) for key, each in value.items()}
-    return tuple(tuples(each) for each in value) if isinstance(value, list) else value
-
-
-def state_before(step: int, again: Run, workdir: Path) -> TrainState:
+def state_before(step: int, again: Run, frozen: Tree, digest: Mapping[str, str], workdir: Path) -> TrainState:
     """The state that a step began with; the stream stands at its batch."""
     whole = [saved for saved in checkpoint.steps_in(workdir) if saved < step]
     start = checkpoint.find(f"{workdir}@{whole[-1]}")[1] if whole else None
     with closing(checkpoint.Checkpoints(workdir / "checkpoints")) as checkpoints:
-        state = state_at(start, again, checkpoints, workdir)
+        state = state_at(start, again, checkpoints, workdir, digest)
     batches = iter(again.stream)
     for number in range(int(state.step) + 1, step):
         batch, _ = split_host(next(batches))
-        state, _ = again.step(state, again.frozen, global_batch(batch, again.mesh))
+        state, _ = again.step(state, frozen, global_batch(batch, again.mesh))
         logging.info("step %d again", number)
     return state
 

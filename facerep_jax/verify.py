@@ -7,7 +7,6 @@ is 0 when all are whole, 1 when one is not, 2 when there is none.
 """
 
 import hashlib
-import json
 from pathlib import Path
 
 from absl import flags
@@ -41,7 +40,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
 
 def frozen_fault(workdir: Path, folder: Path) -> str:
     """What is wrong with the frozen networks that a checkpoint was trained with; empty where nothing is."""
-    expected = json.loads((folder / "meta" / "metadata").read_text()).get("frozen", {})
+    expected = digests.meta_of(folder).get("frozen", {})
     for name, digest in expected.items():
         path = workdir / name
         if not path.is_file():

@@ -221,20 +221,3 @@ def map_pixels(image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
 def unmap_pixels(image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
     """Pixels in [0, 1] of what `map_pixels` gives. Source: openai/DALL-E, dall_e/utils.py."""
     return jnp.clip((image - MARGIN) / (1 - 2 * MARGIN), 0, 1)
-
-
-def published_name(path: str) -> str:
-    """The name in the published state dict of one of our parameters, such as `groups/0/1/convs/2/kernel`."""
-    *place, leaf = path.split("/")
-    match place:
-        case ["stem"] | ["codebook"]:
-            name = "input"
-        case ["output"]:
-            name = "output.conv"
-        case ["groups", group, block, "shortcut"]:
-            name = f"group_{int(group) + 1}.block_{int(block) + 1}.id_path"
-        case ["groups", group, block, "convs", conv]:
-            name = f"group_{int(group) + 1}.block_{int(block) + 1}.res_path.conv_{int(conv) + 1}"
-        case _:
-            raise ValueError(f"{path} is no parameter of a dVAE")
-    return f"blocks.{name}.{'w' if leaf == 'kernel' else 'b'}"

@@ -1,11 +1,8 @@
 """Tokenizers of images: frozen networks that give every patch one of a few codes, which masked patches predict.
 
 A tokenizer has `codes`, how many there are; `frequency`, of each code on the images of the fit; and is called with
-uint8 images. Before a run, `fit` finds on training images what is not given. One whose `weights` name a file or a
-pre-training workdir is given them before: `load` takes them by name, `network` is what a checkpoint holds.
+uint8 images. Before a run it is given its weights and fitted on training images, see `train.frozen`.
 """
-
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
-from facerep_jax.models.dvae import DVAEEncoder, map_pixels, published_name
+from facerep_jax.models.dvae import DVAEEncoder, map_pixels
 from facerep_jax.typing import Frozen, View, as_kind
 
 FIT_BATCH = 32  # images that pass a network at once while it is fitted
@@ -54,7 +51,7 @@ class KMeansTokenizer(nnx.Module):
         x = x.reshape(b, rows, self.cells, cell, columns, self.cells, cell, 3).mean((3, 6))
         return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, rows * columns, -1)
 
-    def fit(self, images: UInt8[np.ndarray, "b h w 3"], seed: int = 0) -> None:
+    def fit_images(self, images: UInt8[np.ndarray, "b h w 3"], seed: int = 0) -> None:
         """Find the centres on training images, and how often each code is used there."""
         x = np.asarray(self.summaries(jnp.asarray(images))).reshape(-1, self.centres.shape[1])
         if len(x) < self.codes:
@@ -117,24 +114,7 @@ class DVAE(nnx.Module):
         stride = self.network.sizes.stride
         return jax.image.resize(image, (b, h // self.patch * stride, w // self.patch * stride, 3), "lanczos3")
 
-    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take the weights from the published encoder's state dict; ValueError where a name or shape is another."""
-        state = nnx.to_flat_state(nnx.state(self.network))
-        wanted = {published_name("/".join(map(str, path))): variable for path, variable in state}
-        for name in [*wanted, *arrays]:
-            if name not in arrays or name not in wanted:
-                raise ValueError(f"the dVAE's weights {'lack' if name in wanted else 'should not have'} {name!r}")
-        for name, variable in wanted.items():
-            array = np.asarray(arrays[name], np.float32)
-            array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
-            if array.shape != variable.shape:
-                raise ValueError(
-                    f"the dVAE's weights have another shape: {name!r} as (rows, columns, in, out) is {array.shape} "
-                    f"there and {variable.shape} in the config"
-                )
-            variable.set_value(jnp.asarray(array))
-
-    def fit(self, images: UInt8[np.ndarray, "b h w 3"]) -> None:
+    def fit_images(self, images: UInt8[np.ndarray, "b h w 3"]) -> None:
         """Find how often each code is used on training images."""
         graph, state = nnx.split(self)
         codes_of = jax.jit(lambda state, image: nnx.merge(graph, state)(image))

@@ -3,19 +3,18 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
 from facerep_jax.train import digests, distributed
-from facerep_jax.train.state import TrainState, flat
+from facerep_jax.train.state import TrainState, described, flat
 from facerep_jax.typing import Tree
 
 DAMAGED = ".damaged"  # ends the name of a checkpoint that was set aside
@@ -256,31 +255,29 @@ def require_equal(saved: Tree, like: Tree, name: str, within: str = "") -> None:
             )
 
 
-def described(leaf: Any) -> str:
-    """An array's shape and type."""
-    return f"{tuple(leaf.shape)} {np.dtype(leaf.dtype).name}"
-
-
-def load_part(workdir: Path, step: int, part: tuple[str, ...], like: Tree) -> Tree:
-    """One sub-tree of a saved state, such as ("params", "encoder"), whole on every device.
-
-    ValueError where it is of another architecture than `like`: names the first parameter that differs and both shapes.
-    """
+def load_parts(workdir: Path, step: int, parts: Sequence[tuple[str, ...]]) -> list[Tree]:
+    """Some sub-trees of a saved state, such as ("params", "encoder"), whole on one device; {} for those it has not."""
     folder = (workdir / "checkpoints" / str(step)).resolve()
     saved = metadata(folder)
-    for name in part:
-        if name not in saved:
-            raise ValueError(f"the checkpoint {workdir}@{step} holds no {'/'.join(part)}; it has: {', '.join(saved)}")
-        saved = saved[name]
-    require_equal(saved, like, f"{workdir}@{step}", "".join(f"{name}/" for name in part[1:]))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-    for name in reversed(part):
-        target = {name: target}
+    target: dict[str, Any] = {}
+    for part in parts:
+        if leaves := below(saved, part):
+            node = target
+            for name in part[:-1]:
+                node = node.setdefault(name, {})
+            node[part[-1]] = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), leaves)
+    if not target:
+        return [{} for _ in parts]
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
     restored = ocp.PyTreeCheckpointer().restore(
         folder / "state", args=ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
     )
+    return [below(restored, part) for part in parts]
+
+
+def below(tree: Tree, part: tuple[str, ...]) -> Tree:
+    """The sub-tree of nested dicts at a path; {} if there is none."""
     for name in part:
-        restored = restored[name]
-    return restored
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return {} if tree is None else tree

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from facerep_jax.files import write
 
@@ -109,3 +110,8 @@ def measured(folder: Path, names: Sequence[str]) -> list[tuple[int, str]]:
 
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(measure, names))
+
+
+def meta_of(folder: Path) -> dict[str, Any]:
+    """What a checkpoint holds beside the state: position in the data, config, digests of frozen networks."""
+    return json.loads((folder / "meta" / "metadata").read_text())

@@ -12,18 +12,21 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from facerep_jax.config import nearest
 from facerep_jax.train.state import path_of
-from facerep_jax.typing import BATCH_AXES, Tree
+from facerep_jax.typing import BATCH_AXES, Rules, Tree
 
 AXES = (*BATCH_AXES, "model")
 
-Rules = Sequence[tuple[str, tuple[str | None, ...]]]  # the first match counts; what matches none is replicated
+LARGEST = "largest"  # in place of axes: split over `fsdp` along the largest axis that divides, if there is one
 
-# Paths end alike in params, optimizer state and average: one table serves all. Blocks carry a depth axis first.
+# Rules are (regex on a path, mesh axis of each axis of the array): the first that matches path and number of axes
+# counts, and what matches none is replicated. Paths end alike in params, optimizer state and average, so one table
+# serves all. Stacked blocks carry a depth axis first.
 OUTSIDE_BLOCKS: Rules = (
     (r"embed/kernel$", (None, "fsdp")),
     (r"head/kernel$", ("fsdp", None)),
     (r"projection$", ("fsdp", None)),
     (r"token_embedding$", ("fsdp", None)),
+    (r"kernel$", LARGEST),
 )
 RULES: Mapping[str, Rules] = {
     "replicated": (),
@@ -78,19 +81,25 @@ def check_batch(batch_size: int, mesh: Mesh) -> None:
         )
 
 
-def rules_by_name(name: str) -> Rules:
-    """A rule set of `RULES`; ValueError on an unknown name."""
-    if name not in RULES:
-        raise ValueError(f"sharding has no rule set {name!r}; {nearest(name, RULES)}")
-    return RULES[name]
+def rules_of(name: str, of_encoder: Mapping[str, Rules], more: Rules = ()) -> Rules:
+    """The rules of a sharding: further ones of a config first, then those that the encoder brings, then `RULES`.
+
+    Raises ValueError if there is no sharding of that name.
+    """
+    if name not in RULES and name not in of_encoder:
+        raise ValueError(f"sharding has no rule set {name!r}; {nearest(name, {*RULES, *of_encoder})}")
+    return (*more, *of_encoder.get(name, ()), *RULES.get(name, ()))
 
 
 def shardings(tree: Tree, mesh: Mesh, rules: Rules) -> Tree:
-    """A sharding for each leaf of a tree, by its path; ValueError where an axis does not divide."""
+    """A sharding for each leaf of a tree, by its path. Raises ValueError if an axis does not divide."""
 
     def one(path: tuple, leaf: Any) -> NamedSharding:
         name = path_of(path)
-        axes = next((axes for pattern, axes in rules if re.search(pattern, name)), ())
+        matching = (axes for pattern, axes in rules if re.search(pattern, name))
+        axes = next((axes for axes in matching if axes == LARGEST or len(axes) == leaf.ndim), ())
+        if axes == LARGEST:
+            axes = largest_axis(leaf.shape, mesh.shape["fsdp"])
         for index, axis in enumerate(axes):
             if axis is not None and leaf.shape[index] % mesh.shape[axis]:
                 raise ValueError(
@@ -100,6 +109,13 @@ def shardings(tree: Tree, mesh: Mesh, rules: Rules) -> Tree:
         return NamedSharding(mesh, PartitionSpec(*axes))
 
     return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def largest_axis(shape: tuple[int, ...], parts: int) -> tuple[str | None, ...]:
+    """Mesh axes that split the largest axis of an array into `parts`; none if no axis divides."""
+    dividing = [index for index, size in enumerate(shape) if size % parts == 0]
+    best = max(dividing, key=lambda index: shape[index], default=None)
+    return tuple("fsdp" if index == best else None for index in range(len(shape)))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

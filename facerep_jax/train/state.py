@@ -93,6 +93,11 @@ def path_of(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def described(leaf: Any) -> str:
+    """An array's shape and type."""
+    return f"{tuple(leaf.shape)} {np.dtype(leaf.dtype).name}"
+
+
 def count(tree: Tree) -> int:
     """Numbers held by the leaves of a tree."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))

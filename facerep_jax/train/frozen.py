@@ -1,0 +1,102 @@
+"""Frozen networks: what they are given before a run, and the file of the workdir that keeps them.
+
+Variables of kind `Frozen` are no part of the training state: a checkpoint holds the digest of the file alone, and a run
+goes on without the files that it began with.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+import safetensors.numpy
+from flax import nnx
+from jaxtyping import UInt8
+
+from facerep_jax.files import write
+from facerep_jax.train import handover
+from facerep_jax.train.model import arrays_of, filled
+from facerep_jax.train.state import Model, flat, merge, path_of, split
+from facerep_jax.typing import Frozen, Tree, as_kind
+
+FILE = "frozen.safetensors"
+FIT_IMAGES = 2000  # that networks are fitted on
+RANDOM = "random"  # weights of a network that stays as it was drawn, as a control
+
+
+@runtime_checkable
+class Given(Protocol):
+    """A module of an objective that holds a network with weights from elsewhere, such as a tokenizer or a teacher."""
+
+    weights: str  # FILE[@LAYOUT] or WORKDIR[@STEP], see `train.handover`; or `random`
+    network: Any  # a module, all of whose variables are `Frozen`
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A module of an objective that finds its `Frozen` variables on training images before the run."""
+
+    def fit_images(self, images: UInt8[np.ndarray, "b h w 3"]) -> None: ...
+
+
+def write_frozen(make: Callable[[], Model], examples: Callable[[int], list[Any]], workdir: Path) -> None:
+    """Make the frozen networks of a model and write their file, unless there is one or the model has none.
+
+    Call it under the lock of the workdir. `examples` gives so many training examples; it is called only if something
+    is fitted.
+    """
+    path = workdir / FILE
+    graph, params, variables, shapes = split(nnx.eval_shape(make))
+    if path.exists() or not jax.tree.leaves(shapes):
+        return
+    model = merge(graph, params, variables, jax.jit(lambda: split(make())[3])())
+    networks = [(path_of(place), module) for place, module in nnx.iter_modules(model)]
+    origins = {name: given_weights(name, module) for name, module in networks if isinstance(module, Given)}
+    fitted = [module for _, module in networks if isinstance(module, Fitted)]
+    if fitted:
+        images = np.stack([example["image"] for example in examples(FIT_IMAGES)])
+        for module in fitted:
+            module.fit_images(images)
+    arrays = {name: np.ascontiguousarray(array) for name, array in flat(split(model)[3]).items()}
+    content = safetensors.numpy.save(arrays, {"weights": json.dumps(origins, sort_keys=True)})
+    write(path, lambda unfinished: unfinished.write_bytes(content))
+
+
+def given_weights(name: str, module: Given) -> str:
+    """Give a network its weights; says which they are. The messages of errors begin with `name`."""
+    if not module.weights:
+        raise ValueError(f"{name} has no weights; give a file of weights or a pre-training's WORKDIR[@STEP]")
+    if module.weights == RANDOM:
+        return RANDOM
+    try:
+        handed = handover.encoder(module.weights)
+        arrays = arrays_of(handed.encoder)
+        module.network = as_kind(filled(module.network, arrays, module.weights), Frozen)
+    except FileNotFoundError:
+        message = f"{name}: {module.weights} is neither a file of weights nor a pre-training's WORKDIR[@STEP]"
+        raise FileNotFoundError(f"{message} with a checkpoint") from None
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    origin = handed.origin
+    at = "" if origin["step"] is None else f"@{origin['step']}"
+    return f"{origin['path']}{at} sha256:{origin['digest']}"
+
+
+def read_frozen(shapes: Tree, workdir: Path) -> tuple[Tree, dict[str, str]]:
+    """The frozen networks that a workdir keeps, in a tree like `shapes`, and the digest of their file by its name."""
+    path = workdir / FILE
+    if not jax.tree.leaves(shapes):
+        return shapes, {}
+    arrays = safetensors.numpy.load_file(path)
+    leaves = [arrays[name] for name in flat(shapes)]
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves), dict(digests(workdir))
+
+
+def digests(workdir: Path) -> Iterator[tuple[str, str]]:
+    """Name and SHA-256 of the workdir's file of frozen networks, if there is one."""
+    path = workdir / FILE
+    if path.is_file():
+        yield FILE, hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,155 @@
+"""What a checkpoint hands over: its encoder with the encoder's statistics, or a module that its objective offers.
+
+Evaluation, frozen networks, the start of a pre-training and zero-shot tasks all take networks by these functions. A
+name is WORKDIR[@STEP] of a pre-training, or FILE[@LAYOUT] of published weights, see `facerep_jax.weights`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import nnx
+
+from facerep_jax import weights as published
+from facerep_jax.config import build, nearest
+from facerep_jax.files import local_path
+from facerep_jax.train import checkpoint
+from facerep_jax.train.model import filled, model_maker
+from facerep_jax.train.state import Model, flat, replaced
+from facerep_jax.typing import Encoder
+
+PARAMS, AVERAGE = "params", "ema"  # which weights: as they are, or their average
+
+
+class Handed(NamedTuple):
+    """An encoder, and where it came from."""
+
+    encoder: Encoder
+    spec: Mapping[str, Any]  # of the encoder, as plain data
+    image_size: int | None  # pixels of a side of the images that it was trained on; None if that is not known
+    origin: Mapping[str, Any]  # path, step, weights, digest; written into results
+
+
+def encoder(name: str, *, weights: str = PARAMS, dtype: str = "float32", remat: str = "none") -> Handed:
+    """The encoder of a checkpoint or of a file of published weights.
+
+    Args:
+        name: WORKDIR[@STEP] or FILE[@LAYOUT].
+        weights: of a workdir: `params`, `ema`, or the name of an encoder that its objective offers, such as a teacher.
+        dtype, remat: of the encoder that is built.
+    """
+    if (found := file_of(name)) is not None:
+        return from_file(*found, dtype=dtype, remat=remat)
+    workdir, step = checkpoint.find(name)
+    config = config_of(workdir)
+    spec = config["encoder"]
+    if weights in (PARAMS, AVERAGE):
+        part = "encoder"
+    else:
+        offers = dict(abstract_model(config).objective.offers)
+        if weights not in offers:
+            known = ", ".join((PARAMS, AVERAGE, *offers))
+            raise ValueError(f"weights of {name} are {known}, not {weights!r}; {nearest(weights, known.split(', '))}")
+        part = f"objective/{offers[weights]}"
+    arrays = arrays_at(workdir, step, part, average=weights == AVERAGE)
+    module = filled(empty_encoder(spec, dtype, remat), arrays, f"the checkpoint {workdir}@{step}")
+    origin = {"path": str(workdir), "step": step, "weights": weights, "digest": digest_of(arrays)}
+    return Handed(module, spec, image_size_of(workdir, spec), origin)
+
+
+def offered(name: str, what: str) -> Any:
+    """A module that the objective of a pre-training offers, such as the text tower of a contrastive one."""
+    workdir, step = checkpoint.find(name)
+    objective = abstract_model(config_of(workdir)).objective
+    offers = dict(objective.offers)
+    if what not in offers:
+        raise ValueError(f"the objective of {name} offers {', '.join(offers) or 'nothing'}, not {what!r}")
+    module = objective
+    for step_down in filter(None, offers[what].split("/")):
+        module = module[step_down] if isinstance(module, nnx.Dict | nnx.List) else getattr(module, step_down)
+    part = "/".join(filter(None, ("objective", offers[what])))
+    return filled(module, arrays_at(workdir, step, part), f"the checkpoint {workdir}@{step}")
+
+
+def file_of(name: str) -> tuple[Path, str] | None:
+    """The file and layout that a name means, FILE[@LAYOUT]; None if there is no such file."""
+    path, at, layout = name.rpartition("@")
+    for file, given in ((name, ""), (path, layout)) if at else ((name, ""),):
+        if file and (found := local_path("checkpoint", file)).is_file():
+            return found, given
+    return None
+
+
+def from_file(path: Path, layout: str, *, dtype: str, remat: str) -> Handed:
+    """The encoder of published weights."""
+    theirs = published.read(path)
+    try:
+        module = published.load(layout) if layout else published.recognised(theirs)
+        spec, arrays = module.encoder(theirs), module.imported(theirs)
+        encoder = filled(empty_encoder(spec, dtype, remat), arrays, "it")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    origin = {"path": str(path), "step": None, "weights": module.__name__.rpartition(".")[2]}
+    return Handed(encoder, spec, spec.get("image_size"), {**origin, "digest": digest_of(arrays)})
+
+
+def empty_encoder(spec: Mapping[str, Any], dtype: str, remat: str) -> Any:
+    """The encoder of a spec with shapes for arrays."""
+    return nnx.eval_shape(lambda: build(spec, dtype=dtype, remat=remat, rngs=nnx.Rngs(params=0)))
+
+
+def arrays_at(workdir: Path, step: int, part: str, *, average: bool = False) -> dict[str, np.ndarray]:
+    """The arrays below a path of a checkpoint's model, by their paths there: parameters and variables alike.
+
+    With `average`, those that the run kept an average of are the average's. Raises ValueError if there is nothing.
+    """
+    paths = [(kind, *part.split("/")) for kind in ("params", "variables")]
+    averages = [("ema", *path) for path in paths] if average else []
+    found = checkpoint.load_parts(workdir, step, [*paths, *averages])
+    if average and not any(found[len(paths) :]):
+        raise ValueError(f"the checkpoint {workdir}@{step} holds no average of weights: its config.ema is 0")
+    params, variables, *kept = found
+    if average:
+        params, variables = kept[0], replaced(variables, kept[1])
+    arrays = flat(params) | flat(variables)
+    if not arrays:
+        raise ValueError(f"the checkpoint {workdir}@{step} holds no {part}")
+    return {path: np.asarray(x) for path, x in arrays.items()}
+
+
+def config_of(workdir: Path) -> dict[str, Any]:
+    """The config of a pre-training workdir as plain data, with tuples for lists."""
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{workdir} has no config.json; give the --workdir of a pre-training")
+    return tuples(json.loads(path.read_text()))
+
+
+def abstract_model(config: Mapping[str, Any]) -> Model:
+    """The model of a config with shapes for arrays."""
+    return nnx.eval_shape(model_maker(config))
+
+
+def image_size_of(workdir: Path, spec: Mapping[str, Any]) -> int | None:
+    """Pixels of a side of the images of a pre-training; None if neither model.json nor the encoder's spec says so."""
+    path = workdir / "model.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    return known.get("image_size", spec.get("image_size"))
+
+
+def digest_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over arrays and their paths."""
+    total = hashlib.sha256()
+    for path in sorted(arrays):
+        total.update(path.encode() + np.asarray(arrays[path]).tobytes())
+    return total.hexdigest()
+
+
+def tuples(value: Any) -> Any:
+    """JSON data with tuples for lists, as configs have them."""
+    if isinstance(value, dict):
+        return {key: tuples(each) for key, each in value.items()}
+    return tuple(tuples(each) for each in value) if isinstance(value, list) else value

@@ -1,0 +1,85 @@
+"""The model that a config describes: an encoder and the objective that trains it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from ml_collections import ConfigDict
+
+from facerep_jax.config import build, build_with
+from facerep_jax.models.layers import remat_policy
+from facerep_jax.train.flops import flops
+from facerep_jax.train.state import Model, abstract, described, initial
+from facerep_jax.train.step import make_step
+
+Arrays = Mapping[str, Any]  # path within a module -> array
+
+
+def model_maker(config: Mapping[str, Any] | ConfigDict) -> Callable[..., Model]:
+    """A function that builds a config's encoder and objective, the same each time.
+
+    Its one argument, which may be left out, holds all arrays of the encoder by path, in place of its own start.
+    """
+    dtype = compute_dtype(config["dtype"])
+    remat_policy(config["remat"])  # a wrong name is found here, before anything is written
+
+    def make(given: Arrays | None = None) -> Model:
+        rngs = nnx.Rngs(params=config["seed"])
+        encoder = build(config["encoder"], dtype=dtype, remat=config["remat"], rngs=rngs)
+        if given is not None:
+            encoder = filled(encoder, given, "the start")
+        return Model(encoder, build_with(config["objective"], {"steps": config["steps"]}, encoder, rngs=rngs))
+
+    return make
+
+
+def compute_dtype(name: str) -> str:
+    """The type of matrix products; `auto` is bfloat16 on TPU and GPU, float32 on CPU."""
+    if name == "auto":
+        return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    if name not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype is auto, float32 or bfloat16, not {name!r}")
+    return name
+
+
+def filled(module: Any, arrays: Arrays, name: str) -> Any:
+    """A module like `module` with these arrays in its variables, whatever kind they are of.
+
+    Raises ValueError if a path is missing on either side, or a shape or type differs; the message calls the arrays
+    `name`.
+    """
+    graph, state = nnx.split(module)
+    wanted = {path_of_variable(path): variable for path, variable in nnx.to_flat_state(state)}
+    for path in sorted({*wanted, *arrays}):
+        here = described(wanted[path]) if path in wanted else "missing"
+        there = described(arrays[path]) if path in arrays else "missing"
+        if here != there:
+            raise ValueError(f"{name} is of another architecture: {path} is {there} there and {here} in the config")
+    flat = [(path, variable.replace(jnp.asarray(arrays[path_of_variable(path)]))) for path, variable in
+            nnx.to_flat_state(state)]  # fmt: skip
+    return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def arrays_of(module: Any) -> dict[str, Any]:
+    """All arrays of a module by path, whatever kind they are of."""
+    return {path_of_variable(path): variable[...] for path, variable in nnx.to_flat_state(nnx.state(module))}
+
+
+def path_of_variable(path: tuple) -> str:
+    """A path of nnx as text, its parts joined by slashes."""
+    return "/".join(map(str, path))
+
+
+def flops_per_image(config: ConfigDict, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+    """Operations of a training step for each image of a batch of these shapes.
+
+    What `remat` computes again does not count.
+    """
+    make = model_maker(ConfigDict({**config, "remat": "none"}))
+    graph, _, _, frozen = abstract(make)
+    optimizer = build(config.optimizer, steps=config.steps).transform
+    state = jax.eval_shape(lambda: initial(make, optimizer.init, ema=False))
+    step = make_step(graph, optimizer, seed=config.seed)
+    return flops(step, state, frozen, shapes) // config.data.batch_size

@@ -1,0 +1,42 @@
+"""What may change when a run goes on, and the record of what did."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from facerep_jax.config import difference, plain
+from facerep_jax.files import write
+from facerep_jax.train import checkpoint, digests
+
+MAY_CHANGE = ("log_every", "checkpoint_", "mesh", "sharding", "operational")  # by how a path begins
+
+
+def changes_since_start(config: ConfigDict, workdir: Path) -> list[str]:
+    """Lines of what changed since the workdir's run began. Raises ValueError if something changed that may not."""
+    path = workdir / "config.json"
+    if not path.exists():
+        if steps := digests.all_steps(workdir / "checkpoints"):
+            raise ValueError(f"{workdir} holds checkpoints ({steps[-1]}, ...) but no config.json to say of what")
+        return []
+    old, new = json.loads(path.read_text()), plain(config)
+    changes = difference(old, new)
+    step = (checkpoint.steps_in(workdir) or [0])[-1]
+    more = ("data.weights:",) if extends(old["data"]["weights"], new["data"]["weights"], step) else ()
+    if refused := [line for line in changes if not line.startswith(MAY_CHANGE + more)]:
+        raise ValueError(f"{workdir} is the run of another config: {'; '.join(refused)}")
+    return changes
+
+
+def extends(old: list[Any], new: list[Any], step: int) -> bool:
+    """Whether new weights of a mixture are the old ones and segments that begin at a step or later."""
+    return new[: len(old)] == old and all(start >= step for start, _ in new[len(old) :]) and bool(old)
+
+
+def write_config(config: ConfigDict, changes: list[str], workdir: Path, step: int) -> None:
+    """Write `config.json`, and append what changed on resume to `config_changes.jsonl`."""
+    if changes:
+        with (workdir / "config_changes.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, "changes": changes}) + "\n")
+    write(workdir / "config.json", json.dumps(plain(config), indent=2) + "\n")
