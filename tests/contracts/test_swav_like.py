@@ -1,0 +1,82 @@
+"""A stranger's SwAV goes the whole way of a pre-training.
+
+Planted and seen red: a pass for each crop; prototypes that are trained from the first step.
+"""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from facerep_jax.train.model import model_maker
+from facerep_jax.train.step import look_at_views
+from tests import processes
+from tests.contracts.configs import swav_like as config
+from tests.contracts.swav_like import normalised, sinkhorn
+from tests.contracts.whole_way import (
+    assert_kill_and_resume_change_nothing,
+    assert_one_device_comes_to_the_same,
+    pretrain,
+    probe,
+)
+
+CONFIG = "tests/contracts/configs/swav_like.py"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return pretrain(CONFIG, tmp_path_factory.mktemp("swav"))
+
+
+def test_eight_crops_take_one_pass_a_resolution_and_statistics_are_over_all_of_them():
+    make = model_maker(config.get_config())
+    calls = []
+
+    def look(large, small, keys):
+        model = make()
+
+        class Counted(type(model.encoder)):
+            def __call__(self, view, **keywords):
+                calls.append(view.image.shape)
+                return super().__call__(view, **keywords)
+
+        model.encoder.__class__ = Counted
+        batch = {"image_large": large, "image_small": small}
+        return look_at_views(model.encoder, model.objective, batch, keys)[1]
+
+    shapes = [jax.ShapeDtypeStruct((4, v, size, size, 3), np.uint8) for v, size in ((2, 32), (6, 16))]
+    seen = jax.eval_shape(look, *shapes, jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 4)))
+    assert sorted(calls) == [(8, 32, 32, 3), (24, 16, 16, 3)]
+    assert len(seen) == 8
+
+
+def test_sinkhorn_by_its_definition():
+    scores = np.random.default_rng(0).normal(size=(6, 3))
+    q = np.exp(scores)
+    for _ in range(3):
+        q = q / q.sum(0) / 3
+        q = q / q.sum(1, keepdims=True)
+    np.testing.assert_allclose(sinkhorn(jax.numpy.asarray(scores, np.float32), np.ones(6, bool)), q, rtol=1e-4)
+
+
+def test_prototypes_are_frozen_for_two_steps(run):
+    """Before each step they are made of length one, which alone moves them."""
+    drawn = np.asarray(nnx.state(model_maker(config.get_config())().objective)["prototypes"][...])
+    two, four = (processes.saved(run, step)["params/objective/prototypes"] for step in (2, 4))
+    np.testing.assert_allclose(two, normalised(drawn, axis=0), rtol=1e-5)
+    assert np.abs(normalised(four, axis=0) - normalised(drawn, axis=0)).max() > 1e-6
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_it_is_bit_equal_queue_included(run, tmp_path):
+    assert np.abs(processes.saved(run, 4)["variables/objective/queue"]).max() > 0
+    assert_kill_and_resume_change_nothing(CONFIG, run, tmp_path)
+
+
+@pytest.mark.slow
+def test_eight_devices_equal_one(run, tmp_path):
+    assert_one_device_comes_to_the_same(CONFIG, run, tmp_path)
+
+
+def test_it_is_probed(run, tmp_path):
+    assert probe(run, tmp_path, "--config.data.size=48")["encoder"]["name"].startswith("Residual")
