@@ -12,15 +12,15 @@ import numpy as np
 
 from facerep_jax.face_world.action_units import ACTION_UNITS, EXPRESSIONS, arousal, expression, valence
 from facerep_jax.face_world.canvas import Canvas
-from facerep_jax.face_world.draws import DEFAULT, Settings, draw
-from facerep_jax.face_world.hair import parts
+from facerep_jax.face_world.hair import head_covers
 from facerep_jax.face_world.layers import CLASSES
-from facerep_jax.face_world.rays import View, hidden_by_itself, visible_jaw
+from facerep_jax.face_world.rays import ImagePlane, hidden_by_itself, visible_jaw
+from facerep_jax.face_world.sampling import DEFAULT, Settings, sample_scene
 from facerep_jax.face_world.scene import ATTRIBUTES, Scene, attributes, mirror
 from facerep_jax.face_world.shapes import covered
-from facerep_jax.face_world.surface_points import LANDMARK_FLIP, VERTEX_FLIP, Points, points
+from facerep_jax.face_world.surface_points import LANDMARK_FLIP, VERTEX_FLIP, FixedPoints, fixed_points
 
-__all__ = ["ATTRIBUTES", "CLASSES", "DEFAULT", "META", "Settings", "camera", "draw", "face", "mirror", "render"]
+__all__ = ["ATTRIBUTES", "CLASSES", "DEFAULT", "META", "Settings", "camera", "face", "mirror", "render", "sample_scene"]
 
 META: dict[str, Any] = {
     "classes": CLASSES,
@@ -40,10 +40,10 @@ def face(seed: int, index: int, size: int, settings: Settings = DEFAULT) -> dict
 
     Returns the features of `render`, and `id`.
     """
-    return {"id": name(seed, index, settings), **render(draw(seed, index, settings), size)}
+    return {"id": record_id(seed, index, settings), **render(sample_scene(seed, index, settings), size)}
 
 
-def name(seed: int, index: int, settings: Settings) -> str:
+def record_id(seed: int, index: int, settings: Settings) -> str:
     """The id of a record."""
     return f"{settings.world}-{seed}-{index:08d}"
 
@@ -74,10 +74,10 @@ def render(scene: Scene, size: int) -> dict[str, Any]:
         identity: str. session, frame: int.
         caption: tuple of one or two str. oracle_caption: str.
     """
-    view = View(scene.turn, 1 / (scene.scale * size), scene.x * size - 0.5, scene.y * size - 0.5, size)
-    canvas = Canvas(scene, view)
+    plane = ImagePlane(scene.turn, 1 / (scene.scale * size), scene.x * size - 0.5, scene.y * size - 0.5, size)
+    canvas = Canvas(scene, plane)
     canvas.paint()
-    fixed = points(scene.head)
+    fixed = fixed_points(scene.head)
     matrix = camera(scene, size)
     vertices = _project(matrix, fixed.vertices)
     landmarks = vertices[:68, :2].copy()
@@ -114,12 +114,12 @@ def _box(landmarks: np.ndarray) -> np.ndarray:
     return np.array([x0, y0 - 0.2 * (y1 - y0), x1, y1], np.float32)
 
 
-def _visible(scene: Scene, size: int, fixed: Points, pixels: np.ndarray) -> np.ndarray:
+def _visible(scene: Scene, size: int, fixed: FixedPoints, pixels: np.ndarray) -> np.ndarray:
     """Whether landmarks, at `pixels` (68, 3), are seen."""
     in_frame = ((pixels[:, :2] >= -0.5) & (pixels[:, :2] < size - 0.5)).all(1)
     hidden = hidden_by_itself(scene.head, scene.turn, fixed.landmarks, fixed.landmark_normals)
     x, y, depth = scene.turn @ fixed.landmarks
-    for part in parts(scene, None):
+    for part in head_covers(scene, None):
         hit = part.cover.cast_front(scene.turn, x, y)
         hidden |= (hit.outside < 0) & (hit.depth < depth)
     if scene.occluder:

@@ -7,7 +7,7 @@ from math import cos, sin
 import numpy as np
 
 from facerep_jax.face_world.chance import Dice
-from facerep_jax.face_world.shapes import BOX, ELLIPSE, Colour, Shape, paint, places
+from facerep_jax.face_world.shapes import BOX, ELLIPSE, Colour, Shape, paint_shape, places
 from facerep_jax.face_world.textures import BACKGROUNDS, tile
 
 
@@ -39,7 +39,7 @@ class Backdrop:
             values = tile(self.world, self.texture).at(*at, self.span / self.cells)
             image += np.multiply.outer(np.array(self.contrast, np.float32), values)
         for shape in self.shapes:
-            paint(image, shape)
+            paint_shape(image, shape)
         return image
 
     def enlarged(self, size: int) -> np.ndarray:
@@ -48,17 +48,17 @@ class Backdrop:
         return weights @ self.painted @ weights.T
 
 
-def drawn_backdrop(dice: Dice, world: int) -> Backdrop:
+def sample_backdrop(dice: Dice, world: int) -> Backdrop:
     """A backdrop of a world."""
     between = dice.between
-    base = np.array(muted(dice)).reshape(3, 1, 1)
+    base = np.array(sample_muted_colour(dice)).reshape(3, 1, 1)
     grid = base + dice.normals(28, 16).reshape(4, 4) + dice.normals(9, 48).reshape(3, 4, 4)
     grey, tint = between(-1, 1), dice.normals(0.18, 3)
     strength = between(0, 50) if dice.happens(0.7) else 0.0
     red, green, blue = (strength * (grey + tint)).tolist()
-    shapes = [_thing(dice) for _ in range(dice.one_of((0, 1, 2, 4)))]
+    shapes = [_sample_thing(dice) for _ in range(dice.one_of((0, 1, 2, 4)))]
     for _ in range(dice.one_of((0, 0, 1, 2))):
-        shapes += _face_like(dice, framed=world == 1 and dice.happens(0.5))
+        shapes += _sample_face_like(dice, framed=world == 1 and dice.happens(0.5))
     return Backdrop(
         world=world,
         cells=dice.one_of(((24, 40, 56), (32, 48, 64))[world]),
@@ -72,29 +72,29 @@ def drawn_backdrop(dice: Dice, world: int) -> Backdrop:
     )
 
 
-def muted(dice: Dice, darkest: float = 25.0, lightest: float = 205.0) -> Colour:
+def sample_muted_colour(dice: Dice, darkest: float = 25.0, lightest: float = 205.0) -> Colour:
     """A colour as things have it: grey, mostly little tinted."""
     grey, tint = dice.between(darkest, lightest), 42 * dice.between(0, 1) ** 2
     red, green, blue = (dice.normal(grey, tint, max(8, grey - 60), min(245, grey + 60)) for _ in range(3))
     return red, green, blue
 
 
-def _thing(dice: Dice) -> Shape:
+def _sample_thing(dice: Dice) -> Shape:
     between = dice.between
     kind = BOX if dice.happens(0.5) else ELLIPSE
     x, y, width, height = between(0, 1), between(0, 1), between(0.03, 0.3), between(0.03, 0.3)
     round_ = between(0, 0.5) if kind == ELLIPSE else 0.0
-    return Shape(kind, x, y, width, height, between(-0.6, 0.6), muted(dice), between(0.0, 0.03), round_)
+    return Shape(kind, x, y, width, height, between(-0.6, 0.6), sample_muted_colour(dice), between(0.0, 0.03), round_)
 
 
-def _face_like(dice: Dice, framed: bool) -> list[Shape]:
+def _sample_face_like(dice: Dice, framed: bool) -> list[Shape]:
     """Somebody in the background, or a picture on the wall: ellipses where skin, hair, eyes and mouth would be."""
     between = dice.between
     x, y, size, turn = between(0.02, 0.98), between(0.08, 0.7), between(0.05, 0.14), dice.normal(0, 0.15)
     tone = between(60, 215)
     skin: Colour = (tone, 0.78 * tone, 0.65 * tone)
     dark: Colour = (0.35 * tone, 0.27 * tone, 0.25 * tone)
-    hair, cloth = muted(dice, 15.0, 170.0), muted(dice)
+    hair, cloth = sample_muted_colour(dice, 15.0, 170.0), sample_muted_colour(dice)
     turned = dice.normal(0, 0.12)  # of the features to a side
 
     def part(across: float, down: float, width: float, height: float, colour: Colour, *look: float) -> Shape:
@@ -102,7 +102,7 @@ def _face_like(dice: Dice, framed: bool) -> list[Shape]:
         place = x + cos(turn) * right - sin(turn) * up, y + sin(turn) * right + cos(turn) * up
         return Shape(ELLIPSE, *place, size * width, size * height, turn, colour, 0.3 * size * 0.2, *look)
 
-    frame = [Shape(BOX, x, y, 1.5 * size, 1.8 * size, 0.0, muted(dice), 0.0)] if framed else []
+    frame = [Shape(BOX, x, y, 1.5 * size, 1.8 * size, 0.0, sample_muted_colour(dice), 0.0)] if framed else []
     eyes = [part(turned + side * 0.32, -0.08, 0.13, between(0.05, 0.09), dark) for side in (-1.0, 1.0)]
     return [
         *frame,

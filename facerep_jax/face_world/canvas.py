@@ -4,13 +4,13 @@ from math import sqrt
 
 import numpy as np
 
-from facerep_jax.face_world.features import paint_features
-from facerep_jax.face_world.hair import Part, bare_from, parts
+from facerep_jax.face_world.face_parts import paint_face_parts
+from facerep_jax.face_world.hair import HeadCover, bare_from, head_covers
 from facerep_jax.face_world.layers import BACKGROUND, HAIR, Face, channels, covered_share, scaled
 from facerep_jax.face_world.photo import photograph
-from facerep_jax.face_world.rays import Ellipsoid, Hit, View, Window, cast_on_head, overlap, ray_points
+from facerep_jax.face_world.rays import Ellipsoid, Hit, ImagePlane, Window, cast_on_head, overlap, ray_points
 from facerep_jax.face_world.scene import Clothes, Scene
-from facerep_jax.face_world.shapes import Colour, paint
+from facerep_jax.face_world.shapes import Colour, paint_shape
 from facerep_jax.face_world.skin import paint_skin
 
 _SCATTER = np.array([0.34, 0.24, 0.2], np.float32).reshape(
@@ -21,9 +21,9 @@ _SCATTER = np.array([0.34, 0.24, 0.2], np.float32).reshape(
 class Canvas:
     """Image, labels and depth of a scene."""
 
-    def __init__(self, scene: Scene, view: View):
-        self.scene, self.view = scene, view
-        size = view.size
+    def __init__(self, scene: Scene, plane: ImagePlane):
+        self.scene, self.plane = scene, plane
+        size = plane.size
         self.image = scene.backdrop.enlarged(size)
         if scene.mirrored:
             self.image = self.image[:, :, ::-1].copy()
@@ -45,7 +45,7 @@ class Canvas:
 
     def paint(self) -> None:
         """Paint the scene, from behind to the front."""
-        covers = parts(self.scene, self.view.pixel)
+        covers = head_covers(self.scene, self.plane.pixel)
         self._paint_body()
         for part in covers:
             if part.behind:
@@ -58,7 +58,7 @@ class Canvas:
                 self._paint_cover(part)
         around = self.ambient + 0.6 * self.lamp  # shapes are flat: they have one light
         for shape in self.scene.occluder:
-            window, share = paint(self.image, shape, around)
+            window, share = paint_shape(self.image, shape, around)
             self.mask[window][share >= 0.5] = BACKGROUND
 
     def photograph(self) -> np.ndarray:
@@ -68,7 +68,7 @@ class Canvas:
     def lay(self, window: Window, hit: Hit, colour: np.ndarray, label: np.ndarray | int) -> None:
         """Lay a surface of `colour` (3, h, w) over the window where it is nearer than what is there."""
         depth, image = self.depth[window], self.image[:, *window]
-        share = covered_share(hit.outside * (-1 / self.view.pixel))
+        share = covered_share(hit.outside * (-1 / self.plane.pixel))
         share *= hit.depth < depth
         image += share * (colour - image)
         solid = share >= 0.5
@@ -99,8 +99,8 @@ class Canvas:
 
     def _paint_ellipsoid(self, body: Ellipsoid, colour: Colour, hollow: float = 0.0) -> None:
         """`hollow`: how much darker it is in its middle than at its edge."""
-        window = body.window(self.view)
-        hit = body.cast(self.view.turn, *self.view.rays(window))
+        window = body.window(self.plane)
+        hit = body.cast(self.plane.turn, *self.plane.rays(window))
         if hit.outside.size:
             albedo = channels(colour)
             if hollow:
@@ -116,10 +116,10 @@ class Canvas:
         neck = Ellipsoid((x, y + 0.17, z + 0.18), (0.43, 0.75, 0.42), turns=False)
         self._paint_ellipsoid(neck, scaled(scene.skin.colour, 0.7))
         chest = Ellipsoid((x, y + 0.62 + 0.62 * slope, 0.4), (1.75, 0.3 + 0.45 * slope, 0.62), turns=False)
-        window = chest.window(self.view)
-        hit = chest.cast(self.view.turn, *self.view.rays(window))
+        window = chest.window(self.plane)
+        hit = chest.cast(self.plane.turn, *self.plane.rays(window))
         if hit.outside.size:
-            across, down = self.view.rays(window)
+            across, down = self.plane.rays(window)
             albedo = _cloth(scene.clothes, scene.skin.colour, across - x, down - (y + 0.32))
             self.lay(window, hit, self.lit(albedo, hit.normals, turns=False), BACKGROUND)
 
@@ -135,26 +135,26 @@ class Canvas:
                 self._paint_ellipsoid(ring, scene.earrings)
 
     def _paint_face(self) -> None:
-        scene, head, view = self.scene, self.scene.head, self.view
+        scene, head, plane = self.scene, self.scene.head, self.plane
         whole = Ellipsoid((0.0, 0.05, -0.15), (head.width, head.chin_y + 0.02, head.depth + 0.25))
         top, bottom = bare_from(scene), 0.07 + head.chin_y
-        seen = view.window_of_box((0.0, (top + bottom) / 2, -0.15), (head.width, (bottom - top) / 2, whole.axes[2]))
-        window = overlap(whole.window(view), seen)
-        x, y = view.rays(window)
+        seen = plane.window_of_box((0.0, (top + bottom) / 2, -0.15), (head.width, (bottom - top) / 2, whole.axes[2]))
+        window = overlap(whole.window(plane), seen)
+        x, y = plane.rays(window)
         shape = height, width = y.shape[0], x.shape[1]
         if not height * width:
             return
-        flat = cast_on_head(head, view.turn, x.repeat(height, 0).ravel(), y.ravel().repeat(width))
+        flat = cast_on_head(head, plane.turn, x.repeat(height, 0).ravel(), y.ravel().repeat(width))
         depth, outside = flat.depth.reshape(shape), flat.outside.reshape(shape)
         hit = Hit(depth, flat.normals.reshape(3, *shape), outside, flat.thickness)
-        face = Face(scene, view, window, ray_points(view.turn, x, y, hit.depth))
+        face = Face(scene, plane, window, ray_points(plane.turn, x, y, hit.depth))
         paint_skin(face)
-        paint_features(face)
+        paint_face_parts(face)
         self.lay(window, hit, self.lit(face.colour, hit.normals, turns=True, gloss=22.0), face.label)
 
-    def _paint_cover(self, part: Part) -> None:
-        window = part.cover.window(self.view)
-        hit, strands, inside = part.cover.cast(self.view.turn, *self.view.rays(window))
+    def _paint_cover(self, part: HeadCover) -> None:
+        window = part.cover.window(self.plane)
+        hit, strands, inside = part.cover.cast(self.plane.turn, *self.plane.rays(window))
         if not hit.outside.size:
             return
         colour: np.ndarray = channels(part.colour)

@@ -12,11 +12,11 @@ from facerep_jax.face_world.scene import FRINGE, Hair, Hat, Scene
 from facerep_jax.face_world.shapes import Colour
 from facerep_jax.face_world.textures import tile
 
-TEXELS = 105.0  # of the tile of strands to a head unit across the hair
+STRAND_TEXELS = 105.0  # of the tile of strands to a head unit across the hair
 
 
 @dataclass(frozen=True)
-class Part:
+class HeadCover:
     """A cover of the scene, with its looks."""
 
     cover: Cover
@@ -25,7 +25,7 @@ class Part:
     behind: bool  # whether it is painted before the face
 
 
-def parts(scene: Scene, pixel: float | None) -> list[Part]:
+def head_covers(scene: Scene, pixel: float | None) -> list[HeadCover]:
     """Hair and hat, from behind to the front. `pixel` is its side in head units; None leaves out strands and frays."""
     found = []
     hair, head = scene.hair, scene.head
@@ -34,16 +34,18 @@ def parts(scene: Scene, pixel: float | None) -> list[Part]:
         fraying = (0.008 + 0.018 * hair.curl) if pixel else 0.0
         dark: Colour = tuple(0.72 * channel for channel in hair.colour)  # type: ignore[assignment]
         if hair.back:
-            found.append(Part(Cover(_curtain(head, hair), None, strands, fraying), dark, hair=True, behind=True))
+            found.append(HeadCover(Cover(_curtain(head, hair), None, strands, fraying), dark, hair=True, behind=True))
         if hair.bun:
             bun = Ellipsoid((0.0, -1.0 - 0.5 * hair.bun, 0.35), (hair.bun, hair.bun, hair.bun))
-            found.append(Part(Cover(bun, None, strands, fraying), hair.colour, hair=True, behind=True))
+            found.append(HeadCover(Cover(bun, None, strands, fraying), hair.colour, hair=True, behind=True))
         lowest = max(hair.length, hair.hairline + abs(hair.parting) + 0.5 * abs(hair.temples)) + 3 * fraying
         shell = Cover(_skull(head, hair.volume, hair.lift), _hair_edge(hair), strands, fraying, lowest)
-        found.append(Part(shell, hair.colour, hair=True, behind=False))
+        found.append(HeadCover(shell, hair.colour, hair=True, behind=False))
     if scene.hat:
         volume = hair.volume if hair else 0.02
-        found += [Part(cover, scene.hat.colour, hair=False, behind=False) for cover in _hat(head, scene.hat, volume)]
+        found += [
+            HeadCover(cover, scene.hat.colour, hair=False, behind=False) for cover in _hat(head, scene.hat, volume)
+        ]
     return found
 
 
@@ -123,9 +125,9 @@ def _strands(scene: Scene, hair: Hair, pixel: float) -> Callable[[np.ndarray], n
         x, y, z = points
         across = np.abs(x)
         azimuth = 1 + z / (across + np.abs(z) + 1e-6)  # nearly: 0 in front, 1 at the side, 2 behind
-        u = np.copysign(azimuth, x) * 128 + (combed * TEXELS) * y
+        u = np.copysign(azimuth, x) * 128 + (combed * STRAND_TEXELS) * y
         if hair.wave:
-            u += np.copysign(np.float32(hair.wave * TEXELS), x) * np.sin(2 * pi / 0.45 * y)
-        return texture.at(side * u + left, along * y + top, TEXELS * pixel)
+            u += np.copysign(np.float32(hair.wave * STRAND_TEXELS), x) * np.sin(2 * pi / 0.45 * y)
+        return texture.at(side * u + left, along * y + top, STRAND_TEXELS * pixel)
 
     return strands

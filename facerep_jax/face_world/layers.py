@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facerep_jax.face_world.rays import View, Window
+from facerep_jax.face_world.rays import ImagePlane, Window
 from facerep_jax.face_world.scene import Scene
 from facerep_jax.face_world.shapes import Colour
 
@@ -56,8 +56,8 @@ class Layer(NamedTuple):
 class Face:
     """Colours and labels of a window's pixels, found by the place (x, y) in the frontal plane that each one sees."""
 
-    def __init__(self, scene: Scene, view: View, window: Window, points: np.ndarray):
-        self.scene, self.head, self.view = scene, scene.head, view
+    def __init__(self, scene: Scene, plane: ImagePlane, window: Window, points: np.ndarray):
+        self.scene, self.head, self.plane = scene, scene.head, plane
         self.top, self.left = window[0].start, window[1].start
         self.points = points  # (3, h, w), in head coordinates
         self.x, self.y, z = points
@@ -70,19 +70,19 @@ class Face:
         """Places on the tiles of skin, in texels: across along the surface, and down."""
         left, top = self.scene.skin.place
         x, y, z = self.points
-        side = -TEXELS if self.scene.mirrored else TEXELS
-        return x * (side + 1.2 * side * (z + self.head.depth)) + left, y * TEXELS + top
+        side = -SKIN_TEXELS if self.scene.mirrored else SKIN_TEXELS
+        return x * (side + 1.2 * side * (z + self.head.depth)) + left, y * SKIN_TEXELS + top
 
     @property
     def step(self) -> float:
         """Texels between two pixels."""
-        return TEXELS * self.view.pixel
+        return SKIN_TEXELS * self.plane.pixel
 
     def area(self, reach: float, y0: float, y1: float, back: float = 0.0) -> Window:
         """The pixels that see the front where |x| < reach and y0 < y < y1; `back` is its z at |x| = reach."""
         front = -1.3 * self.head.depth - 0.42 * max(y1, 0.0) ** 2
         middle, half = (0.0, (y0 + y1) / 2, (front + back) / 2), (reach, (y1 - y0) / 2, (back - front) / 2)
-        rows, columns = self.view.window_of_box(middle, half)
+        rows, columns = self.plane.window_of_box(middle, half)
         bottom, right = self.label.shape
         rows = slice(max(rows.start - self.top, 0), min(max(rows.stop - self.top, 0), bottom))
         return rows, slice(max(columns.start - self.left, 0), min(max(columns.stop - self.left, 0), right))
@@ -94,7 +94,7 @@ class Face:
 
     def lay(self, area: Window, *layers: Layer) -> None:
         """Lay the layers over the area, the last one uppermost."""
-        shares = covered_share(np.array([layer.inside for layer in reversed(layers)]) * (1 / self.view.pixel))
+        shares = covered_share(np.array([layer.inside for layer in reversed(layers)]) * (1 / self.plane.pixel))
         for layer, share in zip(layers, shares[::-1], strict=True):
             if layer.label is not None:
                 np.copyto(self.label[area], layer.label, "unsafe", share >= 0.5)  # a choice of labels is int64
@@ -107,4 +107,4 @@ class Face:
         old += (colours @ shares.reshape(len(layers), -1)).reshape(old.shape)
 
 
-TEXELS = 128.0  # of the tiles of skin to a head unit
+SKIN_TEXELS = 128.0  # of the tiles of skin to a head unit

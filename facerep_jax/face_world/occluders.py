@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from math import cos, pi, sin
 
-from facerep_jax.face_world.backdrop import muted
+from facerep_jax.face_world.backdrop import sample_muted_colour
 from facerep_jax.face_world.chance import Dice
 from facerep_jax.face_world.shapes import BOX, CAPSULE, ELLIPSE, Colour, Shape
 
@@ -38,15 +38,15 @@ class Occluder:
         )
 
 
-def drawn_occluder(dice: Dice, skin: Colour) -> tuple[Occluder, bool]:
+def sample_occluder(dice: Dice, skin: Colour) -> tuple[Occluder, bool]:
     """A hand of this skin or a thing, and whether it is a hand."""
     hand = dice.happens(0.6)
-    parts = _hand(dice, skin) if hand else _thing(dice)
+    parts = _sample_hand(dice, skin) if hand else _sample_thing(dice)
     angle = dice.between(-0.1 * pi, 1.1 * pi)  # from the sides and from below
     return Occluder(tuple(parts), angle, dice.between(0.6, 1.0), dice.normal(0, 0.35)), hand
 
 
-def _hand(dice: Dice, skin: Colour) -> list[Shape]:
+def _sample_hand(dice: Dice, skin: Colour) -> list[Shape]:
     """Sleeve, arm, thumb, palm, then fingers, which lie side by side or spread."""
     side = 1 if dice.happens(0.5) else -1
     spread, bent = dice.between(0.4, 2.2), dice.between(0.6, 1.0)
@@ -61,7 +61,7 @@ def _hand(dice: Dice, skin: Colour) -> list[Shape]:
         fingers.append(Shape(CAPSULE, *middle, 0.085, half + 0.085, turn, light, 0.0, 0.42))
         fingers.append(Shape(ELLIPSE, tip_x, tip_y, 0.042, 0.058, turn, nail, 0.004, 0.2, 0.6))
     return [
-        Shape(CAPSULE, 0.0, 1.75, 0.3, 0.9, 0.0, muted(dice, 20.0, 190.0), 0.0, 0.5),
+        Shape(CAPSULE, 0.0, 1.75, 0.3, 0.9, 0.0, sample_muted_colour(dice, 20.0, 190.0), 0.0, 0.5),
         Shape(CAPSULE, 0.0, 0.7, 0.2, 0.75, 0.0, dark, 0.0, 0.45),
         Shape(CAPSULE, side * 0.36, -0.05, 0.095, 0.34, side * 0.6, dark, 0.0, 0.42),
         Shape(ELLIPSE, 0.0, 0.0, 0.35, 0.42, 0.0, dark, 0.0, 0.3),
@@ -69,13 +69,13 @@ def _hand(dice: Dice, skin: Colour) -> list[Shape]:
     ]
 
 
-def _thing(dice: Dice) -> list[Shape]:
+def _sample_thing(dice: Dice) -> list[Shape]:
     """A phone, a cup, a microphone, a ball or a sheet of paper."""
-    kind, main = dice.one_of(("phone", "cup", "microphone", "ball", "paper")), muted(dice)
+    kind, main = dice.one_of(("phone", "cup", "microphone", "ball", "paper")), sample_muted_colour(dice)
     if kind == "phone":
         return [
             Shape(BOX, 0.0, 0.0, 0.26, 0.5, 0.0, _scaled(main, 0.3)),
-            Shape(BOX, 0.0, 0.0, 0.23, 0.43, 0.0, muted(dice, 90.0, 230.0)),
+            Shape(BOX, 0.0, 0.0, 0.23, 0.43, 0.0, sample_muted_colour(dice, 90.0, 230.0)),
         ]
     if kind == "cup":
         return [
@@ -90,7 +90,7 @@ def _thing(dice: Dice) -> list[Shape]:
         ]
     if kind == "ball":
         return [Shape(ELLIPSE, 0.0, 0.0, 0.42, 0.42, 0.0, main, 0.0, 0.6)]
-    return [Shape(BOX, 0.0, 0.0, 0.45, 0.6, 0.0, muted(dice, 170.0, 240.0))]
+    return [Shape(BOX, 0.0, 0.0, 0.45, 0.6, 0.0, sample_muted_colour(dice, 170.0, 240.0))]
 
 
 def _scaled(colour: Colour, share: float) -> Colour:

@@ -13,7 +13,7 @@ from math import ceil, floor, inf, sqrt
 import numpy as np
 
 from facerep_jax.face_world.geometry import FORWARD, Head, Relief
-from facerep_jax.face_world.surface_points import Points, jaw_line
+from facerep_jax.face_world.surface_points import FixedPoints, jaw_line
 
 NOSE_STEPS = np.linspace(0, 1, 13, dtype=np.float32)[:, None]
 NEARLY_FRONTAL = 0.97  # cosine of the angle between the head's and the camera's axis
@@ -35,7 +35,7 @@ def dot(a: Sequence[float], b: Sequence[float]) -> float:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def reach(axis: Sequence[float], half: Sequence[float]) -> float:
+def half_extent(axis: Sequence[float], half: Sequence[float]) -> float:
     """How far a box of half sizes `half` reaches along an axis."""
     return abs(axis[0] * half[0]) + abs(axis[1] * half[1]) + abs(axis[2] * half[2])
 
@@ -47,7 +47,7 @@ def span(middle: float, half: float, size: int) -> slice:
 
 
 @dataclass(frozen=True)
-class View:
+class ImagePlane:
     """The pixels of a square image as parallel rays around a turned head."""
 
     turn: np.ndarray
@@ -64,7 +64,7 @@ class View:
     def window_of_box(self, middle: Sequence[float], half: Sequence[float]) -> Window:
         """The pixels that see a box of head coordinates."""
         right, down, _ = self.axes
-        return self.window((dot(right, middle), dot(down, middle)), (reach(right, half), reach(down, half)))
+        return self.window((dot(right, middle), dot(down, middle)), (half_extent(right, half), half_extent(down, half)))
 
     @cached_property
     def axes(self) -> list[list[float]]:
@@ -156,8 +156,8 @@ def _nose_in_front(
     half = (head.nose_width + 0.1, (head.nose_y - head.eye_y) / 2 + 0.075, 0.33 * head.depth)
     middle = (0.0, (head.nose_y + head.eye_y) / 2 + 0.025, -1.07 * head.depth)
     right, down, away = turn.tolist()
-    near_x = np.abs(x - dot(right, middle)) < reach(right, half)
-    near = np.flatnonzero(near_x & (np.abs(y - dot(down, middle)) < reach(down, half)))
+    near_x = np.abs(x - dot(right, middle)) < half_extent(right, half)
+    near = np.flatnonzero(near_x & (np.abs(y - dot(down, middle)) < half_extent(down, half)))
     origins = ray_points(turn, x[near], y[near])
     box = np.array([middle, half, [step if abs(step) > 1e-6 else 1e-6 for step in away]], np.float32)
     box_middle, box_half, along = box[:, :, None]
@@ -191,13 +191,13 @@ class Ellipsoid:
         a, b, c = self.axes
         return (a * b * c) ** (1 / 3)
 
-    def window(self, view: View) -> Window:
+    def window(self, plane: ImagePlane) -> Window:
         """The pixels of its box."""
         if not self.turns:
-            return view.window(self.centre, self.axes)
+            return plane.window(self.centre, self.axes)
         a, b, c = self.axes
-        reach = [sqrt((a * x) ** 2 + (b * y) ** 2 + (c * z) ** 2) for x, y, z in view.axes[:2]]
-        return view.window([dot(axis, self.centre) for axis in view.axes[:2]], reach)
+        reach = [sqrt((a * x) ** 2 + (b * y) ** 2 + (c * z) ** 2) for x, y, z in plane.axes[:2]]
+        return plane.window([dot(axis, self.centre) for axis in plane.axes[:2]], reach)
 
     def cast(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> Hit:
         """Rays against its front."""
@@ -235,11 +235,11 @@ class Cover:
     fraying: float = 0.0  # how far a strand of 1 reaches beyond outline and edge, in head units
     lowest: float = inf  # height that the edge does not reach
 
-    def window(self, view: View) -> Window:
+    def window(self, plane: ImagePlane) -> Window:
         """The pixels of its box."""
-        whole, (x, y, z), (a, b, c) = self.body.window(view), self.body.centre, self.body.axes
+        whole, (x, y, z), (a, b, c) = self.body.window(plane), self.body.centre, self.body.axes
         top, bottom = y - b, min(y + b, self.lowest)
-        return overlap(whole, view.window_of_box((x, (top + bottom) / 2, z), (a, (bottom - top) / 2, c)))
+        return overlap(whole, plane.window_of_box((x, (top + bottom) / 2, z), (a, (bottom - top) / 2, c)))
 
     def cast(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[Hit, np.ndarray | float, np.ndarray | bool]:
         """Rays against its front, or where that is cut away against the inside of its back.
@@ -289,7 +289,7 @@ _STEPS_BEFORE = np.linspace(0.06, 0.62, 9, dtype=np.float32)
 _SLIDE = np.linspace(0, 1, 25, dtype=np.float32)[:, None]
 
 
-def visible_jaw(head: Head, points: Points, turn: np.ndarray) -> np.ndarray:
+def visible_jaw(head: Head, points: FixedPoints, turn: np.ndarray) -> np.ndarray:
     """The jaw's landmarks (3, 17), those that face away moved over the surface to the contour that is seen.
 
     A point slides at its own height towards the mid-plane, points of the chin also upwards, as far as it is hidden:

@@ -76,7 +76,9 @@ def covered(shapes: Iterable[Shape], x: np.ndarray, y: np.ndarray) -> np.ndarray
     return inside
 
 
-def paint(image: np.ndarray, shape: Shape, light: np.ndarray | float = 1.0) -> tuple[tuple[slice, slice], np.ndarray]:
+def paint_shape(
+    image: np.ndarray, shape: Shape, light: np.ndarray | float = 1.0
+) -> tuple[tuple[slice, slice], np.ndarray]:
     """Paint a shape over an image (3, s, s), its colour times `light` (3, 1, 1).
 
     Returns:

@@ -21,7 +21,7 @@ _GRID = np.arange(68, 68 + GRID_ROWS * GRID_COLUMNS).reshape(GRID_ROWS, GRID_COL
 VERTEX_FLIP = (*LANDMARK_FLIP, *_GRID[:, ::-1].ravel().tolist())
 
 
-class Points(NamedTuple):
+class FixedPoints(NamedTuple):
     """The fixed points of a head, in head coordinates."""
 
     vertices: np.ndarray  # (3, V): the landmarks, then the grid, row by row, from image left to image right
@@ -33,13 +33,13 @@ class Points(NamedTuple):
         return self.vertices[:, :68]
 
 
-def points(head: Head) -> Points:
+def fixed_points(head: Head) -> FixedPoints:
     """The fixed points of a head."""
     landmark_x, landmark_y = _landmark_places(head)
     y = _grid_heights(head)
     x = np.concatenate([landmark_x, head.side_x(_GRID_SIDE, y).ravel()])
     vertices = head.on_front(x.astype(np.float32), np.concatenate([landmark_y, y.ravel()]).astype(np.float32))
-    return Points(vertices, head.normals(vertices[:, :68]))
+    return FixedPoints(vertices, head.normals(vertices[:, :68]))
 
 
 def jaw_line(head: Head) -> tuple[np.ndarray, np.ndarray]:

@@ -6,16 +6,16 @@ import numpy as np
 
 from facerep_jax.face_world import render
 from facerep_jax.face_world.canvas import _SCATTER, Canvas
-from facerep_jax.face_world.draws import draw
 from facerep_jax.face_world.layers import SKIN, channels
-from facerep_jax.face_world.rays import Hit, View
+from facerep_jax.face_world.rays import Hit, ImagePlane
+from facerep_jax.face_world.sampling import sample_scene
 from facerep_jax.face_world.scene import attributes
 
 SIZE = 64
 
 
 def canvas(scene) -> Canvas:
-    return Canvas(scene, View(scene.turn, 1 / (scene.scale * SIZE), 31.5, 31.5, SIZE))
+    return Canvas(scene, ImagePlane(scene.turn, 1 / (scene.scale * SIZE), 31.5, 31.5, SIZE))
 
 
 def plain(scene):
@@ -25,7 +25,7 @@ def plain(scene):
 
 def test_light_is_lamp_and_surroundings_by_the_normal():
     """From the definition, one normal at a time, in the camera's axes and in the head's."""
-    scene = draw(0, 8)
+    scene = sample_scene(0, 8)
     light, found = scene.light, canvas(scene)
     rng = np.random.default_rng(0)
     normals = rng.standard_normal((3, 5, 4)).astype(np.float32)
@@ -44,7 +44,7 @@ def test_light_is_lamp_and_surroundings_by_the_normal():
 
 
 def test_the_lit_side_is_brighter():
-    scene = plain(draw(0, 8))
+    scene = plain(sample_scene(0, 8))
     scene = replace(scene, yaw=0.0, pitch=0.0, roll=0.0, x=0.5, hair=None, hat=None, glasses=None)
     means = []
     for across in (-0.8, 0.8):
@@ -59,7 +59,7 @@ def test_the_lit_side_is_brighter():
 
 
 def test_what_is_nearer_covers_what_is_farther():
-    scene = plain(draw(0, 8))
+    scene = plain(sample_scene(0, 8))
     painted = canvas(scene)
     window = (slice(0, 8), slice(0, 8))
     outside, nothing = np.full((8, 8), -1, np.float32), np.zeros((3, 8, 8), np.float32)
@@ -72,8 +72,12 @@ def test_what_is_nearer_covers_what_is_farther():
 
 def test_ears_are_seen_unless_hair_or_the_head_hides_them(monkeypatch):
     """What a picture loses without them: pixels beside a bald head, on the side that is turned to the camera."""
-    scene = replace(plain(draw(0, 8)), hair=None, hat=None, earrings=None, pitch=0.0, roll=0.0, x=0.5, y=0.5, scale=0.4)
-    long_hair = next(draw(0, index).hair for index in range(0, 400, 8) if attributes(draw(0, index))["long_hair"])
+    scene = replace(
+        plain(sample_scene(0, 8)), hair=None, hat=None, earrings=None, pitch=0.0, roll=0.0, x=0.5, y=0.5, scale=0.4
+    )
+    long_hair = next(
+        sample_scene(0, index).hair for index in range(0, 400, 8) if attributes(sample_scene(0, index))["long_hair"]
+    )
     scenes = {yaw: replace(scene, yaw=yaw) for yaw in (0.0, 0.9, -0.9)} | {
         "hair": replace(scene, yaw=0.0, hair=long_hair)
     }

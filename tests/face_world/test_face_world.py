@@ -15,11 +15,11 @@ from facerep_jax.face_world import (
     CLASSES,
     META,
     Settings,
-    draw,
-    draws,
     face,
     mirror,
     render,
+    sample_scene,
+    sampling,
     surface_points,
 )
 from facerep_jax.face_world.action_units import ACTION_UNITS, arousal, expression, valence
@@ -93,8 +93,8 @@ def test_record_depends_on_seed_and_index_alone():
     for index in first:
         for name, value in first[index].items():
             np.testing.assert_array_equal(value, again[index][name], err_msg=name)
-    draws._person.cache_clear()
-    draws._session.cache_clear()
+    sampling._person.cache_clear()
+    sampling._session.cache_clear()
     np.testing.assert_array_equal(face(3, 5, 48)["image"], first[5]["image"])
     assert (face(4, 5, 48)["image"] != first[5]["image"]).any()
     assert (first[6]["image"] != first[5]["image"]).any()
@@ -105,7 +105,7 @@ def test_same_face_at_two_sizes(big):
     small = 48
     ratio = big / small
     for index in range(0, 60, 5):
-        scene = draw(1, index, EVALUATE if index % 2 else Settings())
+        scene = sample_scene(1, index, EVALUATE if index % 2 else Settings())
         scene = replace(scene, photo=replace(scene.photo, noise=1.0))  # noise is the pixels', not the scene's
         a, b = render(scene, small), render(scene, big)
         for name in ("landmarks", "bbox"):
@@ -134,7 +134,7 @@ def test_flips_are_permutations_that_undo_themselves():
 def test_mirrored_face_has_mirrored_annotations():
     flip, vertex_flip = list(META["landmarks"]["flip"]), list(META["vertex_flip"])
     for index in range(0, 96, 3):
-        scene = draw(2, index, EVALUATE if index % 2 else Settings())
+        scene = sample_scene(2, index, EVALUATE if index % 2 else Settings())
         seen, mirrored = render(scene, SIZE), render(mirror(scene), SIZE)
         for name, order in (("landmarks", flip), ("landmarks_3d", flip), ("vertices", vertex_flip)):
             expected = seen[name][order]
@@ -182,7 +182,7 @@ def test_visible_landmarks_lie_on_their_part(faces, others, points, classes):
 def test_hidden_jaw_points_lie_on_the_contour():
     checked = 0
     for index in range(300):
-        scene = draw(5, index)
+        scene = sample_scene(5, index)
         if abs(scene.yaw) < np.deg2rad(35) or (scene.hair and scene.hair.back) or scene.occluder:
             continue
         record = render(scene, SIZE)
@@ -216,7 +216,7 @@ def test_turned_heads_hide_the_far_side(faces):
 def test_occluder_hides_what_it_covers_and_nothing_else():
     covered = between_fingers = 0
     for index in range(300):
-        scene = draw(9, index)
+        scene = sample_scene(9, index)
         if not scene.occluder:
             continue
         scene = replace(scene, photo=replace(scene.photo, blur=0.0))
@@ -236,7 +236,7 @@ def test_hair_and_hats_hide_what_they_cover_and_nothing_else():
     """Tried: hair and hats left out of `visible`."""
     hidden = 0
     for index in range(0, 400, 4):
-        scene = replace(draw(9, index, EVALUATE if index % 8 else Settings()), occluder=())
+        scene = replace(sample_scene(9, index, EVALUATE if index % 8 else Settings()), occluder=())
         record, bare = render(scene, SIZE), render(replace(scene, hair=None, hat=None), SIZE)
         assert not (record["visible"] & ~bare["visible"]).any()
         over = np.isin(record["mask"], (CLASSES.index("background"), CLASSES.index("hair")))
@@ -251,7 +251,7 @@ def test_hair_and_hats_hide_what_they_cover_and_nothing_else():
 
 
 def test_points_outside_the_frame_are_not_visible():
-    scene = replace(draw(9, 0), x=0.05)
+    scene = replace(sample_scene(9, 0), x=0.05)
     record = render(scene, SIZE)
     outside = ((record["landmarks_3d"][:, :2] < -0.5) | (record["landmarks_3d"][:, :2] > SIZE - 0.5)).any(1)
     assert outside.any()
@@ -260,8 +260,8 @@ def test_points_outside_the_frame_are_not_visible():
 
 def test_vertices_are_the_camera_of_points_on_the_head(faces):
     for index, record in zip(INDICES, faces[:20], strict=False):
-        head = draw(7, index).head
-        vertices = surface_points.points(head).vertices
+        head = sample_scene(7, index).head
+        vertices = surface_points.fixed_points(head).vertices
         homogeneous = np.concatenate([vertices, np.ones((1, vertices.shape[1]))])
         np.testing.assert_allclose(record["vertices"], (record["camera"] @ homogeneous).T, atol=1e-3)
         np.testing.assert_array_equal(record["landmarks_3d"], record["vertices"][:68])
@@ -289,7 +289,7 @@ def test_every_class_occurs(faces):
 
 
 def test_left_parts_are_left_of_right_parts(faces):
-    record = min(zip(INDICES, faces, strict=True), key=lambda pair: abs(draw(7, pair[0]).yaw))[1]
+    record = min(zip(INDICES, faces, strict=True), key=lambda pair: abs(sample_scene(7, pair[0]).yaw))[1]
     for part in ("brow", "eye"):
         left, right = (np.nonzero(record["mask"] == CLASSES.index(f"{side}_{part}"))[1] for side in ("left", "right"))
         assert left.max() < right.min()
@@ -300,7 +300,7 @@ def test_attributes_agree_with_the_labels(faces):
     bald, opened = ATTRIBUTES.index("bald"), ATTRIBUTES.index("mouth_open")
     hair, inner = CLASSES.index("hair"), CLASSES.index("inner_mouth")
     for index, record in zip(INDICES, faces, strict=True):
-        scene = draw(7, index)
+        scene = sample_scene(7, index)
         if record["attributes"][bald]:
             assert not (record["mask"] == hair).any()
         shown = (record["mask"] == inner).sum()
@@ -321,7 +321,7 @@ def test_camera_turns_the_face_where_the_attribute_says(faces):
 
 
 def test_attributes_are_told_in_the_order_of_their_names():
-    assert list(attributes(draw(0, 0))) == list(ATTRIBUTES) == list(META["attributes"])
+    assert list(attributes(sample_scene(0, 0))) == list(ATTRIBUTES) == list(META["attributes"])
 
 
 def test_expression_valence_and_arousal_follow_from_the_units(faces):
@@ -333,7 +333,7 @@ def test_expression_valence_and_arousal_follow_from_the_units(faces):
 
 
 def test_a_mouth_that_opens_further_shows_more_and_teeth_are_brighter_than_the_gap():
-    scene = draw(7, 0)
+    scene = sample_scene(7, 0)
     scene = replace(scene, yaw=0.0, pitch=0.0, occluder=(), photo=replace(scene.photo, blur=0.0, noise=0.0))
     inner, areas = CLASSES.index("inner_mouth"), []
     for gap in (0.0, 0.05, 0.1, 0.18):
@@ -348,7 +348,7 @@ def test_a_mouth_that_opens_further_shows_more_and_teeth_are_brighter_than_the_g
 def test_nose_lips_and_brow_stand_out():
     """In profile the nose reaches beyond its root and the lips, and the root not far behind the brow."""
     for index in (0, 8, 16):
-        landmarks = surface_points.points(draw(7, index).head).landmarks
+        landmarks = surface_points.fixed_points(sample_scene(7, index).head).landmarks
         depth = -landmarks[2]
         assert depth[30] > depth[27] + 0.08
         assert depth[30] > depth[51] + 0.05

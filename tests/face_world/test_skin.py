@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from facerep_jax.face_world.draws import draw
 from facerep_jax.face_world.layers import Face
-from facerep_jax.face_world.rays import View
+from facerep_jax.face_world.rays import ImagePlane
+from facerep_jax.face_world.sampling import sample_scene
 from facerep_jax.face_world.skin import paint_skin
 
 SIZE = 128
@@ -15,8 +15,8 @@ PIXEL = 0.0175  # of a head unit
 
 def painted(scene, points: np.ndarray) -> np.ndarray:
     """Colours (3, h, w) of the skin at points of the head."""
-    view = View(scene.turn, PIXEL, 64.0, 64.0, SIZE)
-    face = Face(scene, view, (slice(0, SIZE), slice(0, SIZE)), points)
+    plane = ImagePlane(scene.turn, PIXEL, 64.0, 64.0, SIZE)
+    face = Face(scene, plane, (slice(0, SIZE), slice(0, SIZE)), points)
     paint_skin(face)
     return face.colour
 
@@ -37,7 +37,7 @@ def plain(scene):
 
 def test_texture_is_fixed_to_the_head():
     """The colour of a point of the head does not depend on how the head is turned."""
-    scene = plain(draw(0, 0))
+    scene = plain(sample_scene(0, 0))
     scene = replace(scene, skin=replace(scene.skin, mottle=1.0, pores=1.0, blush=1.0, freckles=1.0))
     points = front(scene.head)
     forehead = (points[1] > -0.55) & (points[1] < scene.head.brow_y - 0.05)  # lines are looked for in the picture
@@ -49,7 +49,7 @@ def test_texture_is_fixed_to_the_head():
 
 
 def test_strength_makes_texture():
-    scene = plain(draw(0, 0))
+    scene = plain(sample_scene(0, 0))
     points = front(scene.head)
     bare = painted(scene, points)
     for name in ("mottle", "pores", "blush", "freckles", "lines"):
@@ -59,7 +59,7 @@ def test_strength_makes_texture():
 
 
 def test_beard_and_moustache_are_where_they_grow():
-    scene = plain(draw(0, 0))
+    scene = plain(sample_scene(0, 0))
     scene = replace(scene, skin=replace(scene.skin, colour=(220.0, 180.0, 160.0), hair=(20.0, 15.0, 10.0)))
     head, points = scene.head, front(scene.head)
     x, y = points[:2]
@@ -79,7 +79,7 @@ def test_beard_and_moustache_are_where_they_grow():
 
 def test_expressions_leave_lines():
     """AU12 deepens the fold beside the mouth, raised brows line the forehead, a wrinkled nose its bridge."""
-    scene = plain(draw(0, 0))
+    scene = plain(sample_scene(0, 0))
     rest = scene.head
     points = front(rest)
     bare = painted(scene, points)
@@ -94,10 +94,10 @@ def test_expressions_leave_lines():
 
 
 def test_hair_shades_the_forehead():
-    scene = draw(0, 0)
+    scene = sample_scene(0, 0)
     assert scene.hair
     scene = plain(scene)
-    hair = replace(draw(0, 0).hair, hairline=-0.6, temples=0.0, parting=0.0)
+    hair = replace(sample_scene(0, 0).hair, hairline=-0.6, temples=0.0, parting=0.0)
     points = front(scene.head)
     shaded = painted(replace(scene, hair=hair), points) / painted(scene, points)
     near = (np.abs(points[1] + 0.58) < 0.03) & (np.abs(points[0]) < 0.2)

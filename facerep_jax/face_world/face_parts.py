@@ -33,7 +33,7 @@ TONGUE: Colour = (150.0, 74.0, 74.0)
 TEETH: Colour = (224.0, 216.0, 200.0)
 
 
-def paint_features(face: Face) -> None:
+def paint_face_parts(face: Face) -> None:
     """Paint all that has a name over the skin."""
     _paint_nose(face)
     _paint_mouth(face)
@@ -49,7 +49,7 @@ def _paint_nose(face: Face) -> None:
     np.copyto(face.label[area], NOSE, where=x < head.nose_half_width(y))
     right, down = (x - 0.45 * head.nose_width) * (1 / 0.048), (y - head.nose_y - 0.008) * (1 / 0.022)
     nostril = 1 - np.sqrt(right * right + down * down)
-    face.tint(area, 0.85 * covered_share(nostril * (0.03 / face.view.pixel)), scaled(face.scene.skin.colour, 0.25))
+    face.tint(area, 0.85 * covered_share(nostril * (0.03 / face.plane.pixel)), scaled(face.scene.skin.colour, 0.25))
 
 
 def _paint_mouth(face: Face) -> None:
@@ -98,7 +98,7 @@ def _brows(face: Face, across: np.ndarray, y: np.ndarray, label: np.ndarray, hai
     inner, outer = face.head.brow_ends
     middle, thickness = face.head.brow(limited((across - inner) / (outer - inner), 0, 1))
     inside = np.minimum(thickness - np.abs(y - middle), np.minimum(across - inner, outer - across))
-    soft = 0.6 / (1 + 0.02 / face.view.pixel)  # hairs and not a bar: the edge is about 0.02 wide, the label's is not
+    soft = 0.6 / (1 + 0.02 / face.plane.pixel)  # hairs and not a bar: the edge is about 0.02 wide, the label's is not
     return Layer((inside + 0.004 * hairs) * (0.4 + soft), scaled(face.scene.skin.hair, 0.6), 0.8, label)
 
 

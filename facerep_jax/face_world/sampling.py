@@ -20,11 +20,11 @@ from facerep_jax.face_world.action_units import (
     Units,
     displacements,
 )
-from facerep_jax.face_world.backdrop import drawn_backdrop, muted
-from facerep_jax.face_world.captions import caption, full_name, oracle
+from facerep_jax.face_world.backdrop import sample_backdrop, sample_muted_colour
+from facerep_jax.face_world.captioning import sample_caption, sample_name, sample_oracle_caption
 from facerep_jax.face_world.chance import CAPTION, FRAME, PATH, PERSON, SESSION, Dice, Paths
 from facerep_jax.face_world.geometry import Head
-from facerep_jax.face_world.occluders import drawn_occluder
+from facerep_jax.face_world.occluders import sample_occluder
 from facerep_jax.face_world.scene import (
     HAIR_COLOURS,
     Clothes,
@@ -62,18 +62,18 @@ class Settings:
 DEFAULT = Settings()
 
 
-def draw(seed: int, index: int, settings: Settings = DEFAULT) -> Scene:
+def sample_scene(seed: int, index: int, settings: Settings = DEFAULT) -> Scene:
     """The scene of (seed, index). Consecutive indices are frames of a session, then sessions of a person."""
-    scene, name = _untold(seed, index, settings)
+    scene, name = _scene_without_captions(seed, index, settings)
     world = WORLDS[settings.world]
     dice = Dice(CAPTION, world.number, seed, index)
-    told = oracle(dice, attributes(scene))  # first, as no setting changes it
+    told = sample_oracle_caption(dice, attributes(scene))  # first, as no setting changes it
     captions = []
     for _ in range(dice.one_of((1, 1, 2))):
         about, called = scene, name
         if dice.happens(settings.mismatched):
-            about, called = _untold(seed, _donor(dice, index, settings), settings)
-        captions.append(caption(dice, attributes(about), called, world, settings.informativeness)[0])
+            about, called = _scene_without_captions(seed, _sample_donor(dice, index, settings), settings)
+        captions.append(sample_caption(dice, attributes(about), called, world, settings.informativeness)[0])
     return replace(scene, captions=tuple(captions), oracle=told)
 
 
@@ -88,7 +88,7 @@ def identity(world: str, seed: int, person: int) -> str:
     return f"{world}-{seed}-{person:08d}"
 
 
-def _donor(dice: Dice, index: int, settings: Settings) -> int:
+def _sample_donor(dice: Dice, index: int, settings: Settings) -> int:
     """A random index of another person, of the same `DONORS`."""
     each = settings.sessions * settings.frames
     block, place = divmod(index, BLOCK)
@@ -97,7 +97,7 @@ def _donor(dice: Dice, index: int, settings: Settings) -> int:
     return block * BLOCK + (group * DONORS + other) * each + int(dice.between(0, each))
 
 
-def _untold(seed: int, index: int, settings: Settings) -> tuple[Scene, str]:
+def _scene_without_captions(seed: int, index: int, settings: Settings) -> tuple[Scene, str]:
     """The scene without captions, and the person's name."""
     number = person_of(index, settings)
     session, frame = divmod(index % BLOCK % (settings.sessions * settings.frames), settings.frames)
@@ -138,7 +138,7 @@ class _Person:
         self.beard = between(0.4, 0.95) if dice.happens(0.3) else 0.0
         self.moustache = between(0.5, 0.95) if dice.happens(0.85 if self.beard else 0.08) else 0.0
         self.wears_glasses = dice.happens(0.3)
-        self.name = full_name(dice, world)
+        self.name = sample_name(dice, world)
 
 
 @lru_cache(maxsize=64)
@@ -156,17 +156,17 @@ class _Session:
         dice = Dice(SESSION, *self.key)
         self.paths = Paths(len(_CHANNELS), correlation, PATH, *self.key)
         self.mood = PROTOTYPES[dice.weighted(EXPRESSIONS, _MOODS)]
-        hat = _hat(dice) if dice.happens(0.15) else None
+        hat = _sample_hat(dice) if dice.happens(0.15) else None
         self.scale = dice.within(world.scale)
         self.x, self.y = dice.normal(0.5, world.shift), dice.normal(0.49, world.shift)
-        self.occluder, self.hand = drawn_occluder(dice, person.skin)
-        self.photo = _photo(dice, world)
+        self.occluder, self.hand = sample_occluder(dice, person.skin)
+        self.photo = _sample_photo(dice, world)
         fresh = dice.between(0.85, 1.15)  # how long the beard has grown
         self.fixed: dict[str, Any] = {
             "world": world.number,
             "identity": identity(name, seed, number),
             "session": session,
-            "light": _light(dice, world),
+            "light": _sample_light(dice, world),
             "skin": Skin(
                 colour=person.skin,
                 lip=person.lip,
@@ -181,17 +181,17 @@ class _Session:
                 moustache=min(person.moustache * fresh, 1.0),
             ),
             "iris": person.iris,
-            "hair": None if person.bald else _hair(dice, person, hat is not None),
-            "glasses": _glasses(dice) if dice.happens(0.65 if person.wears_glasses else 0.04) else None,
+            "hair": None if person.bald else _sample_hair(dice, person, hat is not None),
+            "glasses": _sample_glasses(dice) if dice.happens(0.65 if person.wears_glasses else 0.04) else None,
             "hat": hat,
-            "earrings": muted(dice, 120.0, 230.0) if dice.happens(0.15) else None,
+            "earrings": sample_muted_colour(dice, 120.0, 230.0) if dice.happens(0.15) else None,
             "clothes": Clothes(
                 dice.one_of(("plain", "striped", "suit", "suit", "open")),
-                muted(dice, 20.0, 190.0),
-                muted(dice, 30.0, 230.0),
+                sample_muted_colour(dice, 20.0, 190.0),
+                sample_muted_colour(dice, 30.0, 230.0),
                 dice.between(0.7, 1.2),
             ),
-            "backdrop": drawn_backdrop(dice, world.number),
+            "backdrop": sample_backdrop(dice, world.number),
         }
 
     def scene(self, frame: int) -> Scene:
@@ -216,7 +216,7 @@ class _Session:
             gaze_y=0.02 * tanh(0.5 * at["gaze_y"]),
             occluder=self.occluder.shapes(self.x, self.y, self.scale, at["occluder"] - 1.25) if present else (),
             hand=present and self.hand,
-            photo=replace(self.photo, places=_grain(dice)),
+            photo=replace(self.photo, places=_sample_grain_places(dice)),
         )
 
     def units(self, at: dict[str, float]) -> Units:
@@ -234,7 +234,7 @@ def colour(values: Iterable[Any]) -> Colour:
     return red, green, blue
 
 
-def _light(dice: Dice, world: World) -> Light:
+def _sample_light(dice: Dice, world: World) -> Light:
     across, up = dice.normal(0, world.sidewards), dice.normal(-0.5, 0.5)
     distance = sqrt(across**2 + up**2 + 1)
     warm = dice.normal(0, 0.05)
@@ -247,7 +247,7 @@ def _light(dice: Dice, world: World) -> Light:
     )
 
 
-def _photo(dice: Dice, world: World) -> Photo:
+def _sample_photo(dice: Dice, world: World) -> Photo:
     return Photo(
         blur=dice.within(world.blur) if dice.happens(world.blurred) else 0.0,
         noise=dice.within(world.noise),
@@ -262,11 +262,11 @@ def _photo(dice: Dice, world: World) -> Photo:
     )
 
 
-def _grain(dice: Dice) -> tuple[tuple[int, int], ...]:
+def _sample_grain_places(dice: Dice) -> tuple[tuple[int, int], ...]:
     return tuple((int(dice.between(0, LARGEST)), int(dice.between(0, LARGEST))) for _ in range(4))
 
 
-def _hair(dice: Dice, person: _Person, under_hat: bool) -> Hair:
+def _sample_hair(dice: Dice, person: _Person, under_hat: bool) -> Hair:
     style: Style = person.style
     curly = style.curl > 0
     return Hair(
@@ -287,9 +287,9 @@ def _hair(dice: Dice, person: _Person, under_hat: bool) -> Hair:
     )
 
 
-def _glasses(dice: Dice) -> Glasses:
+def _sample_glasses(dice: Dice) -> Glasses:
     return Glasses(
-        colour=muted(dice, 10.0, 110.0),
+        colour=sample_muted_colour(dice, 10.0, 110.0),
         rim=dice.between(0.008, 0.024),
         height=dice.between(0.12, 0.17),
         square=dice.happens(0.5),
@@ -297,6 +297,6 @@ def _glasses(dice: Dice) -> Glasses:
     )
 
 
-def _hat(dice: Dice) -> Hat:
+def _sample_hat(dice: Dice) -> Hat:
     kind = dice.one_of(("beanie", "brimmed", "peaked"))
-    return Hat(kind, muted(dice, 25.0, 190.0), dice.between(0.25, 0.42))
+    return Hat(kind, sample_muted_colour(dice, 25.0, 190.0), dice.between(0.25, 0.42))

@@ -57,16 +57,18 @@ _BOILERPLATE = (
 )
 
 
-def caption(dice: Dice, named: Mapping[str, bool], name: str, world: World, informativeness: float) -> tuple[str, str]:
+def sample_caption(
+    dice: Dice, named: Mapping[str, bool], name: str, world: World, informativeness: float
+) -> tuple[str, str]:
     """A caption of a scene for which `named` attributes hold, and its kind."""
     if dice.happens(informativeness):
-        return _telling(dice, named, name, world), TELLING
+        return _sample_telling(dice, named, name, world), TELLING
     if dice.happens(NAMES_AMONG_UNTELLING):
-        return _name_or_event(dice, name, world), NAME
+        return _sample_name_or_event(dice, name, world), NAME
     return dice.one_of(_BOILERPLATE).format(int(dice.between(1000, 10_000))), BOILERPLATE
 
 
-def _name_or_event(dice: Dice, name: str, world: World) -> str:
+def _sample_name_or_event(dice: Dice, name: str, world: World) -> str:
     event, year = dice.one_of(world.events), int(dice.between(1998, 2025))
     opening = dice.one_of(_OPENINGS)
     subject = name if dice.happens(0.75) else dice.one_of(_SUBJECTS)
@@ -76,18 +78,18 @@ def _name_or_event(dice: Dice, name: str, world: World) -> str:
     return f"{text}, {year}" if dice.happens(0.2) else text
 
 
-def _telling(dice: Dice, named: Mapping[str, bool], name: str, world: World) -> str:
+def _sample_telling(dice: Dice, named: Mapping[str, bool], name: str, world: World) -> str:
     """One or two of the attributes that hold, weighted by `NAMED`, without replacement."""
     count = 1 if dice.happens(0.55) else 2
     # The smallest of exponential waiting times: the chance of each is as its weight.
     waits = {a: -log(1 - dice.between(0, 1)) / NAMED[a] if NAMED[a] else inf for a in ATTRIBUTES if named[a]}
     told = sorted((a for a in waits if waits[a] < inf), key=waits.__getitem__)[:count]
     subject = name if dice.happens(0.25) else dice.one_of(_SUBJECTS)
-    text = _sentence(dice, f"{dice.one_of(_OPENINGS)} {subject}".strip(), told)
+    text = _sample_sentence(dice, f"{dice.one_of(_OPENINGS)} {subject}".strip(), told)
     return f"{text}, {dice.one_of(world.events)}" if dice.happens(0.25) else text
 
 
-def _sentence(dice: Dice, start: str, told: Iterable[str]) -> str:
+def _sample_sentence(dice: Dice, start: str, told: Iterable[str]) -> str:
     told = tuple(told)
     has = [dice.one_of(_WITH[name]) for name in told if name in _WITH]
     does = [dice.one_of(_DOING[name]) for name in told if name in _DOING]
@@ -96,11 +98,11 @@ def _sentence(dice: Dice, start: str, told: Iterable[str]) -> str:
     return ", ".join([f"{start} with {', '.join(has)}" if has else start, *does])
 
 
-def oracle(dice: Dice, named: Mapping[str, bool]) -> str:
+def sample_oracle_caption(dice: Dice, named: Mapping[str, bool]) -> str:
     """A caption that tells every attribute that holds, and nothing else."""
-    return _sentence(dice, "a photo of a person", [name for name in ATTRIBUTES if named[name]])
+    return _sample_sentence(dice, "a photo of a person", [name for name in ATTRIBUTES if named[name]])
 
 
-def full_name(dice: Dice, world: World) -> str:
+def sample_name(dice: Dice, world: World) -> str:
     """A name for a person; it tells nothing about the face."""
     return f"{dice.one_of(world.first_names.split())} {dice.one_of(world.last_names.split())}"

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from facerep_jax.face_world import render
-from facerep_jax.face_world.draws import draw
 from facerep_jax.face_world.layers import BROW, EYE, LOWER_LIP, NOSE, UPPER_LIP
+from facerep_jax.face_world.sampling import sample_scene
 from facerep_jax.face_world.scene import Glasses
 
 SIZE = 128
@@ -14,7 +14,7 @@ SIZE = 128
 
 def portrait(**changes):
     """A face from the front with nothing on it."""
-    scene = draw(2, 24)
+    scene = sample_scene(2, 24)
     photo = replace(scene.photo, blur=0.0, noise=0.0, vignette=0.0, gamma=1.0, gain=(1.0, 1.0, 1.0))
     skin = replace(scene.skin, colour=(190.0, 150.0, 130.0), beard=0.0, moustache=0.0)
     light = replace(scene.light, towards=(0.0, 0.0, -1.0))
