@@ -6,10 +6,11 @@ import numpy as np
 
 from facerep_jax.face_world import render
 from facerep_jax.face_world.canvas import _SCATTER, Canvas
-from facerep_jax.face_world.layers import SKIN, channels
+from facerep_jax.face_world.layers import SKIN
 from facerep_jax.face_world.rays import Hit, ImagePlane
 from facerep_jax.face_world.sampling import sample_scene
 from facerep_jax.face_world.scene import attributes
+from facerep_jax.face_world.shapes import channels
 
 SIZE = 64
 
