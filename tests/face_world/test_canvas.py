@@ -1,4 +1,4 @@
-"""Light, depth and what covers what. Planted once and seen red: the lamp in the camera's axes for a turned head."""
+"""Light, depth and occlusion. A planted defect that was caught: the lamp in camera axes for a head that is turned."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def plain(scene):
 
 
 def test_light_is_lamp_and_surroundings_by_the_normal():
-    """From the definition, one normal at a time, in the camera's axes and in the head's."""
+    """Compare with the definition, in camera axes and in head coordinates."""
     scene = sample_scene(0, 8)
     light, found = scene.light, canvas(scene)
     rng = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def test_what_is_nearer_covers_what_is_farther():
 
 
 def test_ears_are_seen_unless_hair_or_the_head_hides_them(monkeypatch):
-    """What a picture loses without them: pixels beside a bald head, on the side that is turned to the camera."""
+    """A picture without ears lacks pixels beside a bald head, on the side that is turned to the camera."""
     scene = replace(
         plain(sample_scene(0, 8)), hair=None, hat=None, earrings=None, pitch=0.0, roll=0.0, x=0.5, y=0.5, scale=0.4
     )

@@ -1,4 +1,4 @@
-"""What is written about faces, read back by rules of its own."""
+"""Captions of faces, read back by rules that are written down here once more."""
 
 import re
 
@@ -47,14 +47,14 @@ def named(caption: str) -> set[str]:
 
 
 def told(count: int, seed: int = 11, **settings) -> list:
-    """(scene, captions) of frames of many people."""
+    """Return scenes of many people with their captions."""
     chosen = Settings(**settings)
     scenes = (sample_scene(seed, 8 * index, chosen) for index in range(count))
     return [(scene, scene.captions) for scene in scenes]
 
 
 def within(count: int, total: int, share: float) -> bool:
-    """Whether a count is within 4.5 standard deviations of a share."""
+    """Return whether a count lies within 4.5 standard deviations of a share."""
     return abs(count / total - share) < 4.5 * np.sqrt(share * (1 - share) / total)
 
 
@@ -84,7 +84,7 @@ def test_captions_that_are_not_mismatched_tell_the_truth(world):
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_shares_of_kinds_are_those_of_the_card(world):
-    """Half a name or an event, a third one or two attributes, a tenth of another scene, the rest boilerplate."""
+    """Half are names or events, a third name attributes, a tenth are of another scene, and the rest is boilerplate."""
     captions = [caption for _, several in told(500, world=world, mismatched=0.0) for caption in several]
     telling = sum(bool(named(caption)) for caption in captions)
     boilerplate = sum(bool(re.search(BOILERPLATE, caption)) for caption in captions)
@@ -98,7 +98,7 @@ def test_shares_of_kinds_are_those_of_the_card(world):
 
 
 def test_mismatched_captions_are_those_of_another_person():
-    """A tenth of the captions that name somebody name somebody else; all do where all are mismatched."""
+    """A tenth of the captions that name somebody name somebody else; all do if all are mismatched."""
     for settings, share in ((Settings(), 0.1), (Settings(mismatched=1.0), 1.0)):
         wrong = total = 0
         for index in range(300):
@@ -112,7 +112,7 @@ def test_mismatched_captions_are_those_of_another_person():
 
 
 def test_mismatched_captions_have_the_same_distribution_and_tell_nothing():
-    """Attributes are named equally often, but no more often where they hold than where they do not."""
+    """Attributes are named equally often, but no more often if they hold than if they do not."""
     counts = {}
     for share in (0.0, 1.0):
         pairs = told(500, mismatched=share, informativeness=1.0)
@@ -132,7 +132,7 @@ def test_mismatched_captions_have_the_same_distribution_and_tell_nothing():
 
 
 def test_some_attributes_are_named_often_some_rarely_some_never():
-    """Among true attributes of one class, how often each is the first to be named."""
+    """Count how often each attribute is named first, among those that hold and are named equally often."""
     dice, world = Dice(0), WORLDS["pretrain"]
     everything = dict.fromkeys(ATTRIBUTES, True)
     captions = [sample_caption(dice, everything, "A B", world, 1.0)[0] for _ in range(3000)]
@@ -169,7 +169,7 @@ def test_a_mirrored_scene_has_its_side_words_mirrored():
 
 
 def test_most_captions_fit_a_small_context():
-    """32 tokens with start and end: under 30 of the text."""
+    """Start and end take 2 of 32 tokens, which leaves less than 30 for the text."""
     lengths = [
         len(clip_tokenizer().encode(caption))
         for world in WORLDS

@@ -1,4 +1,4 @@
-"""The head's surface against its definition."""
+"""The surface of the head against its definition."""
 
 import numpy as np
 

@@ -29,7 +29,7 @@ def test_what_is_not_painted_under_the_hair_is_not_seen(world, monkeypatch):
 
 
 def test_styles_show():
-    """Long hair covers more than short, a fringe reaches further down, nothing covers a bald head."""
+    """Long hair covers more than short hair, a fringe reaches further down, and nothing covers a bald head."""
     areas = {"none": [], "short": [], "long": []}
     for scene in heads("pretrain", 60):
         if scene.hat:

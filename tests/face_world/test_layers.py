@@ -1,4 +1,4 @@
-"""Planted once and seen red: layers composed in reverse."""
+"""Layers of paint. A planted defect that was caught: layers blended in reverse order."""
 
 import numpy as np
 

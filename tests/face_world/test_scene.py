@@ -1,9 +1,10 @@
-"""What is true of a scene, and its mirror image."""
+"""Attributes of a scene, and its mirror image."""
 
 from dataclasses import replace
 
 import numpy as np
 
+from facerep_jax.face_world import META
 from facerep_jax.face_world.action_units import ACTION_UNITS
 from facerep_jax.face_world.sampling import sample_scene
 from facerep_jax.face_world.scene import _AU12, ATTRIBUTES, attributes, mirror, sides_changed
@@ -47,3 +48,7 @@ def test_one_hair_colour_or_none():
 
 def test_only_whole_words_change_sides():
     assert sides_changed("left of the right one, all rights reserved") == "right of the left one, all rights reserved"
+
+
+def test_attributes_are_told_in_the_order_of_their_names():
+    assert list(attributes(sample_scene(0, 0))) == list(ATTRIBUTES) == list(META["attributes"])

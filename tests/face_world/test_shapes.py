@@ -1,4 +1,4 @@
-"""Flat shapes against their definitions. Planted once and seen red: a turn the other way round (reference)."""
+"""Flat shapes against their definitions. A planted defect that was caught: a turn in the wrong direction."""
 
 from dataclasses import replace
 from math import cos, sin
@@ -10,7 +10,7 @@ from facerep_jax.face_world.shapes import BOX, CAPSULE, ELLIPSE, Shape, covered,
 
 
 def inside(shape: Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """From the definition: turn the point back, then compare."""
+    """Return which points a shape contains by its definition: turn the point back, then compare."""
     dx, dy = x - shape.x, y - shape.y
     u = cos(shape.turn) * dx + sin(shape.turn) * dy
     v = -sin(shape.turn) * dx + cos(shape.turn) * dy
@@ -32,7 +32,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.kind}{shape.turn}")
 def test_a_painted_shape_covers_what_its_definition_covers(shape):
-    """Against 8 x 8 samples of each pixel."""
+    """Compare with 8 x 8 samples of each pixel."""
     size, fine = 32, 256
     image = np.zeros((3, size, size), np.float32)
     (rows, columns), share = paint_shape(image, shape)

@@ -1,4 +1,4 @@
-"""Skin and what grows on it."""
+"""Skin, and the hair that grows on it."""
 
 from dataclasses import replace
 
@@ -10,11 +10,11 @@ from facerep_jax.face_world.sampling import sample_scene
 from facerep_jax.face_world.skin import paint_skin
 
 SIZE = 128
-PIXEL = 0.0175  # of a head unit
+PIXEL = 0.0175  # side of a pixel in head units
 
 
 def painted(scene, points: np.ndarray) -> np.ndarray:
-    """Colours (3, h, w) of the skin at points of the head."""
+    """Return the colours (3, h, w) of the skin at points of the head."""
     plane = ImagePlane(scene.turn, PIXEL, 64.0, 64.0, SIZE)
     face = Face(scene, plane, (slice(0, SIZE), slice(0, SIZE)), points)
     paint_skin(face)
@@ -27,7 +27,7 @@ def front(head) -> np.ndarray:
 
 
 def plain(scene):
-    """A head from the front with nothing on the skin."""
+    """Return the scene with a head that is seen from the front and has nothing on its skin."""
     none = dict.fromkeys(("mottle", "pores", "blush", "freckles", "lines", "beard", "moustache"), 0.0)
     rest = dict.fromkeys(("corner_lift", "brow_inner", "brow_outer", "brow_knit", "nose_wrinkle", "cheek_raise"), 0.0)
     head = replace(scene.head, **rest)
@@ -40,12 +40,12 @@ def test_texture_is_fixed_to_the_head():
     scene = plain(sample_scene(0, 0))
     scene = replace(scene, skin=replace(scene.skin, mottle=1.0, pores=1.0, blush=1.0, freckles=1.0))
     points = front(scene.head)
-    forehead = (points[1] > -0.55) & (points[1] < scene.head.brow_y - 0.05)  # lines are looked for in the picture
+    forehead = (points[1] > -0.55) & (points[1] < scene.head.brow_y - 0.05)  # no lines, whose areas depend on the view
     one, other = (painted(replace(scene, yaw=yaw, roll=-yaw, x=0.5 + yaw), points) for yaw in (-0.4, 0.4))
     np.testing.assert_array_equal(one[:, forehead], other[:, forehead])
     across = points * np.array([-1, 1, 1], np.float32)[:, None, None]
     mirrored = painted(replace(scene, mirrored=True), across)
-    assert (np.abs(mirrored / one - 1)[:, forehead] < 1e-4).mean() > 0.99  # but for places that round to another texel
+    assert (np.abs(mirrored / one - 1)[:, forehead] < 1e-4).mean() > 0.99  # the rest rounds to another texel
 
 
 def test_strength_makes_texture():
@@ -78,7 +78,7 @@ def test_beard_and_moustache_are_where_they_grow():
 
 
 def test_expressions_leave_lines():
-    """AU12 deepens the fold beside the mouth, raised brows line the forehead, a wrinkled nose its bridge."""
+    """AU12 deepens the fold beside the mouth; raised brows line the forehead, and a wrinkled nose its bridge."""
     scene = plain(sample_scene(0, 0))
     rest = scene.head
     points = front(rest)

@@ -12,13 +12,13 @@ from facerep_jax.face_world.surface_points import GRID_COLUMNS, GRID_ROWS, LANDM
 
 
 def posed(head: Head, **units: float) -> Head:
-    """The head with these action units alone."""
+    """Return the head with these action units alone."""
     shape = {field.name: getattr(head, field.name) for field in fields(Head) if field.default is MISSING}
     return Head(**shape, **displacements(tuple(units.get(name, 0.0) for name in ACTION_UNITS)))
 
 
 def moved(head: Head, unit: str, intensity: float) -> np.ndarray:
-    """How far each vertex moves in x and y when a unit acts: (2, V)."""
+    """Return how far each vertex moves in x and y if a unit acts: (2, vertices)."""
     return (fixed_points(posed(head, **{unit: intensity})).vertices - fixed_points(posed(head)).vertices)[:2]
 
 
@@ -89,7 +89,7 @@ UP, DOWN, IN, OUT = (1, -1), (1, 1), (0, -1), (0, 1)  # axis and sign: y points 
     ],
 )
 def test_a_larger_unit_moves_its_landmarks_further_the_right_way(unit, landmarks, way, least):
-    """FACS's descriptions; `least` is how far, in head units, intensity 5 must move them at least."""
+    """Directions are those of FACS; `least` is how far, in head units, intensity 5 must move the landmarks at least."""
     axis, sign = way
     for index in (0, 8, 16, 24):
         head = sample_scene(3, index).head
@@ -118,7 +118,7 @@ def test_a_unit_leaves_far_parts_alone():
 
 
 def test_the_grid_follows_brows_cheeks_and_lips():
-    """Vertices of the grid near a part go the part's way; the crown stays."""
+    """Vertices of the grid move with the part of the face that is near; the crown stays."""
     head = sample_scene(3, 0).head
     x, y = fixed_points(posed(head)).vertices[:2, 68:]
 
@@ -153,3 +153,13 @@ def test_closed_eyes_close():
     assert np.abs(y[[37, 38]] - y[[41, 40]]).max() < 0.6 * np.abs(open_y[[37, 38]] - open_y[[41, 40]]).min()
     assert posed(head, AU43=5.0).eyes_closed
     assert not posed(head, AU43=2.5).eyes_closed
+
+
+def test_nose_lips_and_brow_stand_out():
+    """In profile the nose reaches beyond its root and the lips, and the root not far behind the brow."""
+    for index in (0, 8, 16):
+        landmarks = fixed_points(sample_scene(7, index).head).landmarks
+        depth = -landmarks[2]
+        assert depth[30] > depth[27] + 0.08
+        assert depth[30] > depth[51] + 0.05
+        assert depth[27] < depth[21:23].mean() + 0.1
