@@ -13,6 +13,7 @@ from scipy import stats
 from facerep_jax import face_world
 from facerep_jax.face_world import sampling
 from facerep_jax.face_world.action_units import ACTION_UNITS
+from facerep_jax.face_world.chance import Dice
 from facerep_jax.face_world.sampling import BLOCK, DONORS, Settings, person_of, sample_scene
 from facerep_jax.face_world.scene import attributes
 
@@ -20,7 +21,7 @@ DRAWS = 5000
 
 
 def plain(value):
-    """A scene's fields as comparable data, without what is told."""
+    """Return the fields of a scene as data that can be compared, without its captions."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if hasattr(value, "__dataclass_fields__"):
@@ -74,7 +75,7 @@ def test_people_do_not_cross_a_block():
 
 
 def test_worlds_share_no_face_nor_seed():
-    """The same seed draws other people, other frames and other textures in the other world."""
+    """The same seed gives other people, other frames and other textures in the other world."""
     for index in (0, 1, 40):
         one, other = (sample_scene(0, index, Settings(world=world)) for world in ("pretrain", "evaluate"))
         assert one.identity != other.identity
@@ -91,7 +92,7 @@ def test_worlds_share_no_face_nor_seed():
 
 @pytest.mark.parametrize("correlation", [3.0, pytest.param(8.0, marks=pytest.mark.slow)])
 def test_trajectories_have_the_asked_correlation_time(correlation):
-    """Of pose and gaze over 300 sessions; bounds of 4.5 standard errors (1 seed in 10,000 would fail)."""
+    """Test poses of 300 sessions; bounds are 4.5 standard errors, so that 1 seed in 10,000 would fail."""
     settings = Settings(sessions=1, frames=33, correlation=correlation)
     lags = (0, 1, round(correlation), 2 * round(correlation))
     shapes = (("yaw", np.deg2rad(60), 0.52), ("pitch", np.deg2rad(28), 0.32), ("roll", np.deg2rad(35), 0.25))
@@ -107,7 +108,7 @@ def test_trajectories_have_the_asked_correlation_time(correlation):
 
 
 def test_trajectories_are_smooth():
-    """From frame to frame nothing jumps, expressions included; what is drawn for each picture anew is only noise."""
+    """Nothing jumps from frame to frame, expressions included; only noise is sampled anew for each picture."""
     settings = Settings(sessions=1, frames=60, correlation=20.0)
     for session in range(8):
         scenes = [sample_scene(5, 60 * session + frame, settings) for frame in range(60)]
@@ -133,7 +134,7 @@ def test_units_vary_and_stay_within_bounds():
 
 
 def factors(scene) -> dict[str, dict[str, float]]:
-    """Groups of numbers of a scene; the card calls different groups independent."""
+    """Return numbers of a scene in groups; the card calls different groups independent."""
     true = attributes(scene)
     head = scene.head
     groups = {
@@ -170,7 +171,7 @@ def factors(scene) -> dict[str, dict[str, float]]:
 
 
 def binned(values: np.ndarray) -> np.ndarray:
-    """Up to four classes of about equal size; few values stay as they are."""
+    """Return values as numbers of up to four classes of about equal size; few different values stay apart."""
     distinct = np.unique(values)
     if len(distinct) <= 4:
         return np.searchsorted(distinct, values)
@@ -178,8 +179,8 @@ def binned(values: np.ndarray) -> np.ndarray:
     return np.unique(np.searchsorted(edges, values), return_inverse=True)[1]
 
 
-def drawn_columns(world: str) -> dict[str, np.ndarray]:
-    """The numbers of one frame each of many people; keys are "group/name"."""
+def sampled_columns(world: str) -> dict[str, np.ndarray]:
+    """Return the numbers of one frame each of many people; keys are "group/name"."""
     settings = Settings(world=world, sessions=1, frames=1)
     scenes = [sampling._scene_without_captions(1, index, settings)[0] for index in range(DRAWS)]
     rows = [{**factors(scene), "attributes": attributes(scene)} for scene in scenes]
@@ -192,7 +193,7 @@ def drawn_columns(world: str) -> dict[str, np.ndarray]:
 
 @cache
 def people(world: str) -> dict[str, np.ndarray]:
-    """`drawn_columns`, of a process that checks no types: here each call is checked, which takes ten times as long."""
+    """Return `sampled_columns` of a process that checks no types, because checks of every call take ten times as long."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "columns.npz"
         subprocess.run([sys.executable, __file__, world, file], check=True)
@@ -201,10 +202,10 @@ def people(world: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("world", ["pretrain", "evaluate"])
 def test_factors_that_the_card_calls_independent_are(world):
-    """Chi-square of every pair of numbers of different groups, in quarters, over one frame each of 5,000 people.
+    """Test every pair of numbers of different groups by chi-square of their quartiles, over one frame of 5,000 people.
 
-    About 1,300 pairs at 1e-7 each: a false alarm for one seed in 8,000. With 5,000 draws and 9 degrees of freedom
-    that bound is passed by correlations from about 0.12.
+    About 1,300 pairs at a level of 1e-7 each give a false alarm for one seed in 8,000. With 5,000 scenes and 9 degrees
+    of freedom, correlations from about 0.12 exceed the bound.
     """
     columns = {key: binned(values) for key, values in people(world).items() if not key.startswith("attributes/")}
     keys = list(columns)
@@ -247,7 +248,7 @@ def test_ranges_are_wide():
     "told", [{"mismatched": 1.0}, {"mismatched": 0.0}, {"informativeness": 1.0}, {"informativeness": 0.0}], ids=str
 )
 def test_captions_leave_the_picture_alone(told):
-    """All but the captions is bit-equal under every caption setting, the oracle's caption included."""
+    """All but the captions is equal to the bit under every caption setting, and so is the caption of the oracle."""
     changed = 0
     for index in range(0, 60, 3):
         usual, other = sample_scene(4, index), sample_scene(4, index, Settings(**told))
@@ -266,7 +267,7 @@ def test_donors_are_others_of_the_same_block():
     settings = Settings()
     each = settings.sessions * settings.frames
     for index in (0, 5, 127, 128, BLOCK, BLOCK + 1000):
-        dice = draws.Dice(9, index)
+        dice = Dice(9, index)
         donors = [sampling._sample_donor(dice, index, settings) for _ in range(300)]
         own = person_of(index, settings)
         people = {person_of(donor, settings) for donor in donors}
@@ -288,4 +289,4 @@ def test_an_occluder_appears_and_goes():
 
 
 if __name__ == "__main__":
-    np.savez(sys.argv[2], **drawn_columns(sys.argv[1]))
+    np.savez(sys.argv[2], **sampled_columns(sys.argv[1]))
