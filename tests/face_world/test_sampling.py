@@ -193,7 +193,7 @@ def sampled_columns(world: str) -> dict[str, np.ndarray]:
 
 @cache
 def people(world: str) -> dict[str, np.ndarray]:
-    """Return `sampled_columns` of a process that checks no types, because checks of every call take ten times as long."""
+    """Return `sampled_columns` of a process that checks no types, as these checks take ten times as long."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "columns.npz"
         subprocess.run([sys.executable, __file__, world, file], check=True)
