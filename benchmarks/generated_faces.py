@@ -18,8 +18,8 @@ import numpy as np  # the threads are read here
 
 from facerep_jax import face_world
 from facerep_jax.data.transforms import CropToBox, decode
-from facerep_jax.face_world.draws import Settings, draw
 from facerep_jax.face_world.photo import encoded
+from facerep_jax.face_world.sampling import Settings, sample_scene
 
 SIZES = (48, 112, 224)
 WARM = 20  # faces before the clock runs
@@ -46,7 +46,7 @@ def main() -> None:
     print("| pixels | drawn | decoded and cropped | ratio |\n|---|---|---|---|")
     for size in SIZES:
         drawn = face_world.face(0, 0, size, settings)
-        record = {**drawn, "image": encoded(draw(0, 0, settings).photo, drawn["image"])}
+        record = {**drawn, "image": encoded(sample_scene(0, 0, settings).photo, drawn["image"])}
         record = {name: record[name] for name in ("image", "bbox")}
         crop = CropToBox(size=size, margin=0.25)
         found: dict[str, list[float]] = {"drawn": [], "read": []}

@@ -1,33 +1,34 @@
-"""What is behind the person: colours, textures, things, and what looks like faces but is none."""
+"""Backgrounds behind the person: colours, textures, things, and shapes that resemble faces."""
 
 from dataclasses import dataclass
 from functools import cache, cached_property
 from math import cos, sin
 
 import numpy as np
+from jaxtyping import Float32
 
 from facerep_jax.face_world.chance import Dice
-from facerep_jax.face_world.shapes import BOX, ELLIPSE, Colour, Shape, paint, places
+from facerep_jax.face_world.shapes import BOX, ELLIPSE, Colour, Shape, paint_shape, places
 from facerep_jax.face_world.textures import BACKGROUNDS, tile
 
 
 @dataclass(frozen=True)
 class Backdrop:
-    """A background, painted on a grid of `cells` x `cells` and enlarged: fewer cells are more out of focus."""
+    """A background that is painted on a coarse grid and enlarged; fewer cells look more out of focus."""
 
-    world: int  # whose tiles it has
-    cells: int
-    colours: np.ndarray  # (3, n, n), interpolated
+    world: int  # number of the world whose tiles it uses
+    cells: int  # of a side of the grid
+    colours: Float32[np.ndarray, "3 coarse coarse"]  # of points spread over the image, interpolated between them
     texture: str  # name of a tile
-    span: float  # how much of the tile the image shows, in texels
+    span: float  # width of the part of the tile that fills the image, in texels
     turn: float  # of the tile, in radians
-    place: tuple[float, float]  # of the image's middle on the tile, in texels
-    contrast: Colour  # how much the tile's values change each channel
-    shapes: tuple[Shape, ...]
+    place: tuple[float, float]  # of the middle of the image on the tile, in texels
+    contrast: Colour  # what a value of 1 of the tile adds to each channel
+    shapes: tuple[Shape, ...]  # from back to front
 
     @cached_property
-    def painted(self) -> np.ndarray:
-        """float32 (3, cells, cells); the frames of a session share it."""
+    def painted(self) -> Float32[np.ndarray, "3 {self.cells} {self.cells}"]:
+        """The painted grid, 0 to 255; the frames of a session share it."""
         weights = _interpolation(self.cells, self.colours.shape[1])
         image = weights @ self.colours @ weights.T
         if any(self.contrast):
@@ -39,26 +40,26 @@ class Backdrop:
             values = tile(self.world, self.texture).at(*at, self.span / self.cells)
             image += np.multiply.outer(np.array(self.contrast, np.float32), values)
         for shape in self.shapes:
-            paint(image, shape)
+            paint_shape(image, shape)
         return image
 
-    def enlarged(self, size: int) -> np.ndarray:
-        """float32 (3, size, size)."""
+    def enlarged(self, size: int) -> Float32[np.ndarray, "3 {size} {size}"]:
+        """Return the background in the resolution of the image."""
         weights = _interpolation(size, self.cells)
         return weights @ self.painted @ weights.T
 
 
-def drawn_backdrop(dice: Dice, world: int) -> Backdrop:
-    """A backdrop of a world."""
+def sample_backdrop(dice: Dice, world: int) -> Backdrop:
+    """Sample a backdrop of a world."""
     between = dice.between
-    base = np.array(muted(dice)).reshape(3, 1, 1)
+    base = np.array(sample_muted_colour(dice)).reshape(3, 1, 1)
     grid = base + dice.normals(28, 16).reshape(4, 4) + dice.normals(9, 48).reshape(3, 4, 4)
     grey, tint = between(-1, 1), dice.normals(0.18, 3)
     strength = between(0, 50) if dice.happens(0.7) else 0.0
     red, green, blue = (strength * (grey + tint)).tolist()
-    shapes = [_thing(dice) for _ in range(dice.one_of((0, 1, 2, 4)))]
+    shapes = [_sample_thing(dice) for _ in range(dice.one_of((0, 1, 2, 4)))]
     for _ in range(dice.one_of((0, 0, 1, 2))):
-        shapes += _face_like(dice, framed=world == 1 and dice.happens(0.5))
+        shapes += _sample_face_like(dice, framed=world == 1 and dice.happens(0.5))
     return Backdrop(
         world=world,
         cells=dice.one_of(((24, 40, 56), (32, 48, 64))[world]),
@@ -72,37 +73,42 @@ def drawn_backdrop(dice: Dice, world: int) -> Backdrop:
     )
 
 
-def muted(dice: Dice, darkest: float = 25.0, lightest: float = 205.0) -> Colour:
-    """A colour as things have it: grey, mostly little tinted."""
+def sample_muted_colour(dice: Dice, darkest: float = 25.0, lightest: float = 205.0) -> Colour:
+    """Sample a colour as most things have it: grey with a slight tint."""
     grey, tint = dice.between(darkest, lightest), 42 * dice.between(0, 1) ** 2
     red, green, blue = (dice.normal(grey, tint, max(8, grey - 60), min(245, grey + 60)) for _ in range(3))
     return red, green, blue
 
 
-def _thing(dice: Dice) -> Shape:
+def _sample_thing(dice: Dice) -> Shape:
+    """Sample a box or an ellipse somewhere in the image."""
     between = dice.between
     kind = BOX if dice.happens(0.5) else ELLIPSE
     x, y, width, height = between(0, 1), between(0, 1), between(0.03, 0.3), between(0.03, 0.3)
     round_ = between(0, 0.5) if kind == ELLIPSE else 0.0
-    return Shape(kind, x, y, width, height, between(-0.6, 0.6), muted(dice), between(0.0, 0.03), round_)
+    return Shape(kind, x, y, width, height, between(-0.6, 0.6), sample_muted_colour(dice), between(0.0, 0.03), round_)
 
 
-def _face_like(dice: Dice, framed: bool) -> list[Shape]:
-    """Somebody in the background, or a picture on the wall: ellipses where skin, hair, eyes and mouth would be."""
+def _sample_face_like(dice: Dice, framed: bool) -> list[Shape]:
+    """Sample somebody in the background, or if `framed` a portrait on the wall.
+
+    Either is made of ellipses where skin, hair, eyes and mouth would be.
+    """
     between = dice.between
     x, y, size, turn = between(0.02, 0.98), between(0.08, 0.7), between(0.05, 0.14), dice.normal(0, 0.15)
     tone = between(60, 215)
     skin: Colour = (tone, 0.78 * tone, 0.65 * tone)
     dark: Colour = (0.35 * tone, 0.27 * tone, 0.25 * tone)
-    hair, cloth = muted(dice, 15.0, 170.0), muted(dice)
-    turned = dice.normal(0, 0.12)  # of the features to a side
+    hair, cloth = sample_muted_colour(dice, 15.0, 170.0), sample_muted_colour(dice)
+    turned = dice.normal(0, 0.12)  # how far eyes, nose and mouth are shifted to a side
 
     def part(across: float, down: float, width: float, height: float, colour: Colour, *look: float) -> Shape:
+        """Return an ellipse at a place in the turned face, whose unit is `size`."""
         right, up = size * across, size * down
         place = x + cos(turn) * right - sin(turn) * up, y + sin(turn) * right + cos(turn) * up
         return Shape(ELLIPSE, *place, size * width, size * height, turn, colour, 0.3 * size * 0.2, *look)
 
-    frame = [Shape(BOX, x, y, 1.5 * size, 1.8 * size, 0.0, muted(dice), 0.0)] if framed else []
+    frame = [Shape(BOX, x, y, 1.5 * size, 1.8 * size, 0.0, sample_muted_colour(dice), 0.0)] if framed else []
     eyes = [part(turned + side * 0.32, -0.08, 0.13, between(0.05, 0.09), dark) for side in (-1.0, 1.0)]
     return [
         *frame,
@@ -116,7 +122,7 @@ def _face_like(dice: Dice, framed: bool) -> list[Shape]:
 
 
 @cache
-def _interpolation(size: int, cells: int) -> np.ndarray:
-    """Weights (size, cells) of a coarse grid's cells at each pixel, linear between the cells."""
+def _interpolation(size: int, cells: int) -> Float32[np.ndarray, "{size} {cells}"]:
+    """Return the weights of the cells of a coarse row at each pixel: linear between the two nearest cells."""
     place = places(size)[:, None] * (cells - 1)
     return np.maximum(1 - np.abs(place - np.arange(cells, dtype=np.float32)), 0)

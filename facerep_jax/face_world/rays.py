@@ -1,8 +1,9 @@
 """Parallel rays against a head and against ellipsoids: what is seen, what is hidden, and where the contour runs.
 
-Rays are given by the camera's (x, y) in head units about the head's origin, and `turn`, the rotation from head to
-camera axes; they run along the camera's z. The rays of an image come as a row x (1, w) and a column y (h, 1), others
-as two (n,): results have the shape to which x and y broadcast, written (...) here.
+Camera axes are x to the right, y down and z away from the camera; their origin is the middle of the head, and their
+unit the head unit. `turn` is the rotation from head coordinates to camera axes, so that its rows are the camera axes in
+head coordinates. A ray is given by its x and y in camera axes and runs along z; "depth" is z. The rays of an image come
+as a row x "1 w" and a column y "h 1", other rays as two "n"; results have the shape to which x and y broadcast, "*p".
 """
 
 from collections.abc import Callable, Sequence
@@ -11,18 +12,20 @@ from functools import cached_property
 from math import ceil, floor, inf, sqrt
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
 
 from facerep_jax.face_world.geometry import FORWARD, Head, Relief
-from facerep_jax.face_world.surface_points import Points, jaw_line
+from facerep_jax.face_world.shapes import Window
+from facerep_jax.face_world.surface_points import FixedPoints, jaw_line
 
+Field = Callable[[Float[np.ndarray, "3 *p"]], Float[np.ndarray, "*p"]]  # a number for each point of the head
 NOSE_STEPS = np.linspace(0, 1, 13, dtype=np.float32)[:, None]
-NEARLY_FRONTAL = 0.97  # cosine of the angle between the head's and the camera's axis
+NEARLY_FRONTAL = 0.97  # cosine of the angle between head and camera above which the nose hides nothing
 UPRIGHT = np.eye(3, dtype=np.float32)
-Window = tuple[slice, slice]  # rows and columns of an image
 
 
 def overlap(one: Window, other: Window) -> Window:
-    """What two windows share; empty where they do not meet."""
+    """Return what two windows share, which is empty if they do not meet."""
     rows, columns = (
         slice(max(a.start, b.start), max(min(a.stop, b.stop), a.start, b.start))
         for a, b in zip(one, other, strict=True)
@@ -31,134 +34,160 @@ def overlap(one: Window, other: Window) -> Window:
 
 
 def dot(a: Sequence[float], b: Sequence[float]) -> float:
-    """The scalar product of two vectors of three plain numbers."""
+    """Return the scalar product of two vectors of three plain numbers, for which NumPy would be slow."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def reach(axis: Sequence[float], half: Sequence[float]) -> float:
-    """How far a box of half sizes `half` reaches along an axis."""
+def half_extent(axis: Sequence[float], half: Sequence[float]) -> float:
+    """Return how far a box of half sizes `half` reaches from its middle along an axis."""
     return abs(axis[0] * half[0]) + abs(axis[1] * half[1]) + abs(axis[2] * half[2])
 
 
 def span(middle: float, half: float, size: int) -> slice:
-    """The pixels of a row of `size` whose centres lie within `half` of the middle."""
+    """Return the pixels of a row of `size` whose centres lie within `half` of the middle; all are in pixels."""
     low = min(max(ceil(middle - half), 0), size)
     return slice(low, max(min(floor(middle + half) + 1, size), low))
 
 
 @dataclass(frozen=True)
-class View:
-    """The pixels of a square image as parallel rays around a turned head."""
+class ImagePlane:
+    """The pixels of a square image, each of which is a ray around a turned head."""
 
-    turn: np.ndarray
-    pixel: float  # its side in head units
-    x: float  # the head's middle in pixels
-    y: float
-    size: int
+    turn: Float32[np.ndarray, "3 3"]
+    pixel: float  # side of a pixel in head units
+    x: float  # of the middle of the head, in pixels
+    y: float  # the same
+    size: int  # of the image, in pixels
 
     def window(self, centre: Sequence[float], reach: Sequence[float]) -> Window:
-        """The pixels in a box of the camera's (x, y), with a margin of a pixel."""
+        """Return the pixels of a rectangle in camera axes, with a margin of a pixel; `reach` is half its size."""
         rows = span(self.y + centre[1] / self.pixel, reach[1] / self.pixel + 1.5, self.size)
         return rows, span(self.x + centre[0] / self.pixel, reach[0] / self.pixel + 1.5, self.size)
 
     def window_of_box(self, middle: Sequence[float], half: Sequence[float]) -> Window:
-        """The pixels that see a box of head coordinates."""
+        """Return the pixels that see a box in head coordinates; `half` is half its size."""
         right, down, _ = self.axes
-        return self.window((dot(right, middle), dot(down, middle)), (reach(right, half), reach(down, half)))
+        return self.window((dot(right, middle), dot(down, middle)), (half_extent(right, half), half_extent(down, half)))
 
     @cached_property
     def axes(self) -> list[list[float]]:
-        """The camera's axes in head coordinates: `turn` as plain numbers."""
+        """The camera axes in head coordinates: `turn` as plain numbers."""
         return self.turn.tolist()
 
-    def rays(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """The camera's x (1, w) and y (h, 1) of the window's pixels."""
+    def rays(self, window: Window) -> tuple[Float32[np.ndarray, "1 w"], Float32[np.ndarray, "h 1"]]:
+        """Return x and y of the rays of the pixels of a window."""
         x, y = self._all_rays
         return x[:, window[1]], y[window[0]]
 
     @cached_property
-    def _all_rays(self) -> tuple[np.ndarray, np.ndarray]:
+    def _all_rays(self) -> tuple[Float32[np.ndarray, "1 {self.size}"], Float32[np.ndarray, "{self.size} 1"]]:
+        """The rays of the whole image."""
         place = np.arange(self.size, dtype=np.float32)
         return ((place - self.x) * self.pixel)[None], ((place - self.y) * self.pixel)[:, None]
 
 
 @dataclass(frozen=True)
 class Hit:
-    """Where parallel rays meet a surface; what lies at a missed surface is meaningless."""
+    """Where rays meet a surface; depth and normal of a ray that misses are meaningless."""
 
-    depth: np.ndarray  # (...) along the ray, in head units
-    normals: np.ndarray  # (3, ...) unit, outward, in the surface's own axes
-    outside: np.ndarray  # (...) about the distance from the ray to the surface in head units; negative: hit
-    thickness: np.ndarray  # (...) along the ray, of a closed surface; empty of others
+    depth: Float[np.ndarray, "*p"]
+    normals: Float[np.ndarray, "3 *p"]  # unit, outward, in the axes of the surface
+    outside: Float[np.ndarray, "*p"]  # about the distance from ray to surface in head units; negative if it is hit
+    thickness: Float[np.ndarray, "..."]  # of an ellipsoid along the ray; empty for a head
 
 
-def ray_points(turn: np.ndarray, x: np.ndarray, y: np.ndarray, depth: np.ndarray | None = None) -> np.ndarray:
-    """Head coordinates (3, ...) of the camera's (x, y, depth); the depth of the head's middle if not given."""
+def ray_points(
+    turn: Float32[np.ndarray, "3 3"],
+    x: Float[np.ndarray, "*#p"],
+    y: Float[np.ndarray, "*#p"],
+    depth: Float[np.ndarray, "*p"] | None = None,
+) -> Float[np.ndarray, "3 *p"]:
+    """Return the head coordinates of points in camera axes; without a depth, at that of the middle of the head."""
     points = np.multiply.outer(turn[0], x) + np.multiply.outer(turn[1], y)
     if depth is not None:
         points += np.multiply.outer(turn[2], depth)
     return points
 
 
-def cast_on_head(head: Head, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> Hit:
-    """Rays x, y (n,) against the head.
+def cast_on_head(
+    head: Head, turn: Float32[np.ndarray, "3 3"], x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]
+) -> Hit:
+    """Return where rays meet the head.
 
-    The bare skull is found first, from the depth that it has in a frontal view; then the nose is searched from the
-    front, as it may hide a cheek; last, the relief is added where the face is.
+    Three searches, because no formula gives the point: for the bare skull, which is nearly a quadric, then for the nose
+    in front of it, then for the surface with all of its relief close to what was found.
     """
+    # On the bare skull one step will do from a near start: the depth at which the ray would meet it in a frontal view.
     side, lower = x / head.width, np.maximum(y, 0)
     depth = FORWARD * lower * lower - head.depth * np.sqrt(np.maximum(1 - side * side - y * y, 0))
     points, gradient, depth, outside = _approach(head, turn, ray_points(turn, x, y, depth), depth, None)
 
+    # In a turned view the nose may stand before the cheek, where a search that starts at the skull would miss it.
     near_nose, nose_depth = _nose_in_front(head, turn, x, y, np.where(outside < 0, depth, np.inf))
     depth[near_nose] = nose_depth
     _put(points, near_nose, ray_points(turn, x[near_nose], y[near_nose], nose_depth))
     outside[near_nose] = -1
 
-    # Crown and nape have no relief.
+    # Two steps on the surface with all of its relief. Crown and nape have none, and rays far from the skull miss it.
     face = np.flatnonzero((outside < 0.1) & (points[1] > head.brow_y - 0.2) & (points[2] < 0))
     trial, trial_depth = points.take(face, axis=1), depth[face]
     for _ in range(2):
         trial, slopes, trial_depth, missed = _approach(head, turn, trial, trial_depth, head.relief)
     depth[face] = trial_depth
     _put(gradient, face, slopes)
-    outside[face] = np.minimum(outside[face], missed)  # the relief may reach beyond the bare skull's contour
+    outside[face] = np.minimum(outside[face], missed)  # the relief may reach beyond the contour of the bare skull
     gradient /= _length(gradient)
     return Hit(depth, gradient, outside, np.empty(0, np.float32))
 
 
 def _approach(
-    head: Head, turn: np.ndarray, points: np.ndarray, depth: np.ndarray, relief: Relief | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """One step from `points` (3, n) to the front root of the parabola that the surface's function nearly is on a ray.
+    head: Head,
+    turn: Float32[np.ndarray, "3 3"],
+    points: Float[np.ndarray, "3 n"],
+    depth: Float[np.ndarray, "n"],
+    relief: Relief | None,
+) -> tuple[Float[np.ndarray, "3 n"], Float[np.ndarray, "3 n"], Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+    """Step along rays from points near the surface towards it.
+
+    On a ray the implicit function of the surface is nearly a parabola, whose curvature is about that of an ellipsoid.
+    With value and slope at the point this gives the front one of its two roots. Unlike a step of Newton's method, which
+    takes a straight line instead, this one is defined for rays that graze or miss the surface as well.
 
     Returns:
-        The points (3, n) stepped to, the gradient (3, n) where the step began, the new depth (n,), and about the
-        distance (n,) between ray and surface in head units, negative where the ray goes through.
+        The points stepped to, the gradient where the step began, the new depth, and about the distance between ray and
+        surface in head units, which is negative if the ray goes through.
     """
     along = turn[2]
     across, down, away = along.tolist()
     curvature = 2 * ((across / head.width) ** 2 + down**2 + (away / head.depth) ** 2)
     value, gradient = head.surface(points, relief)
     slope = along @ gradient
-    lowest = value - slope * slope / (2 * curvature)  # of the parabola
+    lowest = value - slope * slope / (2 * curvature)  # of the parabola: positive if it has no root
     step = slope / -curvature - np.sqrt(np.maximum(lowest * (-2 / curvature), 0))
-    lowest /= _length(gradient)
+    lowest /= _length(gradient)  # a value by its gradient is about a distance
     return points + np.multiply.outer(along, step), gradient, depth + step, lowest
 
 
 def _nose_in_front(
-    head: Head, turn: np.ndarray, x: np.ndarray, y: np.ndarray, depth: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which rays meet the nose before `depth`, and at what depth."""
+    head: Head,
+    turn: Float32[np.ndarray, "3 3"],
+    x: Float[np.ndarray, "n"],
+    y: Float[np.ndarray, "n"],
+    depth: Float[np.ndarray, "n"],
+) -> tuple[Int[np.ndarray, "met"], Float[np.ndarray, "met"]]:
+    """Return the indices of the rays that meet the nose before `depth`, and the depths at which they do."""
     if turn[2, 2] > NEARLY_FRONTAL:  # the nose hides nothing but itself
         return np.zeros(0, np.intp), np.zeros(0, np.float32)
+    # Only rays through a box around the nose are searched: first those whose x and y fall into the outline of the box.
     half = (head.nose_width + 0.1, (head.nose_y - head.eye_y) / 2 + 0.075, 0.33 * head.depth)
     middle = (0.0, (head.nose_y + head.eye_y) / 2 + 0.025, -1.07 * head.depth)
     right, down, away = turn.tolist()
-    near_x = np.abs(x - dot(right, middle)) < reach(right, half)
-    near = np.flatnonzero(near_x & (np.abs(y - dot(down, middle)) < reach(down, half)))
+    near_x = np.abs(x - dot(right, middle)) < half_extent(right, half)
+    near = np.flatnonzero(near_x & (np.abs(y - dot(down, middle)) < half_extent(down, half)))
     origins = ray_points(turn, x[near], y[near])
+    # Then each is cut down to its stretch inside of the box: it enters once it has passed the front plane of every axis
+    # (slab method), and leaves at the first back plane or where it meets the skull. A ray that misses the box gets a
+    # stretch of length 0. Components of the direction that nearly vanish are moved away from 0 for the division.
     box = np.array([middle, half, [step if abs(step) > 1e-6 else 1e-6 for step in away]], np.float32)
     box_middle, box_half, along = box[:, :, None]
     to_middle = (box_middle - origins) / along
@@ -166,6 +195,8 @@ def _nose_in_front(
     start = (to_middle - to_face).max(0)
     length = np.maximum(np.minimum((to_middle + to_face).min(0), depth[near]) - start, 0)
 
+    # The first sign change of the implicit function on even steps brackets the surface; a straight line between the two
+    # values refines it. Index 0 means that there is none: the ray stays outside, or starts inside.
     trial = start + NOSE_STEPS * length
     points = origins[:, None] + np.multiply.outer(turn[2], trial)
     value = head.signed(points.reshape(3, -1), head.nose).reshape(trial.shape)
@@ -179,35 +210,37 @@ def _nose_in_front(
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid that turns with the head (or, `turns` False, stays with the camera)."""
+    """An ellipsoid around or beside the head."""
 
     centre: tuple[float, float, float]
-    axes: tuple[float, float, float]
-    turns: bool = True
+    axes: tuple[float, float, float]  # half of its extents
+    turns: bool = True  # whether it is given in head coordinates and turns with the head; otherwise in camera axes
 
     @property
     def size(self) -> float:
-        """The radius of a ball of its volume."""
+        """The radius of a ball of the same volume."""
         a, b, c = self.axes
         return (a * b * c) ** (1 / 3)
 
-    def window(self, view: View) -> Window:
-        """The pixels of its box."""
+    def window(self, plane: ImagePlane) -> Window:
+        """Return the pixels of the rectangle around the ellipsoid."""
         if not self.turns:
-            return view.window(self.centre, self.axes)
+            return plane.window(self.centre, self.axes)
         a, b, c = self.axes
-        reach = [sqrt((a * x) ** 2 + (b * y) ** 2 + (c * z) ** 2) for x, y, z in view.axes[:2]]
-        return view.window([dot(axis, self.centre) for axis in view.axes[:2]], reach)
+        reach = [sqrt((a * x) ** 2 + (b * y) ** 2 + (c * z) ** 2) for x, y, z in plane.axes[:2]]
+        return plane.window([dot(axis, self.centre) for axis in plane.axes[:2]], reach)
 
-    def cast(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> Hit:
-        """Rays against its front."""
-        # The camera's axes and the centre where the ellipsoid is a unit sphere. Plain numbers: NumPy is slow on three.
+    def cast(self, turn: Float32[np.ndarray, "3 3"], x: Float[np.ndarray, "*#p"], y: Float[np.ndarray, "*#p"]) -> Hit:
+        """Return where rays meet the front of the ellipsoid."""
+        # Camera axes and centre are taken to the coordinates in which the ellipsoid is a unit sphere. They are plain
+        # numbers, because NumPy is slow on three.
         a, b, c = self.axes
         frame = turn if self.turns else UPRIGHT
         right, down, along, centre = ((u / a, v / b, w / c) for u, v, w in (*frame.tolist(), self.centre))
         square = dot(along, along)
         depth_x, depth_y, depth_0 = (dot(vector, along) / square for vector in (right, down, centre))
-        # The same without what lies along the rays: x and y lead to where a ray is nearest to the centre.
+        # Each vector is split into a part along the rays, which is depth, and the rest. The rests lead from the centre
+        # to the point of a ray that is nearest to it; the distance between the two tells whether the ray misses.
         vectors = [
             [u - share * v for u, v in zip(vector, along, strict=True)]
             for vector, share in ((right, depth_x), (down, depth_y), (centre, depth_0))
@@ -215,11 +248,12 @@ class Ellipsoid:
         shape = (3, *(1,) * x.ndim)
         to_right, to_down, to_centre, away = np.array([*vectors, along], np.float32).reshape(4, *shape)
 
+        # From the nearest point half the chord leads back to the front of the sphere (Pythagoras).
         points = to_right * x + (to_down * y - to_centre)
         miss = np.einsum("i...,i...->...", points, points)
         step = np.sqrt(np.maximum(1 - miss, 0) * (1 / square))
         points -= away * step
-        points /= np.array(self.axes, np.float32).reshape(shape)  # now normals
+        points /= np.array(self.axes, np.float32).reshape(shape)  # the gradient of (x / axes)², hence the normals
         points /= _length(points)
         depth = (depth_0 - depth_x * x) - depth_y * y
         return Hit(depth - step, points, (np.sqrt(miss) - 1) * self.size, 2 * step)
@@ -227,25 +261,28 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Cover:
-    """Hair or hat: the part of an ellipsoid around the head that lies above an edge, maybe with strands."""
+    """A shell over the head, such as hair or a hat: the part of an ellipsoid that lies above an edge."""
 
     body: Ellipsoid
-    edge: Callable[[np.ndarray], np.ndarray] | None = None  # points (3, ...) in head coordinates -> height (...)
-    strands: Callable[[np.ndarray], np.ndarray] | None = None  # points (3, ...) -> light and dark, about -2 to 2
-    fraying: float = 0.0  # how far a strand of 1 reaches beyond outline and edge, in head units
-    lowest: float = inf  # height that the edge does not reach
+    edge: Field | None = None  # height at which the shell over a point ends; None keeps the whole ellipsoid
+    strands: Field | None = None  # light and dark of the surface, about -2 to 2
+    fraying: float = 0.0  # how far a strand of value 1 reaches beyond outline and edge, in head units
+    lowest: float = inf  # a height below all of the edge
 
-    def window(self, view: View) -> Window:
-        """The pixels of its box."""
-        whole, (x, y, z), (a, b, c) = self.body.window(view), self.body.centre, self.body.axes
+    def window(self, plane: ImagePlane) -> Window:
+        """Return the pixels of the rectangle around the cover."""
+        whole, (x, y, z), (a, b, c) = self.body.window(plane), self.body.centre, self.body.axes
         top, bottom = y - b, min(y + b, self.lowest)
-        return overlap(whole, view.window_of_box((x, (top + bottom) / 2, z), (a, (bottom - top) / 2, c)))
+        return overlap(whole, plane.window_of_box((x, (top + bottom) / 2, z), (a, (bottom - top) / 2, c)))
 
-    def cast(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[Hit, np.ndarray | float, np.ndarray | bool]:
-        """Rays against its front, or where that is cut away against the inside of its back.
+    def cast(
+        self, turn: Float32[np.ndarray, "3 3"], x: Float[np.ndarray, "*#p"], y: Float[np.ndarray, "*#p"]
+    ) -> tuple[Hit, Float[np.ndarray, "*p"] | float, Bool[np.ndarray, "*p"] | bool]:
+        """Return where rays meet the front of the cover, or if that is cut away there the inside of its back.
 
         Returns:
-            The hit, the strands there, and which rays end inside.
+            The hit, the value of the strands there (0.0 without strands), and which rays end on the inside (False if
+            the cover has no edge).
         """
         body = self.body.cast(turn, x, y)
         points = ray_points(turn, x, y, body.depth)
@@ -253,6 +290,7 @@ class Cover:
         front = self._outside(body, points) - self.fraying * strands
         if not self.edge:
             return replace(body, outside=front), strands, False
+        # Rays through the ellipsoid that pass below the edge in front look into the shell: they may meet its far side.
         depth, inside = body.depth, np.zeros(front.shape, bool)
         cut = np.flatnonzero((front > 0) & (body.outside < 0))
         far = points.reshape(3, -1)[:, cut] + np.multiply.outer(turn[2], body.thickness.take(cut))
@@ -264,22 +302,30 @@ class Cover:
         depth.ravel()[cut] += body.thickness.take(cut)
         return replace(body, depth=depth, outside=front), strands, inside
 
-    def cast_front(self, turn: np.ndarray, x: np.ndarray, y: np.ndarray) -> Hit:
-        """Rays against its front alone, without strands."""
+    def cast_front(
+        self, turn: Float32[np.ndarray, "3 3"], x: Float[np.ndarray, "*#p"], y: Float[np.ndarray, "*#p"]
+    ) -> Hit:
+        """Return where rays meet the front of the cover, without strands."""
         body = self.body.cast(turn, x, y)
         return replace(body, outside=self._outside(body, ray_points(turn, x, y, body.depth)))
 
-    def _outside(self, body: Hit, points: np.ndarray) -> np.ndarray:
-        """About the distance to the part that is there, of points (3, ...) where rays pass the body."""
+    def _outside(self, body: Hit, points: Float[np.ndarray, "3 *p"]) -> Float[np.ndarray, "*p"]:
+        """Return about the distance from points, where rays meet or pass the body, to the part of it above the edge."""
         return np.maximum(body.outside, points[1] - self.edge(points)) if self.edge else body.outside
 
 
-def hidden_by_itself(head: Head, turn: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """Whether the head covers points (3, n) of its own surface: they face away, or a part stands in front.
+def hidden_by_itself(
+    head: Head,
+    turn: Float32[np.ndarray, "3 3"],
+    points: Float[np.ndarray, "3 n"],
+    normals: Float[np.ndarray, "3 n"],
+) -> Bool[np.ndarray, "n"]:
+    """Return which points of its own surface the head hides: they face away, or a part of the head stands before them.
 
     Points seen at less than six degrees count as facing away.
     """
     facing_away = turn[2] @ normals > -0.1
+    # A few steps from each point towards the camera: a negative value of the implicit function is inside of the head.
     before = points[:, None] - np.multiply.outer(turn[2], _STEPS_BEFORE)[:, :, None]
     value = head.signed(before.reshape(3, -1), head.relief).reshape(len(_STEPS_BEFORE), -1)
     return facing_away | (value.min(0) < -0.01)
@@ -289,11 +335,11 @@ _STEPS_BEFORE = np.linspace(0.06, 0.62, 9, dtype=np.float32)
 _SLIDE = np.linspace(0, 1, 25, dtype=np.float32)[:, None]
 
 
-def visible_jaw(head: Head, points: Points, turn: np.ndarray) -> np.ndarray:
-    """The jaw's landmarks (3, 17), those that face away moved over the surface to the contour that is seen.
+def visible_jaw(head: Head, points: FixedPoints, turn: Float32[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 17"]:
+    """Return the landmarks of the jaw, those that face away moved over the surface to the contour that is seen.
 
-    A point slides at its own height towards the mid-plane, points of the chin also upwards, as far as it is hidden:
-    what annotators of photographs do (iBUG) where they cannot see the jaw.
+    A hidden point slides at its own height towards the mid-plane until it is seen, points of the chin also upwards.
+    Annotators of photographs do the same (iBUG) if they cannot see the jaw.
     """
     jaw = points.landmarks[:, :17].copy()
     hidden = np.flatnonzero(turn[2] @ points.landmark_normals[:, :17] > 0)
@@ -302,6 +348,8 @@ def visible_jaw(head: Head, points: Points, turn: np.ndarray) -> np.ndarray:
     side, y = (values[hidden].astype(np.float32) for values in jaw_line(head))
     path_y = (y - _SLIDE * np.maximum(y - 0.5, 0)).ravel()
     path = head.on_front(head.side_x((side * (1 - _SLIDE)).ravel(), path_y), path_y)
+    # The contour is where the normal turns from facing away to facing the camera: a sign change on the path, refined by
+    # a straight line between the two values.
     away = (turn[2] @ head.surface(path, head.relief)[1]).reshape(len(_SLIDE), -1)
     seen, column = np.maximum(np.argmax(away < 0, axis=0), 1), np.arange(len(hidden))
     before, after = away[seen - 1, column], away[seen, column]
@@ -311,11 +359,14 @@ def visible_jaw(head: Head, points: Points, turn: np.ndarray) -> np.ndarray:
     return jaw
 
 
-def _put(vectors: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
-    """`vectors[:, columns] = values`, faster."""
+def _put(
+    vectors: Float[np.ndarray, "3 n"], columns: Int[np.ndarray, "some"], values: Float[np.ndarray, "3 some"]
+) -> None:
+    """Do `vectors[:, columns] = values`, faster."""
     for row, new in zip(vectors, values, strict=True):
         row[columns] = new
 
 
-def _length(vectors: np.ndarray) -> np.ndarray:
+def _length(vectors: Float[np.ndarray, "3 *p"]) -> Float[np.ndarray, "*p"]:
+    """Return the lengths of vectors."""
     return np.sqrt(np.einsum("i...,i...->...", vectors, vectors))

@@ -1,4 +1,4 @@
-"""The plain parameters of one generated face, what is true of it, and its mirror image."""
+"""The parameters of one generated face as plain data, its attributes, and its mirror image."""
 
 import re
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from functools import cached_property
 from math import radians
 
 import numpy as np
+from jaxtyping import Float32
 
 from facerep_jax.face_world.action_units import Units
 from facerep_jax.face_world.backdrop import Backdrop
@@ -23,58 +24,58 @@ ATTRIBUTES = (
     *("bushy_brows", "fringe", "long_hair", "curly_hair", "bald", "black_hair", "brown_hair", "blond_hair"),
     *("grey_hair", "hand", "facing_left", "facing_right"),
 )
-BUSHY = 0.04  # half a brow's thickness, in head units
-FRINGE = -0.5  # lowest height of a hairline that is none, in head units
-TURNED = radians(20)
+BUSHY = 0.04  # half the thickness above which brows are called bushy, in head units
+FRINGE = -0.5  # height below which a hairline is called a fringe, in head units
+TURNED = radians(20)  # yaw beyond which a face is called facing left or right
 SMILE = 2.0  # intensity of AU12 from which a face is called smiling
-_AU12 = 6  # its place among the action units
+_AU12 = 6  # place of AU12 in ACTION_UNITS
 
 
 @dataclass(frozen=True)
 class Skin:
-    """Skin and what grows on it. Strengths are about 0 to 1."""
+    """Skin and the hair that grows on it. Strengths are about 0 to 1."""
 
     colour: Colour
     lip: Colour
     hair: Colour  # of brows and beard
-    place: tuple[float, float]  # of the middle of the face on the tiles, in texels
+    place: tuple[float, float]  # of the middle of the face on the tiles of texture, in texels
     mottle: float
     pores: float
     blush: float
     freckles: float  # 0 for none
-    lines: float  # of age
+    lines: float  # strength of the lines of age
     beard: float  # density on jaw and chin, 0 for none
     moustache: float
 
 
 @dataclass(frozen=True)
 class Hair:
-    """Hair on the head. Lengths and heights are in head units, heights point down."""
+    """Hair on the head. Lengths and heights are in head units; heights point down."""
 
     name: str  # a key of HAIR_COLOURS
     colour: Colour
     volume: float  # thickness over the skull
-    lift: float  # how much more of it above
-    length: float  # height at which it ends beside the face
+    lift: float  # additional thickness above the skull
+    length: float  # height at which the hair ends beside the face
     hairline: float  # height of its front edge
-    temples: float  # how far the front edge recedes there
-    parting: float  # how far the front edge rises to the image's right
+    temples: float  # how far the front edge recedes at the temples
+    parting: float  # how far the front edge rises to the right of the image
     curl: float  # 0 straight strands, 1 curls
     wave: float  # how far strands swing sideways
     sheen: float
     back: float  # height at which the hair behind the face ends; 0 for none
-    bun: float  # radius, 0 for none
-    place: tuple[float, float]  # on the tile of strands, in texels
+    bun: float  # radius of the bun; 0 for none
+    place: tuple[float, float]  # of the hair on the tile of strands, in texels
 
 
 @dataclass(frozen=True)
 class Glasses:
-    """Spectacles; lengths in head units."""
+    """Spectacles. Lengths are in head units."""
 
     colour: Colour
-    rim: float
-    height: float  # half of it
-    square: bool
+    rim: float  # half the thickness of the frame
+    height: float  # half the height of a lens
+    square: bool  # whether lenses are rectangles with round corners; otherwise ellipses
     tint: float  # how much the lenses darken
 
 
@@ -84,87 +85,87 @@ class Hat:
 
     kind: str  # "beanie", "brimmed", "peaked"
     colour: Colour
-    brim: float  # how far it stands out, in head units
+    brim: float  # how far brim or peak stand out, in head units
 
 
 @dataclass(frozen=True)
 class Clothes:
-    """What covers the shoulders."""
+    """Clothes on the shoulders."""
 
     kind: str  # "plain", "striped", "suit", "open"
     colour: Colour
-    second: Colour
+    second: Colour  # of stripes and ties
     slope: float  # how steeply the shoulders fall
 
 
 @dataclass(frozen=True)
 class Light:
-    """A distant lamp and light from everywhere."""
+    """A distant lamp, and light that comes from everywhere."""
 
-    towards: tuple[float, float, float]  # direction to the lamp in camera axes, unit
-    colour: Colour  # about 1
+    towards: tuple[float, float, float]  # unit vector to the lamp, in camera axes
+    colour: Colour  # each channel about 1
     ambient: float  # share of the light that comes from everywhere
-    ambient_colour: Colour  # about 1
+    ambient_colour: Colour  # each channel about 1
 
 
 @dataclass(frozen=True)
 class Photo:
-    """What camera and file do to the picture."""
+    """The way in which camera and file change the picture."""
 
-    blur: float  # standard deviation, as a share of the image's side
-    noise: float  # standard deviation of a pixel's brightness, 0 to 255
-    chroma: float  # the same of its colours
-    grain: int  # pixels of a side of a grain of noise
-    gain: Colour  # about 1
+    blur: float  # standard deviation, as a share of the side of the image
+    noise: float  # standard deviation of the brightness of a pixel, of 255
+    chroma: float  # noise of the colours, as a share of that of the brightness
+    grain: int  # side of a grain of noise, in pixels
+    gain: Colour  # exposure of each channel, about 1
     gamma: float
     vignette: float  # how much darker the corners are, as a share
-    quality: int  # of JPEG
-    subsampling: str  # of JPEG's colours
-    places: tuple[tuple[int, int], ...]  # of brightness's noise and three colours' on the tile of grain
+    quality: int  # of the JPEG file
+    subsampling: str  # of the colours in the JPEG file, "444" or "420"
+    places: tuple[tuple[int, int], ...]  # on the tile of grain: of the noise of brightness, then of three colours
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One face and all that surrounds it. Angles in radians; places and sizes are shares of the image, 0 to 1."""
+    """One face and all that surrounds it. Angles are in radians; places and sizes are shares of the image, 0 to 1."""
 
-    world: int  # whose textures it has
-    identity: str
-    session: int  # which of the identity's sessions
+    world: int  # number of the world whose textures it uses
+    identity: str  # label of the person
+    session: int  # number of the session of the person
     frame: int  # place in the session
     head: Head
-    units: Units  # that gave `head` its expression
-    yaw: float  # positive to the image's right
+    units: Units  # the action units that gave `head` its expression
+    yaw: float  # positive to the right of the image
     pitch: float  # positive down
     roll: float  # positive clockwise
-    scale: float  # half the head's height
-    x: float  # of the head's middle
-    y: float
+    scale: float  # half the height of the head, which is the head unit
+    x: float  # of the middle of the head
+    y: float  # the same
     light: Light
     skin: Skin
     iris: Colour
-    gaze_x: float  # of the irises, in head units
-    gaze_y: float
+    gaze_x: float  # how far the irises are moved to the right of the image, in head units
+    gaze_y: float  # the same downwards
     hair: Hair | None
     glasses: Glasses | None
     hat: Hat | None
-    earrings: Colour | None
+    earrings: Colour | None  # None for no earrings
     clothes: Clothes
     backdrop: Backdrop
-    occluder: tuple[Shape, ...]  # in front of the person, from back to front
+    occluder: tuple[Shape, ...]  # what is in front of the person, from back to front
     hand: bool  # whether the occluder is a hand
     photo: Photo
-    mirrored: bool = False  # whether textures, backdrop and noise change sides
+    mirrored: bool = False  # whether textures, backdrop and noise are mirrored
     captions: tuple[str, ...] = ()
-    oracle: str = ""
+    oracle: str = ""  # the caption that tells every attribute
 
     @cached_property
-    def turn(self) -> np.ndarray:
-        """The rotation (3, 3) from head to camera axes."""
+    def turn(self) -> Float32[np.ndarray, "3 3"]:
+        """The rotation from head coordinates to camera axes."""
         return rotation(self.yaw, self.pitch, self.roll)
 
 
 def attributes(scene: Scene) -> dict[str, bool]:
-    """What holds of the scene, in the order of `ATTRIBUTES`, whether or not something covers it."""
+    """Return which of `ATTRIBUTES` hold of the scene, in their order, whether or not something covers them."""
     head, hair = scene.head, scene.hair
     named = {
         "smiling": scene.units[_AU12] >= SMILE,
@@ -190,7 +191,7 @@ def attributes(scene: Scene) -> dict[str, bool]:
 
 
 def mirror(scene: Scene) -> Scene:
-    """The scene as seen in a mirror: left and right change places, in captions too."""
+    """Return the mirror image of the scene: left and right change places, in captions too."""
     across, up, towards = scene.light.towards
     return replace(
         scene,
@@ -208,5 +209,5 @@ def mirror(scene: Scene) -> Scene:
 
 
 def sides_changed(caption: str) -> str:
-    """The caption with the words left and right exchanged."""
+    """Return the caption with the words "left" and "right" exchanged."""
     return re.sub(r"\b(left|right)\b", lambda side: {"left": "right", "right": "left"}[side[0]], caption)

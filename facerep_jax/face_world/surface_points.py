@@ -1,12 +1,13 @@
-"""Fixed points of a head's surface: the 68 landmarks of iBUG and a grid of vertices that follow the expression."""
+"""Fixed points of the surface of a head: the 68 landmarks of iBUG and a grid of vertices that follow the expression."""
 
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from facerep_jax.face_world.geometry import Head
 
-# The iBUG order mirrored: jaw, brows, bridge, nostrils, eyes, outer lips, inner lips.
+# Which landmark of iBUG becomes which in a mirror: jaw, brows, bridge, nostrils, eyes, outer lips, inner lips.
 LANDMARK_FLIP = (
     *range(16, -1, -1),
     *range(26, 16, -1),
@@ -16,40 +17,41 @@ LANDMARK_FLIP = (
     *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55),
     *(64, 63, 62, 61, 60, 67, 66, 65),
 )
-GRID_ROWS, GRID_COLUMNS = 24, 25  # of the vertices that follow the 68 landmarks
+GRID_ROWS, GRID_COLUMNS = 24, 25  # of the vertices that come after the 68 landmarks
 _GRID = np.arange(68, 68 + GRID_ROWS * GRID_COLUMNS).reshape(GRID_ROWS, GRID_COLUMNS)
 VERTEX_FLIP = (*LANDMARK_FLIP, *_GRID[:, ::-1].ravel().tolist())
 
 
-class Points(NamedTuple):
+class FixedPoints(NamedTuple):
     """The fixed points of a head, in head coordinates."""
 
-    vertices: np.ndarray  # (3, V): the landmarks, then the grid, row by row, from image left to image right
-    landmark_normals: np.ndarray  # (3, 68): the surface's outward unit normals at the landmarks
+    vertices: Float[np.ndarray, "3 vertices"]  # the landmarks, then the grid by rows, each from left to right
+    landmark_normals: Float[np.ndarray, "3 68"]  # outward unit normals of the surface at the landmarks
 
     @property
-    def landmarks(self) -> np.ndarray:
-        """The 68 points of iBUG (3, 68), hidden or not."""
+    def landmarks(self) -> Float[np.ndarray, "3 68"]:
+        """The 68 points of iBUG, hidden or not."""
         return self.vertices[:, :68]
 
 
-def points(head: Head) -> Points:
-    """The fixed points of a head."""
+def fixed_points(head: Head) -> FixedPoints:
+    """Return the fixed points of a head."""
     landmark_x, landmark_y = _landmark_places(head)
     y = _grid_heights(head)
     x = np.concatenate([landmark_x, head.side_x(_GRID_SIDE, y).ravel()])
     vertices = head.on_front(x.astype(np.float32), np.concatenate([landmark_y, y.ravel()]).astype(np.float32))
-    return Points(vertices, head.normals(vertices[:, :68]))
+    return FixedPoints(vertices, head.normals(vertices[:, :68]))
 
 
-def jaw_line(head: Head) -> tuple[np.ndarray, np.ndarray]:
-    """Side and height, (17,) each, of the jaw's landmarks from image left to image right."""
+def jaw_line(head: Head) -> tuple[Float[np.ndarray, "17"], Float[np.ndarray, "17"]]:
+    """Return side (see `Head.side_x`) and height of the landmarks of the jaw, from left to right in the image."""
     return _JAW_SIDE, head.chin_y * _JAW_HEIGHT
 
 
-def _grid_heights(head: Head) -> np.ndarray:
-    """Heights (rows, columns) of the grid: at rest even from forehead to chin, then moved with brows, cheeks, lips."""
+def _grid_heights(head: Head) -> Float[np.ndarray, f"{GRID_ROWS} {GRID_COLUMNS}"]:
+    """Return the heights of the grid: even from forehead to chin at rest, then moved with brows, cheeks and lips."""
     y = np.where(_GRID_Y > 0, head.chin_y, 1) * _GRID_Y
+    # Each part carries the vertices near it along, with a Gaussian weight of their distance from it.
     from_mouth, from_brow = (y - head.mouth_y) * (1 / 0.12), (y - head.brow_y) * (1 / 0.16)
     from_cheek = (y - head.nose_y + 0.1) * (1 / 0.15)
     drop = np.where(from_mouth > 0, 0.75 * head.lips_apart, -0.25 * head.lips_apart)
@@ -59,8 +61,8 @@ def _grid_heights(head: Head) -> np.ndarray:
     return y + mouth - brow - cheek
 
 
-def _landmark_places(head: Head) -> tuple[np.ndarray, np.ndarray]:
-    """x and y, (68,) each, of iBUG's points: those of the image's right half, mirrored."""
+def _landmark_places(head: Head) -> tuple[Float[np.ndarray, "68"], Float[np.ndarray, "68"]]:
+    """Return x and y of the 68 points of iBUG: those of the right half of the image, and their mirror images."""
     side, jaw_y = (values[8:] for values in jaw_line(head))
     inner, outer = head.brow_ends
     upper, lower = head.lids(_EYE_ACROSS)
@@ -90,7 +92,7 @@ def _landmark_places(head: Head) -> tuple[np.ndarray, np.ndarray]:
     return _MIRRORED_SIGN * x[_MIRRORED], y[_MIRRORED]
 
 
-# Where the fixed points lie on their outlines.
+# Where the fixed points lie on their outlines: of the right half of the image, in iBUG's order.
 _AWAY = np.linspace(-1, 1, 17)
 _JAW_SIDE = 0.975 * np.tanh(3.2 * _AWAY) / np.tanh(3.2)
 _JAW_HEIGHT = 0.975 - 0.9 * np.abs(_AWAY) ** 1.75

@@ -1,7 +1,8 @@
-"""Tiles of noise for skin, hair and backgrounds: drawn once for each world, then looked up.
+"""Tiles of noise for skin, hair, backgrounds and sensors: sampled once for each world, then looked up.
 
-A tile repeats without a seam. Its levels are halved copies, so that what is finer than a pixel is averaged and not
-aliased: a scene looks the same at any size.
+A tile repeats without a seam. It keeps copies of itself at half, a quarter, ... of its resolution (levels, the mip maps
+of computer graphics), so that details finer than a pixel are averaged instead of aliased, and a scene looks the same
+at any size.
 """
 
 from collections.abc import Callable
@@ -10,47 +11,58 @@ from math import log2
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Float32, Int32
 
 from facerep_jax.face_world.chance import TEXTURE
 
 SIDE = 512  # texels of a tile at level 0
 LEVELS = 7
-_AHEAD = 64 * SIDE  # added to places, so that whole parts of all of them are positive
-Spectrum = Callable[[np.ndarray, np.ndarray], np.ndarray]  # waves per tile, across and down -> amplitude
+_AHEAD = 64 * SIDE  # a whole number of tiles, added to places so that all are positive: casts round towards zero
+# Waves per tile, across and down -> amplitude.
+Spectrum = Callable[[Float[np.ndarray, "1 side"], Float[np.ndarray, "side 1"]], Float[np.ndarray, "side side"]]
 
 
 class Texels(NamedTuple):
-    """Texels of any tile."""
+    """Positions of texels, the pixels of a tile; they hold for every tile."""
 
     level: int
-    number: np.ndarray
+    number: Int32[np.ndarray, "..."]  # row-major within the level
 
 
 class Tile:
-    """A repeating field of values about 0, most of them between -2 and 2."""
+    """A field of values around 0, most of them between -2 and 2, that repeats without end."""
 
-    def __init__(self, values: np.ndarray):
+    def __init__(self, values: Float[np.ndarray, f"{SIDE} {SIDE}"]):
         self._levels = [np.ascontiguousarray(values, np.float32)]
         for _ in range(LEVELS - 1):
             fine = self._levels[-1]
             self._levels.append((fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]) * 0.25)
 
-    def at(self, across: np.ndarray, down: np.ndarray, step: float) -> np.ndarray:
-        """The values at places in texels of level 0; `step` is how many texels there are between two pixels."""
+    def at(
+        self, across: Float[np.ndarray, "*#p"], down: Float[np.ndarray, "*#p"], step: float
+    ) -> Float32[np.ndarray, "*p"]:
+        """Return the values at places, see `texels`."""
         return self.of(texels(across, down, step))
 
-    def of(self, texels: Texels) -> np.ndarray:
-        """The values of texels that were found before; all tiles are alike in this."""
+    def of(self, texels: Texels) -> Float32[np.ndarray, "..."]:
+        """Return the values of texels; tiles that are read at the same places can share the search for these."""
         return self._levels[texels.level].take(texels.number)
 
-    def piece(self, place: tuple[int, int], side: int) -> np.ndarray:
-        """A square of level 0, `side` texels wide, from a row and a column of at most `SIDE - side`."""
+    def piece(self, place: tuple[int, int], side: int) -> Float32[np.ndarray, "{side} {side}"]:
+        """Return a square of level 0 whose first row and column are `place`, each at most `SIDE - side`."""
         row, column = place
         return self._levels[0][row : row + side, column : column + side]
 
 
-def texels(across: np.ndarray, down: np.ndarray, step: float) -> Texels:
-    """Which texels of a tile lie at places in texels of level 0, see `Tile.at`."""
+def texels(across: Float[np.ndarray, "*#p"], down: Float[np.ndarray, "*#p"], step: float) -> Texels:
+    """Find the texels at places of a tile.
+
+    Args:
+        across: to the right, in texels of level 0; any number, as tiles repeat.
+        down: the same downwards.
+        step: distance between two neighbouring pixels of the picture, in texels of level 0. It selects the level.
+    """
+    # The level whose texels are about as large as a pixel: sides are powers of two, so that `&` wraps and `>>` halves.
     level = min(max(round(log2(max(step, 1e-3))), 0), LEVELS - 1)
     side, share = SIDE >> level, 1 / (1 << level)
     number = ((down + _AHEAD) * share).astype(np.int32) & (side - 1)
@@ -60,46 +72,50 @@ def texels(across: np.ndarray, down: np.ndarray, step: float) -> Texels:
 
 
 def _ring(waves: float, width: float, stretch: float = 1.0) -> Spectrum:
-    """Waves of about one length; `stretch` times longer downwards than across."""
+    """Return the spectrum of waves of nearly one length, `stretch` times as long downwards as across."""
     return lambda across, down: np.exp(-(((np.hypot(across, stretch * down) - waves) / width) ** 2))
 
 
 def _falling(power: float, least: float = 2.0) -> Spectrum:
-    """Clouds: the longer the waves, the stronger."""
+    """Return the spectrum of clouds: the longer a wave, the stronger it is."""
     return lambda across, down: np.hypot(np.hypot(across, down), least) ** -power
 
 
-def _noise(rng: np.random.Generator, spectrum: Spectrum) -> np.ndarray:
-    """Gaussian noise of variance 1."""
+def _noise(rng: np.random.Generator, spectrum: Spectrum) -> Float[np.ndarray, f"{SIDE} {SIDE}"]:
+    """Sample Gaussian noise of mean 0 and variance 1 that has this spectrum."""
+    # White noise has all waves alike; weighting them in Fourier space keeps it periodic, hence free of seams.
     waves = np.fft.fftfreq(SIDE, 1 / SIDE)
     shaped = np.fft.fft2(rng.standard_normal((SIDE, SIDE))) * spectrum(waves[None], waves[:, None])
-    shaped[0, 0] = 0
+    shaped[0, 0] = 0  # the mean
     values = np.fft.ifft2(shaped).real
     return values / values.std()
 
 
-def _dots(rng: np.random.Generator, count: int, radius: float) -> np.ndarray:
-    """Round spots of height up to 1, of about this radius in texels; 0 elsewhere."""
+def _dots(rng: np.random.Generator, count: int, radius: float) -> Float[np.ndarray, f"{SIDE} {SIDE}"]:
+    """Sample round spots of height up to 1 and about this radius in texels; all else is 0."""
     values = np.zeros((SIDE, SIDE))
     row, column = rng.integers(0, SIDE, (2, count))
     np.maximum.at(values, (row, column), rng.uniform(0.4, 1, count))
+    # Single texels are blurred into spots by a Gaussian, in Fourier space so that spots at the border wrap around.
     waves = np.fft.fftfreq(SIDE)
     bell = np.exp(-2 * (np.pi * radius) ** 2 * (waves[None] ** 2 + waves[:, None] ** 2))
     spread = np.fft.ifft2(np.fft.fft2(values) * bell).real * (2 * np.pi * radius**2)
     return np.clip(spread, 0, 1)
 
 
-def _grid() -> tuple[np.ndarray, np.ndarray]:
+def _grid() -> tuple[Float[np.ndarray, f"1 {SIDE}"], Float[np.ndarray, f"{SIDE} 1"]]:
+    """Return x and y of the texels, as shares of the tile."""
     place = np.arange(SIDE) / SIDE
     return place[None], place[:, None]
 
 
-def _wave(across: np.ndarray) -> np.ndarray:
-    """Stripes with firm edges, 1 to a unit."""
+def _wave(across: Float[np.ndarray, "*p"]) -> Float[np.ndarray, "*p"]:
+    """Return stripes with firm edges, one light and one dark to each unit of `across`."""
     return np.tanh(4 * np.sin(2 * np.pi * across))
 
 
-def _bricks(rng: np.random.Generator) -> np.ndarray:
+def _bricks(rng: np.random.Generator) -> Float[np.ndarray, f"{SIDE} {SIDE}"]:
+    """Sample 16 rows of 8 bricks of different tones, every other row shifted by half a brick."""
     x, y = np.broadcast_arrays(*_grid())
     row = np.floor(y * 16)
     x = x * 8 + 0.5 * (row % 2)
@@ -108,7 +124,8 @@ def _bricks(rng: np.random.Generator) -> np.ndarray:
     return np.where(mortar, 1.6, 0.7 * tone - 0.4)
 
 
-def _shelves(rng: np.random.Generator) -> np.ndarray:
+def _shelves(rng: np.random.Generator) -> Float[np.ndarray, f"{SIDE} {SIDE}"]:
+    """Sample 6 shelves of 41 books of different widths and tones."""
     x, y = np.broadcast_arrays(*_grid())
     row = np.floor(y * 6).astype(int)
     edges = np.sort(rng.random((6, 40)), axis=1)
@@ -117,9 +134,10 @@ def _shelves(rng: np.random.Generator) -> np.ndarray:
     return np.where(y * 6 % 1 > 0.88, -1.8, books)
 
 
-Recipe = Callable[[np.random.Generator], np.ndarray]
+Recipe = Callable[[np.random.Generator], Float[np.ndarray, "side side"]]
 
-# Of skin (mottle, pores, spots, blush), of hair (strands, curls), of sensors (grain); the rest are for backgrounds.
+# Skin uses mottle, pores, spots and blush; hair uses strands and curls; sensors use grain; the rest are backgrounds.
+# The place of a recipe in its world is part of the seed of its tile: a new recipe goes to the end.
 _BOTH: dict[str, Recipe] = {"grain": lambda rng: rng.standard_normal((SIDE, SIDE))}
 _BACKGROUNDS: tuple[dict[str, Recipe], ...] = (
     {
@@ -157,11 +175,11 @@ _RECIPES: tuple[dict[str, Recipe], ...] = (
         **_BACKGROUNDS[1],
     },
 )
-BACKGROUNDS = tuple(tuple(recipes) for recipes in _BACKGROUNDS)  # names, for each world
+BACKGROUNDS = tuple(tuple(recipes) for recipes in _BACKGROUNDS)  # the names, for each world
 
 
 @cache
 def tile(world: int, name: str) -> Tile:
-    """A world's tile of a name."""
+    """Return the tile of this name in a world; the same object on every call."""
     recipes = _RECIPES[world]
     return Tile(recipes[name](np.random.default_rng((TEXTURE, world, list(recipes).index(name)))))

@@ -1,20 +1,20 @@
-"""The two worlds of generated faces: one to train on, one to evaluate on, which share no draw.
+"""The two worlds of generated faces, one to train on and one to evaluate on, which share no face.
 
-What is a property of faces (anatomy, expressions, poses, skin tones, attributes) has one distribution in both; what is
-a property of a generator (head shapes' bounds, hair styles, textures, backgrounds, cameras, names) differs.
+Properties of faces (anatomy, expressions, poses, skin tones, attributes) have the same distribution in both worlds;
+properties of a generator (bounds of head shapes, hair styles, textures, backgrounds, cameras, names) differ.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-Bounds = tuple[float, float]
+Bounds = tuple[float, float]  # low and high of a uniform distribution
 
 
 @dataclass(frozen=True)
 class Style:
-    """How hair may be cut: bounds of the fields of `scene.Hair`, and how often the style is drawn."""
+    """A hair style: bounds of the fields of `scene.Hair`, and how often people have the style."""
 
-    weight: float
+    weight: float  # relative to the other styles
     volume: Bounds
     lift: Bounds
     length: Bounds
@@ -29,23 +29,23 @@ class Style:
 
 @dataclass(frozen=True)
 class World:
-    """What differs between the worlds. Lengths of heads are in head units, of images in shares of their side."""
+    """All that differs between the worlds. Lengths of heads are in head units, of images in shares of their side."""
 
-    number: int
-    shape: Mapping[str, Bounds]  # of an identity, by the names of `Head`'s fields
+    number: int  # part of every seed
+    shape: Mapping[str, Bounds]  # of the head of a person, by the names of fields of `Head`
     styles: tuple[Style, ...]
-    scale: Bounds  # half the head's height
-    shift: float  # standard deviation of the head's place
-    ambient: Bounds  # share of the light
-    sidewards: float  # how far from the camera the lamp stands: standard deviation of the tangent
-    blurred: float  # share of pictures
-    blur: Bounds  # standard deviation where there is any
-    noise: Bounds  # standard deviation, of 255
-    chroma: float  # noise of colours, as a share of that of brightness
-    grain: tuple[int, ...]  # pixels of a side of a grain of noise
+    scale: Bounds  # half the height of the head
+    shift: float  # standard deviation of the place of the head
+    ambient: Bounds  # share of the light that comes from everywhere
+    sidewards: float  # standard deviation of the tangent of the angle between lamp and camera, to the side
+    blurred: float  # share of sessions whose pictures are blurred
+    blur: Bounds  # standard deviation of the blur, if there is any
+    noise: Bounds  # standard deviation of the noise, of 255
+    chroma: float  # noise of the colours, as a share of that of the brightness
+    grain: tuple[int, ...]  # side of a grain of noise in pixels, one of these
     gamma: Bounds
     vignette: Bounds
-    quality: tuple[int, int]  # of JPEG
+    quality: tuple[int, int]  # of the JPEG file, low and high
     first_names: str  # separated by spaces
     last_names: str
     events: tuple[str, ...]
@@ -63,13 +63,13 @@ PRETRAIN = World(
         "eye_width": (0.12, 0.155),
         "eye_tilt": (-0.01, 0.022),
         "eye_rest": (0.5, 0.85),
-        "brow_y": (-0.225, -0.18),  # from the eyes
+        "brow_y": (-0.225, -0.18),  # relative to the eyes
         "brow_arch": (0.005, 0.045),
         "brow_thickness": (0.02, 0.048),
         "nose_rest_y": (0.35, 0.45),
         "nose_width": (0.135, 0.19),
         "nose_relief": (0.7, 1.25),
-        "mouth_rest_y": (0.22, 0.27),  # from the nostrils
+        "mouth_rest_y": (0.22, 0.27),  # relative to the nostrils
         "mouth_width": (0.21, 0.27),
         "upper_lip": (0.042, 0.078),
         "lower_lip": (0.06, 0.1),

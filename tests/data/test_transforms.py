@@ -429,7 +429,7 @@ def test_mirrored_twice_is_as_before():
 def test_a_mirrored_generated_face_is_that_of_the_mirrored_scene():
     """The scene is mirrored by geometry, before anything is drawn."""
     for index in (1, 2, 5):
-        scene = face_world.draw(0, index)
+        scene = face_world.sample_scene(0, index)
         face = {**face_world.render(scene, 96), "caption": []}
         ours = Flip(probability=1.0, meta=face_world.META)(face, rng())
         theirs = face_world.render(face_world.mirror(scene), 96)

@@ -1,4 +1,4 @@
-"""Action units and what they amount to."""
+"""Action units, and the expressions that they amount to."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_little_or_nothing_is_neutral():
 
 
 def test_expression_is_the_longest_projection():
-    """Against the definition in NumPy, on random units."""
+    """Compare with the definition in NumPy, on random units."""
     rng = np.random.default_rng(0)
     table = np.array([[p.get(unit, 0.0) for unit in ACTION_UNITS] for p in PROTOTYPES.values()])
     table[1:] /= np.linalg.norm(table[1:], axis=1, keepdims=True)

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from facerep_jax.face_world.backdrop import drawn_backdrop
+from facerep_jax.face_world.backdrop import sample_backdrop
 from facerep_jax.face_world.chance import Dice
 from facerep_jax.face_world.textures import BACKGROUNDS
 
 
 def backdrops(world: int, count: int = 60) -> list:
-    return [drawn_backdrop(Dice(world, number), world) for number in range(count)]
+    return [sample_backdrop(Dice(world, number), world) for number in range(count)]
 
 
 @pytest.mark.parametrize("world", [0, 1])
@@ -26,7 +26,7 @@ def test_backdrops_are_of_their_world_and_look_the_same_at_any_size(world):
 
 
 def test_backdrops_are_cluttered():
-    """Half of them have things or faces, and most have detail of their own."""
+    """Most backdrops have things or faces, and most have detail."""
     found = backdrops(0) + backdrops(1)
     assert np.mean([len(backdrop.shapes) > 0 for backdrop in found]) > 0.6
     spread = [backdrop.painted.std((1, 2)).mean() for backdrop in found]
@@ -34,7 +34,7 @@ def test_backdrops_are_cluttered():
 
 
 def test_some_things_look_like_faces():
-    """Two dark spots side by side in a lighter ellipse: the pattern of `_face_like`, found in the pixels."""
+    """The pixels show the pattern of `_sample_face_like`: two dark spots side by side in a lighter ellipse."""
     found = next(b for b in backdrops(0, 200) if len(b.shapes) == 7)
     face, left, right = found.shapes[2:5]
     alone = replace(found, contrast=(0.0, 0.0, 0.0), cells=96).painted

@@ -1,4 +1,4 @@
-"""Light, depth and what covers what. Planted once and seen red: the lamp in the camera's axes for a turned head."""
+"""Light, depth and occlusion. A planted defect that was caught: the lamp in camera axes for a head that is turned."""
 
 from dataclasses import replace
 
@@ -6,16 +6,17 @@ import numpy as np
 
 from facerep_jax.face_world import render
 from facerep_jax.face_world.canvas import _SCATTER, Canvas
-from facerep_jax.face_world.draws import draw
-from facerep_jax.face_world.layers import SKIN, channels
-from facerep_jax.face_world.rays import Hit, View
+from facerep_jax.face_world.layers import SKIN
+from facerep_jax.face_world.rays import Hit, ImagePlane
+from facerep_jax.face_world.sampling import sample_scene
 from facerep_jax.face_world.scene import attributes
+from facerep_jax.face_world.shapes import channels
 
 SIZE = 64
 
 
 def canvas(scene) -> Canvas:
-    return Canvas(scene, View(scene.turn, 1 / (scene.scale * SIZE), 31.5, 31.5, SIZE))
+    return Canvas(scene, ImagePlane(scene.turn, 1 / (scene.scale * SIZE), 31.5, 31.5, SIZE))
 
 
 def plain(scene):
@@ -24,8 +25,8 @@ def plain(scene):
 
 
 def test_light_is_lamp_and_surroundings_by_the_normal():
-    """From the definition, one normal at a time, in the camera's axes and in the head's."""
-    scene = draw(0, 8)
+    """Compare with the definition, in camera axes and in head coordinates."""
+    scene = sample_scene(0, 8)
     light, found = scene.light, canvas(scene)
     rng = np.random.default_rng(0)
     normals = rng.standard_normal((3, 5, 4)).astype(np.float32)
@@ -44,7 +45,7 @@ def test_light_is_lamp_and_surroundings_by_the_normal():
 
 
 def test_the_lit_side_is_brighter():
-    scene = plain(draw(0, 8))
+    scene = plain(sample_scene(0, 8))
     scene = replace(scene, yaw=0.0, pitch=0.0, roll=0.0, x=0.5, hair=None, hat=None, glasses=None)
     means = []
     for across in (-0.8, 0.8):
@@ -59,7 +60,7 @@ def test_the_lit_side_is_brighter():
 
 
 def test_what_is_nearer_covers_what_is_farther():
-    scene = plain(draw(0, 8))
+    scene = plain(sample_scene(0, 8))
     painted = canvas(scene)
     window = (slice(0, 8), slice(0, 8))
     outside, nothing = np.full((8, 8), -1, np.float32), np.zeros((3, 8, 8), np.float32)
@@ -71,9 +72,13 @@ def test_what_is_nearer_covers_what_is_farther():
 
 
 def test_ears_are_seen_unless_hair_or_the_head_hides_them(monkeypatch):
-    """What a picture loses without them: pixels beside a bald head, on the side that is turned to the camera."""
-    scene = replace(plain(draw(0, 8)), hair=None, hat=None, earrings=None, pitch=0.0, roll=0.0, x=0.5, y=0.5, scale=0.4)
-    long_hair = next(draw(0, index).hair for index in range(0, 400, 8) if attributes(draw(0, index))["long_hair"])
+    """A picture without ears lacks pixels beside a bald head, on the side that is turned to the camera."""
+    scene = replace(
+        plain(sample_scene(0, 8)), hair=None, hat=None, earrings=None, pitch=0.0, roll=0.0, x=0.5, y=0.5, scale=0.4
+    )
+    long_hair = next(
+        sample_scene(0, index).hair for index in range(0, 400, 8) if attributes(sample_scene(0, index))["long_hair"]
+    )
     scenes = {yaw: replace(scene, yaw=yaw) for yaw in (0.0, 0.9, -0.9)} | {
         "hair": replace(scene, yaw=0.0, hair=long_hair)
     }

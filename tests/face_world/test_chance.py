@@ -26,7 +26,7 @@ def test_dice_keep_to_bounds_and_weights():
 
 @pytest.mark.parametrize("correlation", [2.0, 8.0])
 def test_paths_are_normal_with_the_asked_correlation(correlation):
-    """Over 400 seeds of 10 channels; bounds of 4.5 standard errors, so 1 seed in 10,000 would fail."""
+    """Test 400 seeds of 10 paths; bounds are 4.5 standard errors, so that 1 seed in 10,000 would fail."""
     count = 4000
     lags = (0.0, 1.0, correlation / 2, correlation, 2 * correlation)
     values = np.array(

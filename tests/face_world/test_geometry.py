@@ -1,9 +1,9 @@
-"""The head's surface against its definition."""
+"""The surface of the head against its definition."""
 
 import numpy as np
 
 from facerep_jax.face_world import geometry
-from facerep_jax.face_world.draws import draw
+from facerep_jax.face_world.sampling import sample_scene
 
 
 def test_relief_is_a_sum_of_bumps():
@@ -17,7 +17,7 @@ def test_relief_is_a_sum_of_bumps():
 
 
 def test_normals_are_the_gradient_of_the_surface():
-    head = draw(6, 0).head
+    head = sample_scene(6, 0).head
     rng = np.random.default_rng(0)
     points = rng.uniform(-0.9, 0.9, (3, 200))
     points[0][np.abs(points[0]) < 0.01] = 0.02  # the nostrils' bumps have a crease in the mid-plane

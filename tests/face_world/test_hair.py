@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from facerep_jax.face_world import canvas, hair, render
-from facerep_jax.face_world.draws import Settings, draw
 from facerep_jax.face_world.layers import HAIR
+from facerep_jax.face_world.sampling import Settings, sample_scene
 
 
 def heads(world: str, count: int = 40) -> list:
-    scenes = [draw(4, 8 * index, Settings(world=world)) for index in range(count)]
+    scenes = [sample_scene(4, 8 * index, Settings(world=world)) for index in range(count)]
     return [replace(scene, occluder=(), photo=replace(scene.photo, blur=0.0, noise=0.0)) for scene in scenes]
 
 
@@ -21,7 +21,7 @@ def test_what_is_not_painted_under_the_hair_is_not_seen(world, monkeypatch):
     scenes = heads(world)
     fast = [render(scene, 64) for scene in scenes]
     monkeypatch.setattr(canvas, "bare_from", lambda scene: -1.0)
-    monkeypatch.setattr(hair.Cover, "window", lambda self, view: self.body.window(view))
+    monkeypatch.setattr(hair.Cover, "window", lambda self, plane: self.body.window(plane))
     for scene, record in zip(scenes, fast, strict=True):
         slow = render(scene, 64)
         assert (slow["mask"] != record["mask"]).mean() < 0.001
@@ -29,7 +29,7 @@ def test_what_is_not_painted_under_the_hair_is_not_seen(world, monkeypatch):
 
 
 def test_styles_show():
-    """Long hair covers more than short, a fringe reaches further down, nothing covers a bald head."""
+    """Long hair covers more than short hair, a fringe reaches further down, and nothing covers a bald head."""
     areas = {"none": [], "short": [], "long": []}
     for scene in heads("pretrain", 60):
         if scene.hat:
@@ -58,8 +58,8 @@ def test_strands_are_fixed_to_the_head(world):
     """The light and dark of a point of the hair do not change as the head turns."""
     scene = next(scene for scene in heads(world) if scene.hair)
     points = np.random.default_rng(0).uniform(-0.8, 0.8, (3, 50)).astype(np.float32)
-    one, other = (hair.parts(replace(scene, yaw=yaw), 0.03)[-1 - bool(scene.hat)].cover for yaw in (-0.5, 0.5))
-    cover = next(part.cover for part in hair.parts(scene, 0.03) if part.hair)
+    one, other = (hair.head_covers(replace(scene, yaw=yaw), 0.03)[-1 - bool(scene.hat)].cover for yaw in (-0.5, 0.5))
+    cover = next(part.cover for part in hair.head_covers(scene, 0.03) if part.hair)
     assert cover.strands is not None
     assert cover.strands(points).std() > 0.3
     if one.strands:

@@ -1,18 +1,18 @@
-"""Planted once and seen red: layers composed in reverse."""
+"""Layers of paint. A planted defect that was caught: layers blended in reverse order."""
 
 import numpy as np
 
-from facerep_jax.face_world.draws import draw
 from facerep_jax.face_world.layers import Face, Layer
-from facerep_jax.face_world.rays import View
+from facerep_jax.face_world.rays import ImagePlane
+from facerep_jax.face_world.sampling import sample_scene
 
 
 def test_layers_laid_at_once_are_layers_laid_one_by_one():
-    scene = draw(0, 0)
-    view = View(scene.turn, 0.03, 8.0, 8.0, 16)
+    scene = sample_scene(0, 0)
+    plane = ImagePlane(scene.turn, 0.03, 8.0, 8.0, 16)
     window = (slice(0, 16), slice(0, 16))
     points = np.zeros((3, 16, 16), np.float32)
-    at_once, one_by_one = (Face(scene, view, window, points) for _ in range(2))
+    at_once, one_by_one = (Face(scene, plane, window, points) for _ in range(2))
     for face in (at_once, one_by_one):
         face.colour[:] = 90
     rng = np.random.default_rng(0)

@@ -5,14 +5,14 @@ from math import cos, sin
 import numpy as np
 
 from facerep_jax.face_world.chance import Dice
-from facerep_jax.face_world.occluders import drawn_occluder
-from facerep_jax.face_world.shapes import covered, paint
+from facerep_jax.face_world.occluders import sample_occluder
+from facerep_jax.face_world.shapes import covered, paint_shape
 
 SKIN = (180.0, 140.0, 120.0)
 
 
 def some(hand: bool, count: int = 20) -> list:
-    drawn = (drawn_occluder(Dice(number), SKIN) for number in range(200))
+    drawn = (sample_occluder(Dice(number), SKIN) for number in range(200))
     return [occluder for occluder, is_hand in drawn if is_hand == hand][:count]
 
 
@@ -23,7 +23,7 @@ def test_a_hand_has_four_fingers_side_by_side():
         shapes = occluder.shapes(0.5, 0.5, 0.3, 0.0)
         image = np.zeros((3, 200, 200), np.float32)
         for shape in shapes:
-            paint(image, shape)
+            paint_shape(image, shape)
         palm = shapes[3]
         bent = np.hypot(shapes[4].x - palm.x, shapes[4].y - palm.y)
         across = np.linspace(-0.4, 0.4, 120) * 0.3
@@ -52,5 +52,5 @@ def test_occluders_reach_the_face_and_come_closer_when_pushed():
 
 
 def test_hands_and_things_both_occur():
-    hands = np.mean([drawn_occluder(Dice(number), SKIN)[1] for number in range(400)])
+    hands = np.mean([sample_occluder(Dice(number), SKIN)[1] for number in range(400)])
     assert abs(hands - 0.6) < 4.5 * np.sqrt(0.24 / 400)

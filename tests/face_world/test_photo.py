@@ -30,7 +30,7 @@ def picture(size: int = 40) -> np.ndarray:
 
 
 def test_a_plain_photograph_is_what_reached_the_lens():
-    """Below the knee, to the precision of 256 steps over `BRIGHTEST`."""
+    """This holds below the knee, to the precision of 256 steps over `BRIGHTEST`."""
     image = picture()
     found = photo.photograph(PLAIN, image.copy(), 0, mirrored=False)
     assert found.dtype == np.uint8

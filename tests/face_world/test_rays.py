@@ -1,4 +1,4 @@
-"""Rays against the head. Planted once and seen red: the nose not searched for (profile)."""
+"""Rays against the head. A planted defect that was caught: no search for the nose (profile)."""
 
 from dataclasses import replace
 
@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from facerep_jax.face_world import geometry, rays, surface_points
-from facerep_jax.face_world.draws import draw
+from facerep_jax.face_world.sampling import sample_scene
 
 
 def test_rays_end_on_the_surface_that_landmarks_lie_on():
-    """The ray-caster and the closed form of the surface agree where nothing stands in front."""
+    """The search along rays and the closed form of the surface agree on points that nothing covers."""
     errors, misses = [], []
     for index in range(24):
-        scene = draw(6, index)
+        scene = sample_scene(6, index)
         head, turn = scene.head, geometry.rotation(scene.yaw, scene.pitch, scene.roll)
-        points = surface_points.points(head).vertices
+        points = surface_points.fixed_points(head).vertices
         seen = ~rays.hidden_by_itself(head, turn, points, head.normals(points))
         facing = turn[2] @ head.surface(points, head.relief)[1] < -0.5
         x, y, depth = turn @ points[:, seen & facing]
@@ -30,10 +30,10 @@ def test_rays_end_on_the_surface_that_landmarks_lie_on():
 
 @pytest.mark.parametrize("degrees", [0, 30, -60])
 def test_rays_find_the_profile_that_small_steps_find(degrees):
-    """Beyond the bare skull's far contour only nose, lips and chin are met; and nothing is met where nothing is."""
+    """Rays beyond the far contour of the bare skull meet nose, lips and chin, and none meets what is not there."""
     missed, invented, wrong = [], [], []
     for index in range(4):
-        scene = replace(draw(6, 4 * index), yaw=np.deg2rad(degrees))
+        scene = replace(sample_scene(6, 4 * index), yaw=np.deg2rad(degrees))
         head, turn = scene.head, scene.turn
         x, y = (place.ravel() for place in np.meshgrid(*2 * [np.linspace(-1.1, 1.2, 70, dtype=np.float32)]))
         far = np.flatnonzero(x * np.sign(degrees) >= 0.3 * (degrees != 0))
@@ -52,10 +52,10 @@ def test_rays_find_the_profile_that_small_steps_find(degrees):
 
 
 def test_a_view_from_the_front_needs_no_search_for_the_nose():
-    """`NEARLY_FRONTAL` saves time and changes nothing that is seen."""
+    """`NEARLY_FRONTAL` saves time and changes nothing that can be seen."""
     worst = []
     for index in range(6):
-        scene = replace(draw(6, 8 * index), yaw=0.2, pitch=0.1)
+        scene = replace(sample_scene(6, 8 * index), yaw=0.2, pitch=0.1)
         head, turn = scene.head, scene.turn
         assert turn[2, 2] > rays.NEARLY_FRONTAL
         x, y = (place.ravel() for place in np.meshgrid(*2 * [np.linspace(-0.8, 0.9, 60, dtype=np.float32)]))

@@ -1,17 +1,18 @@
-"""What is true of a scene, and its mirror image."""
+"""Attributes of a scene, and its mirror image."""
 
 from dataclasses import replace
 
 import numpy as np
 
+from facerep_jax.face_world import META
 from facerep_jax.face_world.action_units import ACTION_UNITS
-from facerep_jax.face_world.draws import draw
+from facerep_jax.face_world.sampling import sample_scene
 from facerep_jax.face_world.scene import _AU12, ATTRIBUTES, attributes, mirror, sides_changed
 
 
 def test_mirror_twice_is_the_scene():
     for index in range(0, 80, 5):
-        scene = draw(2, index)
+        scene = sample_scene(2, index)
         again = mirror(mirror(scene))
         assert (again.yaw, again.roll, again.light, again.gaze_x) == (scene.yaw, scene.roll, scene.light, scene.gaze_x)
         np.testing.assert_allclose(again.x, scene.x, atol=1e-12)
@@ -24,7 +25,7 @@ def test_mirror_twice_is_the_scene():
 
 def test_attributes_say_what_the_scene_is():
     assert ACTION_UNITS[_AU12] == "AU12"
-    scene = draw(0, 0)
+    scene = sample_scene(0, 0)
     bare = replace(scene, hair=None, glasses=None, hat=None, earrings=None, hand=False, yaw=0.0)
     none = attributes(bare)
     assert list(none) == list(ATTRIBUTES)
@@ -41,9 +42,13 @@ def test_attributes_say_what_the_scene_is():
 
 def test_one_hair_colour_or_none():
     for index in range(0, 400, 8):
-        named = attributes(draw(0, index))
+        named = attributes(sample_scene(0, index))
         assert sum(named[f"{name}_hair"] for name in ("black", "brown", "blond", "grey")) + named["bald"] == 1
 
 
 def test_only_whole_words_change_sides():
     assert sides_changed("left of the right one, all rights reserved") == "right of the left one, all rights reserved"
+
+
+def test_attributes_are_told_in_the_order_of_their_names():
+    assert list(attributes(sample_scene(0, 0))) == list(ATTRIBUTES) == list(META["attributes"])

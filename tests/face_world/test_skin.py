@@ -1,22 +1,22 @@
-"""Skin and what grows on it."""
+"""Skin, and the hair that grows on it."""
 
 from dataclasses import replace
 
 import numpy as np
 
-from facerep_jax.face_world.draws import draw
 from facerep_jax.face_world.layers import Face
-from facerep_jax.face_world.rays import View
+from facerep_jax.face_world.rays import ImagePlane
+from facerep_jax.face_world.sampling import sample_scene
 from facerep_jax.face_world.skin import paint_skin
 
 SIZE = 128
-PIXEL = 0.0175  # of a head unit
+PIXEL = 0.0175  # side of a pixel in head units
 
 
 def painted(scene, points: np.ndarray) -> np.ndarray:
-    """Colours (3, h, w) of the skin at points of the head."""
-    view = View(scene.turn, PIXEL, 64.0, 64.0, SIZE)
-    face = Face(scene, view, (slice(0, SIZE), slice(0, SIZE)), points)
+    """Return the colours (3, h, w) of the skin at points of the head."""
+    plane = ImagePlane(scene.turn, PIXEL, 64.0, 64.0, SIZE)
+    face = Face(scene, plane, (slice(0, SIZE), slice(0, SIZE)), points)
     paint_skin(face)
     return face.colour
 
@@ -27,7 +27,7 @@ def front(head) -> np.ndarray:
 
 
 def plain(scene):
-    """A head from the front with nothing on the skin."""
+    """Return the scene with a head that is seen from the front and has nothing on its skin."""
     none = dict.fromkeys(("mottle", "pores", "blush", "freckles", "lines", "beard", "moustache"), 0.0)
     rest = dict.fromkeys(("corner_lift", "brow_inner", "brow_outer", "brow_knit", "nose_wrinkle", "cheek_raise"), 0.0)
     head = replace(scene.head, **rest)
@@ -37,19 +37,19 @@ def plain(scene):
 
 def test_texture_is_fixed_to_the_head():
     """The colour of a point of the head does not depend on how the head is turned."""
-    scene = plain(draw(0, 0))
+    scene = plain(sample_scene(0, 0))
     scene = replace(scene, skin=replace(scene.skin, mottle=1.0, pores=1.0, blush=1.0, freckles=1.0))
     points = front(scene.head)
-    forehead = (points[1] > -0.55) & (points[1] < scene.head.brow_y - 0.05)  # lines are looked for in the picture
+    forehead = (points[1] > -0.55) & (points[1] < scene.head.brow_y - 0.05)  # no lines, whose areas depend on the view
     one, other = (painted(replace(scene, yaw=yaw, roll=-yaw, x=0.5 + yaw), points) for yaw in (-0.4, 0.4))
     np.testing.assert_array_equal(one[:, forehead], other[:, forehead])
     across = points * np.array([-1, 1, 1], np.float32)[:, None, None]
     mirrored = painted(replace(scene, mirrored=True), across)
-    assert (np.abs(mirrored / one - 1)[:, forehead] < 1e-4).mean() > 0.99  # but for places that round to another texel
+    assert (np.abs(mirrored / one - 1)[:, forehead] < 1e-4).mean() > 0.99  # the rest rounds to another texel
 
 
 def test_strength_makes_texture():
-    scene = plain(draw(0, 0))
+    scene = plain(sample_scene(0, 0))
     points = front(scene.head)
     bare = painted(scene, points)
     for name in ("mottle", "pores", "blush", "freckles", "lines"):
@@ -59,7 +59,7 @@ def test_strength_makes_texture():
 
 
 def test_beard_and_moustache_are_where_they_grow():
-    scene = plain(draw(0, 0))
+    scene = plain(sample_scene(0, 0))
     scene = replace(scene, skin=replace(scene.skin, colour=(220.0, 180.0, 160.0), hair=(20.0, 15.0, 10.0)))
     head, points = scene.head, front(scene.head)
     x, y = points[:2]
@@ -78,8 +78,8 @@ def test_beard_and_moustache_are_where_they_grow():
 
 
 def test_expressions_leave_lines():
-    """AU12 deepens the fold beside the mouth, raised brows line the forehead, a wrinkled nose its bridge."""
-    scene = plain(draw(0, 0))
+    """AU12 deepens the fold beside the mouth; raised brows line the forehead, and a wrinkled nose its bridge."""
+    scene = plain(sample_scene(0, 0))
     rest = scene.head
     points = front(rest)
     bare = painted(scene, points)
@@ -94,10 +94,10 @@ def test_expressions_leave_lines():
 
 
 def test_hair_shades_the_forehead():
-    scene = draw(0, 0)
+    scene = sample_scene(0, 0)
     assert scene.hair
     scene = plain(scene)
-    hair = replace(draw(0, 0).hair, hairline=-0.6, temples=0.0, parting=0.0)
+    hair = replace(sample_scene(0, 0).hair, hairline=-0.6, temples=0.0, parting=0.0)
     points = front(scene.head)
     shaded = painted(replace(scene, hair=hair), points) / painted(scene, points)
     near = (np.abs(points[1] + 0.58) < 0.03) & (np.abs(points[0]) < 0.2)

@@ -6,25 +6,25 @@ import numpy as np
 import pytest
 
 from facerep_jax.face_world.action_units import ACTION_UNITS, displacements
-from facerep_jax.face_world.draws import draw
 from facerep_jax.face_world.geometry import Head
-from facerep_jax.face_world.surface_points import GRID_COLUMNS, GRID_ROWS, LANDMARK_FLIP, VERTEX_FLIP, points
+from facerep_jax.face_world.sampling import sample_scene
+from facerep_jax.face_world.surface_points import GRID_COLUMNS, GRID_ROWS, LANDMARK_FLIP, VERTEX_FLIP, fixed_points
 
 
 def posed(head: Head, **units: float) -> Head:
-    """The head with these action units alone."""
+    """Return the head with these action units alone."""
     shape = {field.name: getattr(head, field.name) for field in fields(Head) if field.default is MISSING}
     return Head(**shape, **displacements(tuple(units.get(name, 0.0) for name in ACTION_UNITS)))
 
 
 def moved(head: Head, unit: str, intensity: float) -> np.ndarray:
-    """How far each vertex moves in x and y when a unit acts: (2, V)."""
-    return (points(posed(head, **{unit: intensity})).vertices - points(posed(head)).vertices)[:2]
+    """Return how far each vertex moves in x and y if a unit acts: (2, vertices)."""
+    return (fixed_points(posed(head, **{unit: intensity})).vertices - fixed_points(posed(head)).vertices)[:2]
 
 
 def test_landmarks_are_in_ibug_order():
     for index in range(0, 64, 8):
-        x, y = points(draw(0, index).head).landmarks[:2]
+        x, y = fixed_points(sample_scene(0, index).head).landmarks[:2]
         assert (np.diff(x[:17]) > 0).all()
         assert y[:17].argmax() == 8
         assert (np.diff(x[17:27]) > 0).all()
@@ -42,8 +42,8 @@ def test_landmarks_are_in_ibug_order():
 
 def test_points_lie_on_the_surface_and_are_symmetric():
     for index in range(0, 96, 8):
-        head = draw(7, index).head
-        fixed = points(head)
+        head = sample_scene(7, index).head
+        fixed = fixed_points(head)
         value, gradient = head.surface(fixed.vertices, head.relief)
         assert np.abs(value).max() < 1e-4
         normals = gradient[:, :68] / np.linalg.norm(gradient[:, :68], axis=0)
@@ -55,7 +55,9 @@ def test_points_lie_on_the_surface_and_are_symmetric():
 
 
 def test_vertices_deform_with_shape_and_expression():
-    grid = np.stack([points(draw(7, index).head).vertices for index in (0, 1, 2, 3, 8, 16, 24)])[:, :, 68:]
+    grid = np.stack([fixed_points(sample_scene(7, index).head).vertices for index in (0, 1, 2, 3, 8, 16, 24)])[
+        :, :, 68:
+    ]
     assert (np.ptp(grid[:4], axis=0).max(0) > 1e-3).any()  # one identity, four expressions
     assert np.ptp(grid, axis=0).max() > 0.05
 
@@ -87,15 +89,15 @@ UP, DOWN, IN, OUT = (1, -1), (1, 1), (0, -1), (0, 1)  # axis and sign: y points 
     ],
 )
 def test_a_larger_unit_moves_its_landmarks_further_the_right_way(unit, landmarks, way, least):
-    """FACS's descriptions; `least` is how far, in head units, intensity 5 must move them at least."""
+    """Directions are those of FACS; `least` is how far, in head units, intensity 5 must move the landmarks at least."""
     axis, sign = way
     for index in (0, 8, 16, 24):
-        head = draw(3, index).head
+        head = sample_scene(3, index).head
         steps = []
         for intensity in (1.0, 2.5, 5.0):
             shift = moved(head, unit, intensity)
             if axis == 0:  # along x, away from the middle
-                side = np.sign(points(posed(head)).vertices[0])
+                side = np.sign(fixed_points(posed(head)).vertices[0])
                 steps.append((sign * side * shift[0])[list(landmarks)])
             else:
                 steps.append((sign * shift[1])[list(landmarks)])
@@ -107,7 +109,7 @@ def test_a_larger_unit_moves_its_landmarks_further_the_right_way(unit, landmarks
 
 
 def test_a_unit_leaves_far_parts_alone():
-    head = draw(3, 0).head
+    head = sample_scene(3, 0).head
     mouth, brows = list(range(48, 68)), list(range(17, 27))
     for unit in ("AU1", "AU2", "AU4", "AU5", "AU43"):
         assert np.abs(moved(head, unit, 5.0)[:, mouth]).max() < 1e-6
@@ -116,9 +118,9 @@ def test_a_unit_leaves_far_parts_alone():
 
 
 def test_the_grid_follows_brows_cheeks_and_lips():
-    """Vertices of the grid near a part go the part's way; the crown stays."""
-    head = draw(3, 0).head
-    x, y = points(posed(head)).vertices[:2, 68:]
+    """Vertices of the grid move with the part of the face that is near; the crown stays."""
+    head = sample_scene(3, 0).head
+    x, y = fixed_points(posed(head)).vertices[:2, 68:]
 
     def near(px: float, py: float) -> int:
         return 68 + int(np.hypot(np.abs(x) - px, y - py).argmin())
@@ -136,18 +138,28 @@ def test_the_grid_follows_brows_cheeks_and_lips():
 
 def test_jaw_drops_behind_closed_lips_unless_they_part():
     """AU26 alone opens no mouth (FACS: a dropped jaw needs AU25 to show teeth)."""
-    head = draw(3, 0).head
+    head = sample_scene(3, 0).head
     gap = {
-        name: np.ptp(points(posed(head, **units)).landmarks[1, [62, 66]])
+        name: np.ptp(fixed_points(posed(head, **units)).landmarks[1, [62, 66]])
         for name, units in {"26": {"AU26": 5.0}, "25": {"AU25": 5.0}, "both": {"AU25": 5.0, "AU26": 5.0}}.items()
     }
     assert gap["26"] < 1e-5 < gap["25"] < 0.6 * gap["both"]
 
 
 def test_closed_eyes_close():
-    head = draw(3, 0).head
-    y = points(posed(head, AU43=5.0)).landmarks[1]
-    open_y = points(posed(head)).landmarks[1]
+    head = sample_scene(3, 0).head
+    y = fixed_points(posed(head, AU43=5.0)).landmarks[1]
+    open_y = fixed_points(posed(head)).landmarks[1]
     assert np.abs(y[[37, 38]] - y[[41, 40]]).max() < 0.6 * np.abs(open_y[[37, 38]] - open_y[[41, 40]]).min()
     assert posed(head, AU43=5.0).eyes_closed
     assert not posed(head, AU43=2.5).eyes_closed
+
+
+def test_nose_lips_and_brow_stand_out():
+    """In profile the nose reaches beyond its root and the lips, and the root not far behind the brow."""
+    for index in (0, 8, 16):
+        landmarks = fixed_points(sample_scene(7, index).head).landmarks
+        depth = -landmarks[2]
+        assert depth[30] > depth[27] + 0.08
+        assert depth[30] > depth[51] + 0.05
+        assert depth[27] < depth[21:23].mean() + 0.1

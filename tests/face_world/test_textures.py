@@ -1,4 +1,4 @@
-"""Tiles. Planted once and seen red: whole parts taken towards zero (seam)."""
+"""Tiles of texture. A planted defect that was caught: places rounded towards zero (seam)."""
 
 import numpy as np
 import pytest

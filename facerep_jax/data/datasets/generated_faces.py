@@ -26,8 +26,8 @@ from PIL import Image
 from facerep_jax import face_world
 from facerep_jax.config import parse_arg
 from facerep_jax.data import features
-from facerep_jax.face_world.draws import BLOCK, Settings, identity, person_of
 from facerep_jax.face_world.photo import encoded
+from facerep_jax.face_world.sampling import BLOCK, Settings, identity, person_of
 from facerep_jax.face_world.worlds import WORLDS
 
 NAME = "default"
@@ -130,10 +130,10 @@ def example(
 ) -> tuple[str, features.Example]:
     """The key of the face (index, label of its identity) and what is written for it."""
     index, label = record
-    scene = face_world.draw(seed, index, settings)
+    scene = face_world.sample_scene(seed, index, settings)
     face = face_world.render(scene, size)
     values = face | {
-        "id": face_world.name(seed, index, settings),
+        "id": face_world.record_id(seed, index, settings),
         "image": encoded(scene.photo, face["image"]),
         "mask": features.png(Image.fromarray(face["mask"])),
         "identity": label,

@@ -37,7 +37,7 @@ def test_a_record_is_the_generators_face(tmp_path):
         world, seed, number = record["id"].split(b"-")
         assert (world, seed) == (b"pretrain", b"5")
         face = face_world.face(5, int(number), 32)
-        photo = face_world.draw(5, int(number)).photo
+        photo = face_world.sample_scene(5, int(number)).photo
         decoded = simplejpeg.decode_jpeg(record["image"])
         assert simplejpeg.decode_jpeg_header(record["image"])[:4] == (32, 32, "YCbCr", photo.subsampling)
         assert record["image"] == encoded(photo, face["image"])
@@ -70,7 +70,7 @@ def test_splits_share_no_identity_whatever_the_settings(arg):
     assert not labels[0] & labels[1] | labels[0] & labels[2] | labels[1] & labels[2]
     people = [
         {
-            face_world.draw(0, index, generated_faces.read(arg, None).settings).identity
+            face_world.sample_scene(0, index, generated_faces.read(arg, None).settings).identity
             for index, _ in plan.records[split]
         }
         for split in features.SPLITS

@@ -11,16 +11,17 @@ import pytest
 from scipy import stats
 
 from facerep_jax import face_world
-from facerep_jax.face_world import draws
+from facerep_jax.face_world import sampling
 from facerep_jax.face_world.action_units import ACTION_UNITS
-from facerep_jax.face_world.draws import BLOCK, DONORS, Settings, draw, person_of
+from facerep_jax.face_world.chance import Dice
+from facerep_jax.face_world.sampling import BLOCK, DONORS, Settings, person_of, sample_scene
 from facerep_jax.face_world.scene import attributes
 
 DRAWS = 5000
 
 
 def plain(value):
-    """A scene's fields as comparable data, without what is told."""
+    """Return the fields of a scene as data that can be compared, without its captions."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if hasattr(value, "__dataclass_fields__"):
@@ -30,18 +31,18 @@ def plain(value):
 
 
 def test_a_scene_depends_on_seed_and_index_alone():
-    first = {index: plain(draw(3, index)) for index in (5, 6, 900)}
-    draws._person.cache_clear()
-    draws._session.cache_clear()
-    again = {index: plain(draw(3, index)) for index in (900, 6, 5)}
+    first = {index: plain(sample_scene(3, index)) for index in (5, 6, 900)}
+    sampling._person.cache_clear()
+    sampling._session.cache_clear()
+    again = {index: plain(sample_scene(3, index)) for index in (900, 6, 5)}
     assert first == again
-    assert plain(draw(4, 5)) != first[5]
+    assert plain(sample_scene(4, 5)) != first[5]
     assert len({str(value) for value in first.values()}) == 3
 
 
 def test_sessions_share_the_person_and_frames_the_session():
     settings = Settings(sessions=3, frames=5)
-    scenes = [draw(7, index, settings) for index in range(45)]
+    scenes = [sample_scene(7, index, settings) for index in range(45)]
     assert [scene.session for scene in scenes] == [0] * 5 + [1] * 5 + [2] * 5 + ([0] * 5 + [1] * 5 + [2] * 5) * 2
     assert [scene.frame for scene in scenes] == list(range(5)) * 9
     assert len({scene.identity for scene in scenes}) == 3
@@ -60,7 +61,7 @@ def test_sessions_share_the_person_and_frames_the_session():
 def test_sessions_of_a_person_change_accessories():
     settings = Settings(sessions=40, frames=1)
     for person in range(6):
-        scenes = [draw(1, 40 * person + session, settings) for session in range(40)]
+        scenes = [sample_scene(1, 40 * person + session, settings) for session in range(40)]
         assert 0 < sum(scene.hat is not None for scene in scenes) < 20
         assert len({scene.hair and scene.hair.volume for scene in scenes}) > 10 or scenes[0].hair is None
         styles = {(scene.hair.back > 0, scene.hair.curl, scene.hair.name) for scene in scenes if scene.hair}
@@ -74,16 +75,16 @@ def test_people_do_not_cross_a_block():
 
 
 def test_worlds_share_no_face_nor_seed():
-    """The same seed draws other people, other frames and other textures in the other world."""
+    """The same seed gives other people, other frames and other textures in the other world."""
     for index in (0, 1, 40):
-        one, other = (draw(0, index, Settings(world=world)) for world in ("pretrain", "evaluate"))
+        one, other = (sample_scene(0, index, Settings(world=world)) for world in ("pretrain", "evaluate"))
         assert one.identity != other.identity
         assert one.head != other.head
         assert one.skin.colour != other.skin.colour
         assert one.yaw != other.yaw
         assert (one.world, other.world) == (0, 1)
     backgrounds = [
-        {draw(0, 8 * i, Settings(world=world)).backdrop.texture for i in range(60)}
+        {sample_scene(0, 8 * i, Settings(world=world)).backdrop.texture for i in range(60)}
         for world in ("pretrain", "evaluate")
     ]
     assert not backgrounds[0] & backgrounds[1]
@@ -91,12 +92,12 @@ def test_worlds_share_no_face_nor_seed():
 
 @pytest.mark.parametrize("correlation", [3.0, pytest.param(8.0, marks=pytest.mark.slow)])
 def test_trajectories_have_the_asked_correlation_time(correlation):
-    """Of pose and gaze over 300 sessions; bounds of 4.5 standard errors (1 seed in 10,000 would fail)."""
+    """Test poses of 300 sessions; bounds are 4.5 standard errors, so that 1 seed in 10,000 would fail."""
     settings = Settings(sessions=1, frames=33, correlation=correlation)
     lags = (0, 1, round(correlation), 2 * round(correlation))
     shapes = (("yaw", np.deg2rad(60), 0.52), ("pitch", np.deg2rad(28), 0.32), ("roll", np.deg2rad(35), 0.25))
     count = 300
-    scenes = [[draws._untold(2, 33 * s + lag, settings)[0] for lag in lags] for s in range(count)]
+    scenes = [[sampling._scene_without_captions(2, 33 * s + lag, settings)[0] for lag in lags] for s in range(count)]
     for name, most, slope in shapes:
         angles = np.array([[getattr(scene, name) for scene in row] for row in scenes])
         path = np.arctanh(angles / most) / slope
@@ -107,10 +108,10 @@ def test_trajectories_have_the_asked_correlation_time(correlation):
 
 
 def test_trajectories_are_smooth():
-    """From frame to frame nothing jumps, expressions included; what is drawn for each picture anew is only noise."""
+    """Nothing jumps from frame to frame, expressions included; only noise is sampled anew for each picture."""
     settings = Settings(sessions=1, frames=60, correlation=20.0)
     for session in range(8):
-        scenes = [draw(5, 60 * session + frame, settings) for frame in range(60)]
+        scenes = [sample_scene(5, 60 * session + frame, settings) for frame in range(60)]
         poses = np.rad2deg([[scene.yaw, scene.pitch, scene.roll] for scene in scenes])
         units = np.array([scene.units for scene in scenes])
         places = np.array([[scene.x, scene.y, scene.scale] for scene in scenes])
@@ -133,7 +134,7 @@ def test_units_vary_and_stay_within_bounds():
 
 
 def factors(scene) -> dict[str, dict[str, float]]:
-    """Groups of numbers of a scene; the card calls different groups independent."""
+    """Return numbers of a scene in groups; the card calls different groups independent."""
     true = attributes(scene)
     head = scene.head
     groups = {
@@ -170,7 +171,7 @@ def factors(scene) -> dict[str, dict[str, float]]:
 
 
 def binned(values: np.ndarray) -> np.ndarray:
-    """Up to four classes of about equal size; few values stay as they are."""
+    """Return values as numbers of up to four classes of about equal size; few different values stay apart."""
     distinct = np.unique(values)
     if len(distinct) <= 4:
         return np.searchsorted(distinct, values)
@@ -178,10 +179,10 @@ def binned(values: np.ndarray) -> np.ndarray:
     return np.unique(np.searchsorted(edges, values), return_inverse=True)[1]
 
 
-def drawn_columns(world: str) -> dict[str, np.ndarray]:
-    """The numbers of one frame each of many people; keys are "group/name"."""
+def sampled_columns(world: str) -> dict[str, np.ndarray]:
+    """Return the numbers of one frame each of many people; keys are "group/name"."""
     settings = Settings(world=world, sessions=1, frames=1)
-    scenes = [draws._untold(1, index, settings)[0] for index in range(DRAWS)]
+    scenes = [sampling._scene_without_captions(1, index, settings)[0] for index in range(DRAWS)]
     rows = [{**factors(scene), "attributes": attributes(scene)} for scene in scenes]
     return {
         f"{group}/{name}": np.array([row[group][name] for row in rows], float)
@@ -192,7 +193,7 @@ def drawn_columns(world: str) -> dict[str, np.ndarray]:
 
 @cache
 def people(world: str) -> dict[str, np.ndarray]:
-    """`drawn_columns`, of a process that checks no types: here each call is checked, which takes ten times as long."""
+    """Return `sampled_columns` of a process that checks no types, as these checks take ten times as long."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "columns.npz"
         subprocess.run([sys.executable, __file__, world, file], check=True)
@@ -201,10 +202,10 @@ def people(world: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("world", ["pretrain", "evaluate"])
 def test_factors_that_the_card_calls_independent_are(world):
-    """Chi-square of every pair of numbers of different groups, in quarters, over one frame each of 5,000 people.
+    """Test every pair of numbers of different groups by chi-square of their quartiles, over one frame of 5,000 people.
 
-    About 1,300 pairs at 1e-7 each: a false alarm for one seed in 8,000. With 5,000 draws and 9 degrees of freedom
-    that bound is passed by correlations from about 0.12.
+    About 1,300 pairs at a level of 1e-7 each give a false alarm for one seed in 8,000. With 5,000 scenes and 9 degrees
+    of freedom, correlations from about 0.12 exceed the bound.
     """
     columns = {key: binned(values) for key, values in people(world).items() if not key.startswith("attributes/")}
     keys = list(columns)
@@ -247,10 +248,10 @@ def test_ranges_are_wide():
     "told", [{"mismatched": 1.0}, {"mismatched": 0.0}, {"informativeness": 1.0}, {"informativeness": 0.0}], ids=str
 )
 def test_captions_leave_the_picture_alone(told):
-    """All but the captions is bit-equal under every caption setting, the oracle's caption included."""
+    """All but the captions is equal to the bit under every caption setting, and so is the caption of the oracle."""
     changed = 0
     for index in range(0, 60, 3):
-        usual, other = draw(4, index), draw(4, index, Settings(**told))
+        usual, other = sample_scene(4, index), sample_scene(4, index, Settings(**told))
         assert plain(usual) == plain(other)
         assert usual.oracle == other.oracle
         changed += usual.captions != other.captions
@@ -266,8 +267,8 @@ def test_donors_are_others_of_the_same_block():
     settings = Settings()
     each = settings.sessions * settings.frames
     for index in (0, 5, 127, 128, BLOCK, BLOCK + 1000):
-        dice = draws.Dice(9, index)
-        donors = [draws._donor(dice, index, settings) for _ in range(300)]
+        dice = Dice(9, index)
+        donors = [sampling._sample_donor(dice, index, settings) for _ in range(300)]
         own = person_of(index, settings)
         people = {person_of(donor, settings) for donor in donors}
         assert own not in people
@@ -278,7 +279,9 @@ def test_donors_are_others_of_the_same_block():
 
 def test_an_occluder_appears_and_goes():
     settings = Settings(sessions=1, frames=40, correlation=5.0)
-    found = [[draws._untold(3, 40 * s + f, settings)[0].occluder for f in range(40)] for s in range(30)]
+    found = [
+        [sampling._scene_without_captions(3, 40 * s + f, settings)[0].occluder for f in range(40)] for s in range(30)
+    ]
     present = np.array([[bool(occluder) for occluder in session] for session in found])
     assert 0.05 < present.mean() < 0.18
     changes = np.abs(np.diff(present.astype(int), axis=1)).sum(1)
@@ -286,4 +289,4 @@ def test_an_occluder_appears_and_goes():
 
 
 if __name__ == "__main__":
-    np.savez(sys.argv[2], **drawn_columns(sys.argv[1]))
+    np.savez(sys.argv[2], **sampled_columns(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""What is written about faces, read back by rules of its own."""
+"""Captions of faces, read back by rules that are written down here once more."""
 
 import re
 
@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from facerep_jax.data.transforms import clip_tokenizer
-from facerep_jax.face_world import draws
-from facerep_jax.face_world.captions import NAMED, NEVER, OFTEN, RARELY, WORDINGS
-from facerep_jax.face_world.captions import caption as drawn_caption
+from facerep_jax.face_world import sampling
+from facerep_jax.face_world.captioning import NAMED, NEVER, OFTEN, RARELY, WORDINGS, sample_caption
 from facerep_jax.face_world.chance import Dice
-from facerep_jax.face_world.draws import Settings, draw
+from facerep_jax.face_world.sampling import Settings, sample_scene
 from facerep_jax.face_world.scene import ATTRIBUTES, attributes, mirror
 from facerep_jax.face_world.worlds import WORLDS
 
@@ -48,14 +47,14 @@ def named(caption: str) -> set[str]:
 
 
 def told(count: int, seed: int = 11, **settings) -> list:
-    """(scene, captions) of frames of many people."""
+    """Return scenes of many people with their captions."""
     chosen = Settings(**settings)
-    scenes = (draw(seed, 8 * index, chosen) for index in range(count))
+    scenes = (sample_scene(seed, 8 * index, chosen) for index in range(count))
     return [(scene, scene.captions) for scene in scenes]
 
 
 def within(count: int, total: int, share: float) -> bool:
-    """Whether a count is within 4.5 standard deviations of a share."""
+    """Return whether a count lies within 4.5 standard deviations of a share."""
     return abs(count / total - share) < 4.5 * np.sqrt(share * (1 - share) / total)
 
 
@@ -70,7 +69,7 @@ def test_the_words_of_this_test_are_those_of_the_phrases():
 def test_the_oracle_tells_all_that_holds_and_nothing_else(world):
     settings = Settings(world=world)
     for index in range(150):
-        scene = draw(6, 3 * index, settings)
+        scene = sample_scene(6, 3 * index, settings)
         assert named(scene.oracle) == {name for name, holds in attributes(scene).items() if holds}, scene.oracle
 
 
@@ -85,7 +84,7 @@ def test_captions_that_are_not_mismatched_tell_the_truth(world):
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_shares_of_kinds_are_those_of_the_card(world):
-    """Half a name or an event, a third one or two attributes, a tenth of another scene, the rest boilerplate."""
+    """Half are names or events, a third name attributes, a tenth are of another scene, and the rest is boilerplate."""
     captions = [caption for _, several in told(500, world=world, mismatched=0.0) for caption in several]
     telling = sum(bool(named(caption)) for caption in captions)
     boilerplate = sum(bool(re.search(BOILERPLATE, caption)) for caption in captions)
@@ -99,12 +98,12 @@ def test_shares_of_kinds_are_those_of_the_card(world):
 
 
 def test_mismatched_captions_are_those_of_another_person():
-    """A tenth of the captions that name somebody name somebody else; all do where all are mismatched."""
+    """A tenth of the captions that name somebody name somebody else; all do if all are mismatched."""
     for settings, share in ((Settings(), 0.1), (Settings(mismatched=1.0), 1.0)):
         wrong = total = 0
         for index in range(300):
-            _, name = draws._untold(5, 8 * index, settings)
-            for caption in draw(5, 8 * index, settings).captions:
+            _, name = sampling._scene_without_captions(5, 8 * index, settings)
+            for caption in sample_scene(5, 8 * index, settings).captions:
                 if found := re.search(r"\b([A-Z]\w+ [A-Z]\w+)\b", re.sub(r"IMG_\w+|DSC\d+|^Photo", "", caption)):
                     total += 1
                     wrong += found[1] != name
@@ -113,7 +112,7 @@ def test_mismatched_captions_are_those_of_another_person():
 
 
 def test_mismatched_captions_have_the_same_distribution_and_tell_nothing():
-    """Attributes are named equally often, but no more often where they hold than where they do not."""
+    """Attributes are named equally often, but no more often if they hold than if they do not."""
     counts = {}
     for share in (0.0, 1.0):
         pairs = told(500, mismatched=share, informativeness=1.0)
@@ -133,10 +132,10 @@ def test_mismatched_captions_have_the_same_distribution_and_tell_nothing():
 
 
 def test_some_attributes_are_named_often_some_rarely_some_never():
-    """Among true attributes of one class, how often each is the first to be named."""
+    """Count how often each attribute is named first, among those that hold and are named equally often."""
     dice, world = Dice(0), WORLDS["pretrain"]
     everything = dict.fromkeys(ATTRIBUTES, True)
-    captions = [drawn_caption(dice, everything, "A B", world, 1.0)[0] for _ in range(3000)]
+    captions = [sample_caption(dice, everything, "A B", world, 1.0)[0] for _ in range(3000)]
     share = {name: np.mean([name in named(caption) for caption in captions]) for name in ATTRIBUTES}
     often = [share[name] for name in ATTRIBUTES if NAMED[name] == OFTEN]
     rarely = [share[name] for name in ATTRIBUTES if NAMED[name] == RARELY]
@@ -158,7 +157,7 @@ def test_informativeness_is_the_share_that_tells(informativeness):
 def test_a_mirrored_scene_has_its_side_words_mirrored():
     sides = 0
     for index in range(200):
-        scene = draw(2, index, Settings(informativeness=1.0))
+        scene = sample_scene(2, index, Settings(informativeness=1.0))
         mirrored = mirror(scene)
         assert mirror(mirrored).captions == scene.captions
         assert mirror(mirrored).oracle == scene.oracle
@@ -170,7 +169,7 @@ def test_a_mirrored_scene_has_its_side_words_mirrored():
 
 
 def test_most_captions_fit_a_small_context():
-    """32 tokens with start and end: under 30 of the text."""
+    """Start and end take 2 of 32 tokens, which leaves less than 30 for the text."""
     lengths = [
         len(clip_tokenizer().encode(caption))
         for world in WORLDS
@@ -178,4 +177,4 @@ def test_most_captions_fit_a_small_context():
         for caption in captions
     ]
     assert np.mean(np.array(lengths) < 30) > 0.99
-    assert max(len(clip_tokenizer().encode(draw(0, 8 * i).oracle)) for i in range(40)) <= 75
+    assert max(len(clip_tokenizer().encode(sample_scene(0, 8 * i).oracle)) for i in range(40)) <= 75

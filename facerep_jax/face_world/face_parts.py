@@ -1,8 +1,13 @@
-"""Nose, mouth, eyes, brows and glasses, painted over the skin and labelled."""
+"""Nose, mouth, eyes, brows and glasses: painted over the skin and labelled.
+
+Each is given by signed distances in the frontal plane: how far a point lies inside of an outline, in head units. The
+minimum of two of them is the intersection of what they bound, the maximum is the union.
+"""
 
 from math import copysign
 
 import numpy as np
+from jaxtyping import Float, Integer
 
 from facerep_jax.face_world.layers import (
     BEHIND,
@@ -16,10 +21,9 @@ from facerep_jax.face_world.layers import (
     Layer,
     covered_share,
     limited,
-    scaled,
 )
 from facerep_jax.face_world.scene import Glasses
-from facerep_jax.face_world.shapes import Colour
+from facerep_jax.face_world.shapes import Colour, scaled
 from facerep_jax.face_world.textures import tile
 
 EYE_WHITE: Colour = (212.0, 204.0, 198.0)
@@ -33,8 +37,8 @@ TONGUE: Colour = (150.0, 74.0, 74.0)
 TEETH: Colour = (224.0, 216.0, 200.0)
 
 
-def paint_features(face: Face) -> None:
-    """Paint all that has a name over the skin."""
+def paint_face_parts(face: Face) -> None:
+    """Paint all parts of the face over the skin."""
     _paint_nose(face)
     _paint_mouth(face)
     _paint_eyes_and_brows(face)
@@ -43,16 +47,18 @@ def paint_features(face: Face) -> None:
 
 
 def _paint_nose(face: Face) -> None:
+    """Label the nose, which has the colour of the skin, and darken its nostrils."""
     head = face.head
     area = face.area(head.nose_width + 0.1, head.eye_y, head.nose_y + 0.06, -0.7 * head.depth)
     x, y = face.across[area], face.y[area]
     np.copyto(face.label[area], NOSE, where=x < head.nose_half_width(y))
     right, down = (x - 0.45 * head.nose_width) * (1 / 0.048), (y - head.nose_y - 0.008) * (1 / 0.022)
     nostril = 1 - np.sqrt(right * right + down * down)
-    face.tint(area, 0.85 * covered_share(nostril * (0.03 / face.view.pixel)), scaled(face.scene.skin.colour, 0.25))
+    face.tint(area, 0.85 * covered_share(nostril * (0.03 / face.plane.pixel)), scaled(face.scene.skin.colour, 0.25))
 
 
 def _paint_mouth(face: Face) -> None:
+    """Paint lips, their shine and seam, and if they part the inside of the mouth with teeth and tongue."""
     head, lip = face.head, face.scene.skin.lip
     half = head.mouth_half_width
     area = face.area(half, head.mouth_y - 0.2, head.chin_y, -0.6 * head.depth)
@@ -72,6 +78,7 @@ def _paint_mouth(face: Face) -> None:
         Layer(seam, scaled(lip, 0.4), 0.85, np.where(y < inner_top, UPPER_LIP, LOWER_LIP)),
     ]
     if head.lips_apart > 0.004:
+        # The further the mouth opens or smiles, the more of the teeth hangs into the gap; a shadow lies on their top.
         gap = np.minimum(np.minimum(y - inner_top, inner_bottom - y), ends)
         shown = 0.03 + 0.35 * head.lips_apart + 0.2 * max(head.corner_lift, 0.0)
         teeth = np.minimum(gap, inner_top + shown - y)
@@ -83,6 +90,7 @@ def _paint_mouth(face: Face) -> None:
 
 
 def _paint_eyes_and_brows(face: Face) -> None:
+    """Paint eyes and brows in one pass, as their areas nearly coincide."""
     head = face.head
     top = head.brow_y - max(head.brow_inner, head.brow_outer, 0.0) - 0.2
     area = face.area(head.brow_ends[1], top, head.eye_y + 0.12, -0.4 * head.depth)
@@ -94,16 +102,30 @@ def _paint_eyes_and_brows(face: Face) -> None:
     face.lay(area, brows, *_eyes(face, x, across - head.eye_x, y, right + EYE))
 
 
-def _brows(face: Face, across: np.ndarray, y: np.ndarray, label: np.ndarray, hairs: np.ndarray) -> Layer:
+def _brows(
+    face: Face,
+    across: Float[np.ndarray, "h w"],
+    y: Float[np.ndarray, "h w"],
+    label: Integer[np.ndarray, "h w"],
+    hairs: Float[np.ndarray, "h w"],
+) -> Layer:
+    """Return the layer of both brows; `hairs` is noise that frays their edge."""
     inner, outer = face.head.brow_ends
     middle, thickness = face.head.brow(limited((across - inner) / (outer - inner), 0, 1))
     inside = np.minimum(thickness - np.abs(y - middle), np.minimum(across - inner, outer - across))
-    soft = 0.6 / (1 + 0.02 / face.view.pixel)  # hairs and not a bar: the edge is about 0.02 wide, the label's is not
+    # Hairs and not a bar: the edge of the colour is about 0.02 wide. The label keeps a sharp edge.
+    soft = 0.6 / (1 + 0.02 / face.plane.pixel)
     return Layer((inside + 0.004 * hairs) * (0.4 + soft), scaled(face.scene.skin.hair, 0.6), 0.8, label)
 
 
-def _eyes(face: Face, x: np.ndarray, outward: np.ndarray, y: np.ndarray, label: np.ndarray) -> list[Layer]:
-    """Of points (x, y), `outward` from the middle of the eye on their side."""
+def _eyes(
+    face: Face,
+    x: Float[np.ndarray, "h w"],
+    outward: Float[np.ndarray, "h w"],
+    y: Float[np.ndarray, "h w"],
+    label: Integer[np.ndarray, "h w"],
+) -> list[Layer]:
+    """Return the layers of both eyes; `outward` is how far points lie beyond the middle of their eye."""
     head, scene, reach = face.head, face.scene, face.head.eye_width
     across = np.abs(outward) * (1 / reach)
     upper, lower = head.lids(limited(outward * (1 / reach), -1, 1))
@@ -114,9 +136,11 @@ def _eyes(face: Face, x: np.ndarray, outward: np.ndarray, y: np.ndarray, label: 
     if head.eyes_closed:
         lashes = np.minimum(0.016 - np.abs(y - lower + 0.012), inside + 0.02)
         return [crease, Layer(inside, dark, 0.25, label), Layer(lashes, LASHES, 0.9)]
+    # Both eyes look into the same direction: the gaze is added in x, which is not mirrored between them.
     iris = 0.42 * reach
     right, down = x - np.copysign(np.float32(head.eye_x), x) - scene.gaze_x, y - (head.eye_y + scene.gaze_y - 0.012)
     from_pupil = np.sqrt(right * right + down * down)
+    # The glint is the mirror image of the lamp: it lies towards it, above the pupil.
     right, down = right - copysign(0.02, scene.light.towards[0]), down + 0.02
     from_glint = np.sqrt(right * right + down * down)
     return [
@@ -133,6 +157,7 @@ def _eyes(face: Face, x: np.ndarray, outward: np.ndarray, y: np.ndarray, label: 
 
 
 def _paint_glasses(face: Face, glasses: Glasses) -> None:
+    """Paint lenses, rims, bridge and temples; labels stay as they are."""
     head, rim = face.head, glasses.rim
     middle_y, wide, high = head.eye_y + 0.02, head.eye_x - 0.055, glasses.height
     area = face.area(1.0, middle_y - 0.3, middle_y + 0.3)

@@ -1,7 +1,7 @@
-"""How scenes are drawn: people, their sessions, the frames of these, and what is written about each.
+"""Sampling of scenes: people, the sessions of a person, the frames of a session, and the captions of a frame.
 
-A person's numbers, a session's and a frame's come from streams of their own, seeded by (world, seed, person, ...): a
-scene is a function of (seed, index) and the settings, whatever else was drawn before.
+Each person, session and frame has a stream of random numbers of its own, seeded by (world, seed, person, ...). So a
+scene is a function of seed, index and settings, whatever has been sampled before.
 """
 
 from collections.abc import Iterable
@@ -20,11 +20,11 @@ from facerep_jax.face_world.action_units import (
     Units,
     displacements,
 )
-from facerep_jax.face_world.backdrop import drawn_backdrop, muted
-from facerep_jax.face_world.captions import caption, full_name, oracle
+from facerep_jax.face_world.backdrop import sample_backdrop, sample_muted_colour
+from facerep_jax.face_world.captioning import sample_caption, sample_name, sample_oracle_caption
 from facerep_jax.face_world.chance import CAPTION, FRAME, PATH, PERSON, SESSION, Dice, Paths
 from facerep_jax.face_world.geometry import Head
-from facerep_jax.face_world.occluders import drawn_occluder
+from facerep_jax.face_world.occluders import sample_occluder
 from facerep_jax.face_world.scene import (
     HAIR_COLOURS,
     Clothes,
@@ -40,56 +40,56 @@ from facerep_jax.face_world.scene import (
 from facerep_jax.face_world.shapes import Colour
 from facerep_jax.face_world.worlds import WORLDS, Style, World
 
-LARGEST = 256  # pixels of a side of a picture; the tile of grain has room for it anywhere
-BLOCK = 10_000_000  # indices of which no person's cross into the next: one block for each split
-DONORS = 16  # people in a row who exchange captions where these are mismatched
-_MOODS = (0.2, 0.24, 0.11, 0.12, 0.11, 0.11, 0.11)  # how often a session is about each of EXPRESSIONS
+LARGEST = 256  # side of the largest picture in pixels: its noise fits into the tile of grain at every place
+BLOCK = 10_000_000  # indices of a block; each split has a block, and no person lies in two
+DONORS = 16  # people in a row who exchange their captions if these are mismatched
+_MOODS = (0.2, 0.24, 0.11, 0.12, 0.11, 0.11, 0.11)  # how often a session has the mood of each of EXPRESSIONS
 _CHANNELS = ("yaw", "pitch", "roll", "scale", "x", "y", "gaze_x", "gaze_y", "mood", "occluder", *ACTION_UNITS)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be asked for beside the seed."""
+    """The choices beside the seed."""
 
-    world: str = "pretrain"
-    sessions: int = 2  # of a person
-    frames: int = 4  # of a session
-    correlation: float = 2.0  # frames after which pose and expression correlate by 1 / e
-    informativeness: float = 0.37  # share of the captions, if not mismatched, that name attributes
-    mismatched: float = 0.1  # share of the captions that are another scene's
+    world: str = "pretrain"  # or "evaluate"
+    sessions: int = 2  # of each person
+    frames: int = 4  # of each session
+    correlation: float = 2.0  # lag in frames at which pose and expression correlate by 1 / e
+    informativeness: float = 0.37  # share of the captions that are not mismatched that name attributes
+    mismatched: float = 0.1  # share of the captions that are those of another scene
 
 
 DEFAULT = Settings()
 
 
-def draw(seed: int, index: int, settings: Settings = DEFAULT) -> Scene:
-    """The scene of (seed, index). Consecutive indices are frames of a session, then sessions of a person."""
-    scene, name = _untold(seed, index, settings)
+def sample_scene(seed: int, index: int, settings: Settings = DEFAULT) -> Scene:
+    """Sample the scene of an index. Consecutive indices are the frames of a session, then the sessions of a person."""
+    scene, name = _scene_without_captions(seed, index, settings)
     world = WORLDS[settings.world]
     dice = Dice(CAPTION, world.number, seed, index)
-    told = oracle(dice, attributes(scene))  # first, as no setting changes it
+    told = sample_oracle_caption(dice, attributes(scene))  # sampled first, so that no setting changes it
     captions = []
     for _ in range(dice.one_of((1, 1, 2))):
         about, called = scene, name
         if dice.happens(settings.mismatched):
-            about, called = _untold(seed, _donor(dice, index, settings), settings)
-        captions.append(caption(dice, attributes(about), called, world, settings.informativeness)[0])
+            about, called = _scene_without_captions(seed, _sample_donor(dice, index, settings), settings)
+        captions.append(sample_caption(dice, attributes(about), called, world, settings.informativeness)[0])
     return replace(scene, captions=tuple(captions), oracle=told)
 
 
 def person_of(index: int, settings: Settings) -> int:
-    """The number of the person at an index; different in different blocks."""
+    """Return the number of the person at an index; people of different blocks have different numbers."""
     block, place = divmod(index, BLOCK)
     return block * BLOCK + place // (settings.sessions * settings.frames)
 
 
 def identity(world: str, seed: int, person: int) -> str:
-    """The label of a person, by number."""
+    """Return the label of the person of this number."""
     return f"{world}-{seed}-{person:08d}"
 
 
-def _donor(dice: Dice, index: int, settings: Settings) -> int:
-    """A random index of another person, of the same `DONORS`."""
+def _sample_donor(dice: Dice, index: int, settings: Settings) -> int:
+    """Sample an index of another one of the `DONORS` people in a row to whom the person at `index` belongs."""
     each = settings.sessions * settings.frames
     block, place = divmod(index, BLOCK)
     group, own = divmod(place // each, DONORS)
@@ -97,8 +97,8 @@ def _donor(dice: Dice, index: int, settings: Settings) -> int:
     return block * BLOCK + (group * DONORS + other) * each + int(dice.between(0, each))
 
 
-def _untold(seed: int, index: int, settings: Settings) -> tuple[Scene, str]:
-    """The scene without captions, and the person's name."""
+def _scene_without_captions(seed: int, index: int, settings: Settings) -> tuple[Scene, str]:
+    """Sample the scene of an index without captions, and return it with the name of the person."""
     number = person_of(index, settings)
     session, frame = divmod(index % BLOCK % (settings.sessions * settings.frames), settings.frames)
     person = _person(settings.world, seed, number)
@@ -107,11 +107,12 @@ def _untold(seed: int, index: int, settings: Settings) -> tuple[Scene, str]:
 
 @lru_cache(maxsize=64)
 def _person(world: str, seed: int, number: int) -> "_Person":
+    """Return a person, who is kept for the sessions that follow."""
     return _Person(WORLDS[world], Dice(PERSON, WORLDS[world].number, seed, number))
 
 
 class _Person:
-    """What all pictures of one person share."""
+    """All that stays the same in every picture of a person."""
 
     def __init__(self, world: World, dice: Dice):
         between = dice.between
@@ -138,16 +139,17 @@ class _Person:
         self.beard = between(0.4, 0.95) if dice.happens(0.3) else 0.0
         self.moustache = between(0.5, 0.95) if dice.happens(0.85 if self.beard else 0.08) else 0.0
         self.wears_glasses = dice.happens(0.3)
-        self.name = full_name(dice, world)
+        self.name = sample_name(dice, world)
 
 
 @lru_cache(maxsize=64)
 def _session(world: str, seed: int, number: int, session: int, correlation: float) -> "_Session":
+    """Return a session, which is kept for the frames that follow."""
     return _Session(world, seed, number, session, correlation)
 
 
 class _Session:
-    """One occasion: light, place, clothes, hair and what is worn stay, pose and expression move."""
+    """An occasion to photograph a person: light, place, clothes and hair stay, pose and expression change."""
 
     def __init__(self, name: str, seed: int, number: int, session: int, correlation: float):
         world = WORLDS[name]
@@ -156,17 +158,17 @@ class _Session:
         dice = Dice(SESSION, *self.key)
         self.paths = Paths(len(_CHANNELS), correlation, PATH, *self.key)
         self.mood = PROTOTYPES[dice.weighted(EXPRESSIONS, _MOODS)]
-        hat = _hat(dice) if dice.happens(0.15) else None
+        hat = _sample_hat(dice) if dice.happens(0.15) else None
         self.scale = dice.within(world.scale)
         self.x, self.y = dice.normal(0.5, world.shift), dice.normal(0.49, world.shift)
-        self.occluder, self.hand = drawn_occluder(dice, person.skin)
-        self.photo = _photo(dice, world)
+        self.occluder, self.hand = sample_occluder(dice, person.skin)
+        self.photo = _sample_photo(dice, world)
         fresh = dice.between(0.85, 1.15)  # how long the beard has grown
         self.fixed: dict[str, Any] = {
             "world": world.number,
             "identity": identity(name, seed, number),
             "session": session,
-            "light": _light(dice, world),
+            "light": _sample_light(dice, world),
             "skin": Skin(
                 colour=person.skin,
                 lip=person.lip,
@@ -181,22 +183,23 @@ class _Session:
                 moustache=min(person.moustache * fresh, 1.0),
             ),
             "iris": person.iris,
-            "hair": None if person.bald else _hair(dice, person, hat is not None),
-            "glasses": _glasses(dice) if dice.happens(0.65 if person.wears_glasses else 0.04) else None,
+            "hair": None if person.bald else _sample_hair(dice, person, hat is not None),
+            "glasses": _sample_glasses(dice) if dice.happens(0.65 if person.wears_glasses else 0.04) else None,
             "hat": hat,
-            "earrings": muted(dice, 120.0, 230.0) if dice.happens(0.15) else None,
+            "earrings": sample_muted_colour(dice, 120.0, 230.0) if dice.happens(0.15) else None,
             "clothes": Clothes(
                 dice.one_of(("plain", "striped", "suit", "suit", "open")),
-                muted(dice, 20.0, 190.0),
-                muted(dice, 30.0, 230.0),
+                sample_muted_colour(dice, 20.0, 190.0),
+                sample_muted_colour(dice, 30.0, 230.0),
                 dice.between(0.7, 1.2),
             ),
-            "backdrop": drawn_backdrop(dice, world.number),
+            "backdrop": sample_backdrop(dice, world.number),
         }
 
     def scene(self, frame: int) -> Scene:
-        """The scene of a frame."""
+        """Return the scene of a frame."""
         at = dict(zip(_CHANNELS, self.paths.at(frame), strict=True))
+        # Paths are normal; a tanh turns one into an angle within bounds that is spread evenly over most of them.
         units = self.units(at)
         yaw = radians(60) * tanh(0.52 * at["yaw"])
         present = at["occluder"] > 1.25
@@ -216,25 +219,29 @@ class _Session:
             gaze_y=0.02 * tanh(0.5 * at["gaze_y"]),
             occluder=self.occluder.shapes(self.x, self.y, self.scale, at["occluder"] - 1.25) if present else (),
             hand=present and self.hand,
-            photo=replace(self.photo, places=_grain(dice)),
+            photo=replace(self.photo, places=_sample_grain_places(dice)),
         )
 
     def units(self, at: dict[str, float]) -> Units:
-        """Intensities of the action units: the session's mood, and each unit's own now and then."""
+        """Return the intensities of the action units: those of the mood, and what each unit adds now and then.
+
+        `at` holds the values of the paths at the time of the frame.
+        """
         strength = 0.5 + 0.5 * tanh(0.9 * at["mood"] + 0.3)
         own = {unit: 3.0 * max(at[unit] - 0.7, 0.0) for unit in ACTION_UNITS}
-        own["AU43"] *= 3  # eyes are open or shut, seldom between
+        own["AU43"] *= 3  # eyes are open or shut, seldom half closed
         mood = {unit: STRONGEST * strength * self.mood.get(unit, 0.0) for unit in ACTION_UNITS}
         return tuple(min(mood[unit] + own[unit], STRONGEST) for unit in ACTION_UNITS)
 
 
 def colour(values: Iterable[Any]) -> Colour:
-    """Three numbers as plain floats."""
+    """Return three numbers as plain floats."""
     red, green, blue = (float(value) for value in values)
     return red, green, blue
 
 
-def _light(dice: Dice, world: World) -> Light:
+def _sample_light(dice: Dice, world: World) -> Light:
+    """Sample a lamp on the camera's side of the face, mostly from above, and ambient light."""
     across, up = dice.normal(0, world.sidewards), dice.normal(-0.5, 0.5)
     distance = sqrt(across**2 + up**2 + 1)
     warm = dice.normal(0, 0.05)
@@ -247,7 +254,8 @@ def _light(dice: Dice, world: World) -> Light:
     )
 
 
-def _photo(dice: Dice, world: World) -> Photo:
+def _sample_photo(dice: Dice, world: World) -> Photo:
+    """Sample camera and file of a session; the places of the noise are those of a frame."""
     return Photo(
         blur=dice.within(world.blur) if dice.happens(world.blurred) else 0.0,
         noise=dice.within(world.noise),
@@ -262,11 +270,13 @@ def _photo(dice: Dice, world: World) -> Photo:
     )
 
 
-def _grain(dice: Dice) -> tuple[tuple[int, int], ...]:
+def _sample_grain_places(dice: Dice) -> tuple[tuple[int, int], ...]:
+    """Sample `Photo.places`."""
     return tuple((int(dice.between(0, LARGEST)), int(dice.between(0, LARGEST))) for _ in range(4))
 
 
-def _hair(dice: Dice, person: _Person, under_hat: bool) -> Hair:
+def _sample_hair(dice: Dice, person: _Person, under_hat: bool) -> Hair:
+    """Sample the hair of a session in the style of the person; a hat presses it flat."""
     style: Style = person.style
     curly = style.curl > 0
     return Hair(
@@ -287,9 +297,10 @@ def _hair(dice: Dice, person: _Person, under_hat: bool) -> Hair:
     )
 
 
-def _glasses(dice: Dice) -> Glasses:
+def _sample_glasses(dice: Dice) -> Glasses:
+    """Sample glasses, a few of them tinted."""
     return Glasses(
-        colour=muted(dice, 10.0, 110.0),
+        colour=sample_muted_colour(dice, 10.0, 110.0),
         rim=dice.between(0.008, 0.024),
         height=dice.between(0.12, 0.17),
         square=dice.happens(0.5),
@@ -297,6 +308,7 @@ def _glasses(dice: Dice) -> Glasses:
     )
 
 
-def _hat(dice: Dice) -> Hat:
+def _sample_hat(dice: Dice) -> Hat:
+    """Sample a hat."""
     kind = dice.one_of(("beanie", "brimmed", "peaked"))
-    return Hat(kind, muted(dice, 25.0, 190.0), dice.between(0.25, 0.42))
+    return Hat(kind, sample_muted_colour(dice, 25.0, 190.0), dice.between(0.25, 0.42))

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from facerep_jax.face_world import render
-from facerep_jax.face_world.draws import draw
-from facerep_jax.face_world.layers import BROW, EYE, LOWER_LIP, NOSE, UPPER_LIP
+from facerep_jax.face_world.layers import BROW, EYE, INNER_MOUTH, LOWER_LIP, NOSE, UPPER_LIP
+from facerep_jax.face_world.sampling import sample_scene
 from facerep_jax.face_world.scene import Glasses
 
 SIZE = 128
@@ -14,7 +14,7 @@ SIZE = 128
 
 def portrait(**changes):
     """A face from the front with nothing on it."""
-    scene = draw(2, 24)
+    scene = sample_scene(2, 24)
     photo = replace(scene.photo, blur=0.0, noise=0.0, vignette=0.0, gamma=1.0, gain=(1.0, 1.0, 1.0))
     skin = replace(scene.skin, colour=(190.0, 150.0, 130.0), beard=0.0, moustache=0.0)
     light = replace(scene.light, towards=(0.0, 0.0, -1.0))
@@ -85,3 +85,16 @@ def test_brows_are_of_the_hairs_colour():
     )
     brow = light["mask"] == BROW
     assert light["image"][brow].mean() > dark["image"][brow].mean() + 25
+
+
+def test_a_mouth_that_opens_further_shows_more_and_teeth_are_brighter_than_the_gap():
+    scene = sample_scene(7, 0)
+    scene = replace(scene, yaw=0.0, pitch=0.0, occluder=(), photo=replace(scene.photo, blur=0.0, noise=0.0))
+    areas = []
+    for gap in (0.0, 0.05, 0.1, 0.18):
+        record = render(replace(scene, head=replace(scene.head, lips_apart=gap, jaw_drop=0.6 * gap)), SIZE)
+        areas.append((record["mask"] == INNER_MOUTH).sum())
+        brightness = record["image"].mean(-1)[record["mask"] == INNER_MOUTH]
+    assert areas[0] == 0
+    assert areas[1] < areas[2] < areas[3]
+    assert np.quantile(brightness, 0.9) > 1.7 * np.quantile(brightness, 0.1)
