@@ -6,13 +6,14 @@ import pytest
 
 from facerep_jax.evaluation.statistics import paired_difference, summary
 from facerep_jax.reporting import comparison, wording, workdirs
+from facerep_jax.reporting.lines import encoder_names, ordered_lines, rank
 
 FARL = "farl, step 20,000, ema"
 
 
 def lines_in(folder):
     evaluations, _ = workdirs.read([folder])
-    return comparison.lines(evaluations, comparison.names(evaluations))
+    return ordered_lines(evaluations, encoder_names(evaluations))
 
 
 def against_random(folder):
@@ -29,7 +30,10 @@ def test_a_comparison_is_the_paired_bootstrap_turned_so_that_above_0_is_better(r
         )
         read = [workdirs.read_statistics(runs / task / name)[2] for name in ("random", "farl")]
         lower = value is not None
-        d = paired_difference(*read, value or c.line.value, lower_is_better=lower)
+        headline = c.line.results.headline
+        d = paired_difference(
+            *read, value or (lambda s, c=c, name=headline: c.line.metric.compute(s)[name]), lower_is_better=lower
+        )
         low, high = (-d.high, -d.low) if lower else (d.low, d.high)
         assert (c.improvement, *c.interval) == pytest.approx((abs(d.difference), low, high))
         assert (c.gain, c.verdict, c.note) == (pytest.approx(d.relative_gain), "better", "")
@@ -38,7 +42,7 @@ def test_a_comparison_is_the_paired_bootstrap_turned_so_that_above_0_is_better(r
 def test_a_winner_is_bold_only_if_it_is_certainly_better_than_every_other(runs, tmp_path, written):
     lines = lines_in(runs / "landmarks/0.1")  # two pre-trained encoders that are almost the same
     compared = comparison.comparisons(lines)
-    best, second = sorted(lines, key=comparison.rank)[:2]
+    best, second = sorted(lines, key=rank)[:2]
     between = next(c for c in compared if {c.line, c.other} == {best, second})
     assert between.verdict == "not decided"
     assert comparison.winner(lines, compared) is None
@@ -71,7 +75,7 @@ def test_intervals_are_drawn_where_there_are_some(runs):
     _, table, _ = comparison.result_tables(lines, compared)
     c = compared[0]
     assert table.rows[0].interval == (c.improvement, *c.interval)
-    assert table.rows[0].cells[2] == wording.interval(c.improvement, *c.interval)
+    assert table.rows[0].cells[2] == wording.improvement(c.improvement, *c.interval)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,7 @@ def test_equal_baselines_stand_once_and_others_with_their_source(tmp_path, writt
     assert [line.name for line in lines][2:] == ["mean shape", "pixel ridge (of a)", "pixel ridge (of b)"]
     assert [line.kind for line in lines] == ["pre-trained", "random", *["no encoder"] * 3]
     assert [line.source for line in lines][2:] == ["mean_shape", "pixel_ridge", "pixel_ridge"]
-    assert lines[3].statistics[2].shape == (3, written.images, 9)
+    assert lines[3].statistics[0].rows.shape == (3, written.images, 9)
 
 
 def test_all_metrics_stand_behind(runs):
