@@ -38,12 +38,6 @@ class Comparison(NamedTuple):
             return -self.improvement, -high, -low
         return self.improvement, low, high
 
-    @property
-    def summary(self) -> str:
-        """The relative gain, and the interval of the difference in points: `+5.9% [-0.70, -0.22]`."""
-        _, low, high = self.difference
-        return f"{wording.gain(self.gain)} {wording.interval(low, high)}"
-
 
 def compare(line: Line, other: Line) -> Comparison:
     """How much better a line is than another, and how certain that is."""
@@ -121,7 +115,7 @@ def result_tables(lines: Sequence[Line], compared: Sequence[Comparison]) -> list
     results = lines[0].results
     known = tuple(dict.fromkeys(name for line in lines for name in line.metrics))
     columns = dict.fromkeys((results.headline, *(name for name in results.words.columns if name in known)))
-    labels = f"{wording.label_share(results.fraction)} ({wording.plural(results.labels, 'label')})"
+    labels = f"{wording.label_share(results.fraction)} ({results.labels:,})"
     tables = [_main_table(lines, tuple(columns), labels, winner(lines, compared))]
     if compared:
         tables.append(_comparison_table(compared, labels))

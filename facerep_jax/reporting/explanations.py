@@ -15,7 +15,7 @@ SELECTIONS = {
 }
 SPREAD = (
     "± is the standard deviation over label subsets: each subset draws other labelled examples and another start of "
-    "the head. It says nothing about a repetition of the pre-training."
+    "the head. It says nothing about what another pre-training would give."
 )
 INTERVAL = (
     "Improvement: the difference of the first metric in points, above 0 if the first of the two is better. Its 95% "

@@ -41,6 +41,11 @@ def improvement(value: float, low: float, high: float) -> str:
     return f"{signed_number(100 * value, '.2f')} {interval(low, high)}"
 
 
+def advantage(relative: float, low: float, high: float) -> str:
+    """A relative gain, and the interval of the difference in points: `+5.9% [-0.70, -0.22]`."""
+    return f"{gain(relative)} {interval(low, high)}"
+
+
 def measurement(metric: Summary | None, *, count: bool = False) -> str:
     """Mean ± standard deviation over subsets in percent; a count as it is; one subset without ±."""
     if metric is None or metric.mean is None:
