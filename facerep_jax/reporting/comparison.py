@@ -127,7 +127,7 @@ def result_tables(lines: Sequence[Line], compared: Sequence[Comparison]) -> list
 def _main_table(lines: Sequence[Line], columns: Sequence[str], labels: str, best: Line | None) -> Table:
     results = lines[0].results
     arrow = "↓" if results.lower_is_better else "↑"
-    heads = [f"{results.words.name(name)} (%)" for name in columns]
+    heads = [results.words.name(name) + " (%)" * (name not in results.words.counts) for name in columns]
     heads[0] += f" {arrow}"
     rows = tuple(
         Row((line.name, *(_measured(line, name) for name in columns)), line.conditions, best=line is best)

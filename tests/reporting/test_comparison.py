@@ -1,6 +1,7 @@
 """Who is compared with whom, and when a winner is one."""
 
 import json
+import math
 
 import pytest
 
@@ -108,33 +109,6 @@ def test_other_test_images_give_no_gain(tmp_path, written):
     assert (table.rows[0].interval, table.notes) == (None, (f"{FARL}: {c.note}.",))
 
 
-def test_encoders_of_one_name_are_told_apart(tmp_path, written):
-    farl = written.farl
-    written.evaluation(tmp_path / "a", 0.06, checkpoint=farl | {"path": "one/farl"})
-    written.evaluation(tmp_path / "b", 0.07, checkpoint=farl | {"path": "two/farl"})
-    written.evaluation(tmp_path / "c", 0.08, checkpoint=farl | {"path": "two/farl", "digest": "b"})
-    written.evaluation(tmp_path / "d", 0.09, checkpoint=farl | {"path": "three/swav", "step": None})
-    written.evaluation(tmp_path / "e", 0.05, checkpoint=farl | {"path": "three/swav", "step": None})
-    assert [line.name for line in lines_in(tmp_path)] == [
-        "one/farl, step 20,000, ema",
-        "swav, ema (d)",
-        "swav, ema (e)",
-        f"two/farl {farl['digest']}, step 20,000, ema",
-        "two/farl b, step 20,000, ema",
-    ]
-
-
-def test_equal_baselines_stand_once_and_others_with_their_source(tmp_path, written):
-    one = {"mean_shape": 0.2, "pixel_ridge": 0.1}
-    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl, baselines=one)
-    written.evaluation(tmp_path / "b", 0.07, checkpoint="random", baselines=one | {"pixel_ridge": 0.11})
-    lines = lines_in(tmp_path)
-    assert [line.name for line in lines][2:] == ["mean shape", "pixel ridge (of a)", "pixel ridge (of b)"]
-    assert [line.kind for line in lines] == ["pre-trained", "random", *["no encoder"] * 3]
-    assert [line.source for line in lines][2:] == ["mean_shape", "pixel_ridge", "pixel_ridge"]
-    assert lines[3].statistics[0].rows.shape == (3, written.images, 9)
-
-
 def test_all_metrics_stand_behind(runs):
     lines = lines_in(runs / "parsing")
     every = comparison.result_tables(lines, [])[-1]
@@ -142,3 +116,25 @@ def test_all_metrics_stand_behind(runs):
     assert every.folded
     assert [row.cells[0] for row in every.rows][3:5] == ["F1 background", "F1 skin"]
     assert every.rows[4].cells[1] == f"{100 * results['metrics']['f1_skin']['mean']:.2f}"
+
+
+def test_a_difference_is_that_of_the_metric_itself(runs):
+    """The improvement is turned so that above 0 is better; the difference is not."""
+    for task in ("landmarks/0.1", "parsing"):
+        farl, *_, random = (line for line in lines_in(runs / task) if line.source == "encoder")
+        c = comparison.full_comparison(farl, random)
+        value, low, high = c.difference
+        assert value == pytest.approx(farl.mean - random.mean)
+        assert low < value < high
+        turn = -1 if task.startswith("landmarks") else 1
+        assert sorted(turn * x for x in (low, high)) == pytest.approx(c.interval)
+
+
+def test_a_full_comparison_needs_an_interval(tmp_path, written):
+    written.evaluation(tmp_path / "farl", 0.06, checkpoint=written.farl, parts=())
+    written.evaluation(tmp_path / "random", 0.1, checkpoint="random")
+    with pytest.raises(ValueError, match=r"no statistics of it in examples\.parquet; remove .*farl or .*random"):
+        comparison.full_comparison(*lines_in(tmp_path))
+    written.evaluation(tmp_path / "other", 0.1, checkpoint="random", seeds=(0, 1))
+    farl, other = lines_in(tmp_path / "farl") + lines_in(tmp_path / "other")
+    assert all(math.isnan(x) for x in comparison.compare(farl, other).difference)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from facerep_jax.evaluation.statistics import paired_difference, summary
-from facerep_jax.reporting import layout, wording, workdirs
+from facerep_jax.reporting import explanations, layout, wording, workdirs
 from facerep_jax.reporting.page import html, markdown
 
 FARL = "farl, step 20,000, ema"
@@ -21,12 +21,12 @@ def section(page, title, chapter="Evaluation"):
     return next(s for s in page.sections(chapter) if s.title == title)
 
 
-def parts(page, title="Landmarks on civil_us", kind="table", chapter="Evaluation"):
-    return [part for part in section(page, title, chapter).blocks if part.kind == kind]
+def blocks(page, title="Landmarks on civil_us", kind="table", chapter="Evaluation"):
+    return [block for block in section(page, title, chapter).blocks if block.kind == kind]
 
 
 def table(page, start, title="Landmarks on civil_us", chapter="Evaluation"):
-    return next(t for t in parts(page, title, chapter=chapter) if t.title.startswith(start))
+    return next(t for t in blocks(page, title, chapter=chapter) if t.title.startswith(start))
 
 
 def column(found, name):
@@ -104,10 +104,10 @@ def test_scratch_is_a_network_by_its_own_protocol(tmp_path, written):
     (glance,) = page.sections("At a glance")[0].blocks
     assert "mean shape" in glance.rows[0].cells[3]
     assert glance.rows[0].cells[2] == wording.NOTHING
-    (cards,) = parts(page, kind="cards")
+    (cards,) = blocks(page, kind="cards")
     facts = {card.title: dict(card.facts) for card in cards.cards}
     assert "steps 77" in facts["scratch, 10% of the labels"]["protocol"]
-    assert len(next(g for g in parts(page, kind="gallery") if g.title == "Some test images").pictures) == 1
+    assert len(next(g for g in blocks(page, kind="gallery") if g.title == "Some test images").pictures) == 1
 
 
 def test_a_random_baseline_is_the_encoder_before_any_training(tmp_path, written):
@@ -133,6 +133,60 @@ def test_other_heads_are_other_tables(tmp_path, written):
     assert "channels 64" in sections[0].facts + sections[1].facts
 
 
+def test_a_task_that_nobody_knows_brings_its_own_words(tmp_path, written):
+    """Nothing of a task, metric or protocol is known here: the page says what the results say."""
+    words = written.landmark_words | {
+        "task": {"title": "Recognition", "drawn": "two faces and their cosine"},
+        "columns": ["nme_inter_ocular", "nme_box"],
+        "names": {"nme_inter_ocular": "Error of pairs"},
+        "counts": ["nme_box"],
+        "metrics": ["Error of pairs: what it is."],
+        "protocols": {"zero_shot": "Zero-shot: nothing learns."},
+        "unit": "identity",
+        "error_limit": None,
+    }
+    shared = {"task": "recognition", "protocol": "zero_shot", "words": words}
+    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl, **shared)
+    written.evaluation(tmp_path / "b", 0.1, checkpoint="random", **shared)
+    (tmp_path / "a" / "worst.png").write_bytes(written.image())
+    page = laid(tmp_path)
+    one = section(page, "Recognition on civil_us")
+    assert one.facts.startswith("zero shot · ")
+    assert one.explanations[:2] == ("Error of pairs: what it is.", "Zero-shot: nothing learns.")
+    main = table(page, "10%", one.title)
+    assert main.header == ("Encoder", "Error of pairs (%) ↓", "Nme box")
+    assert main.rows[0].cells[2] == "0"
+    assert "60 test identities" in main.rows[0].conditions
+    titles = [block.title for block in one.blocks]
+    assert {"How many identities have how small an error", "The ten worst test identities"} <= set(titles)
+    spread = table(page, "Distribution of errors", one.title)
+    assert spread.header == ("Encoder", "Median (%) ↓", "90th percentile (%) ↓")
+    assert table(page, "Largest errors", one.title).header[0] == "Test identity"
+    sheets = next(block for block in one.blocks if block.title == "The ten worst test identities")
+    assert "two faces and their cosine" in sheets.caption
+    assert page.sections("At a glance")[0].blocks[0].rows[0].cells[0] == "Recognition, Error of pairs ↓"
+
+
+def test_a_result_of_an_earlier_version_is_shown_without_explanations(tmp_path, written):
+    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl, words=None, encoder=None)
+    page = laid(tmp_path)
+    assert section(page, "Landmarks on civil_us").explanations[0] == explanations.SELECTIONS["validation"]
+    assert table(page, "10%").header[1] == "Nme inter ocular (%) ↓"
+    assert not any(block.title.startswith("How many") for block in section(page, "Landmarks on civil_us").blocks)
+    assert html(page)
+
+
+def test_settings_that_features_do_not_depend_on_make_no_other_encoder(tmp_path, written):
+    """What the writer left out of the architecture may differ; what it left in may not."""
+    for name, dropped, size in (("a", 0.1, 224), ("b", 0.0, 224), ("c", 0.0, 448)):
+        encoder = {"name": "ViT", "architecture": {"image_size": size}}
+        over = {"encoder": encoder, "config": {"encoder": {"image_size": size, "drop_path": dropped}}}
+        checkpoint = "random" if name != "a" else written.farl
+        written.evaluation(tmp_path / name, 0.06 if name == "a" else 0.1, checkpoint=checkpoint, **over)
+    assert laid(tmp_path / "a", tmp_path / "c").sections("At a glance")[0].facts == ""
+    assert "better in 1" in laid(tmp_path / "a", tmp_path / "b").sections("At a glance")[0].facts
+
+
 def test_at_a_glance_holds_the_paired_difference(runs, laid_out):
     (glance,) = laid_out.sections("At a glance")
     (found,) = glance.blocks
@@ -153,7 +207,7 @@ def test_without_a_random_encoder_nothing_is_claimed(tmp_path, written):
     (found,) = page.sections("At a glance")[0].blocks
     assert found.rows[0].cells[2:] == (wording.NOTHING,) * 4
     assert page.sections("At a glance")[0].facts == ""
-    assert not any(t.title.startswith("How certain") for t in parts(page))
+    assert not any(t.title.startswith("How certain") for t in blocks(page))
 
 
 def test_only_evaluations_of_untrained_encoders(tmp_path, written):
@@ -185,7 +239,7 @@ def test_a_run_that_is_being_written(tmp_path):
 
 
 def test_charts_and_sheets(laid_out):
-    landmarks = parts(laid_out, kind="gallery")
+    landmarks = blocks(laid_out, kind="gallery")
     assert [(g.title, len(g.pictures), g.folded) for g in landmarks] == [
         ("Labels and error", 1, False),
         ("How many images have how small an error", 3, False),
@@ -196,7 +250,7 @@ def test_charts_and_sheets(laid_out):
     ]
     assert all(p.alt and p.caption and bool(p.svg) != bool(p.uri) for g in landmarks for p in g.pictures)
     assert FARL in landmarks[0].pictures[0].alt
-    parsing = parts(laid_out, "Parsing on civil_us", "gallery")
+    parsing = blocks(laid_out, "Parsing on civil_us", "gallery")
     assert [g.title for g in parsing] == ["Some test images"]  # one fraction, no errors of single faces: no chart
     curves, times, masked = (part for part in laid_out.sections("Pre-training")[0].blocks if part.kind == "gallery")
     assert [p.caption.partition(",")[0] for p in curves.pictures] == [
@@ -213,7 +267,7 @@ def test_the_tokens_of_an_encoder_stand_once(laid_out):
 
 
 def test_a_card_says_how_to_make_a_row_again(laid_out):
-    (cards,) = parts(laid_out, kind="cards")
+    (cards,) = blocks(laid_out, kind="cards")
     assert len(cards.cards) == 9
     whole = next(c for c in cards.cards if c.title == f"{FARL}, 100% of the labels")
     facts = dict(whole.facts)

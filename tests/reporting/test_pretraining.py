@@ -49,6 +49,14 @@ def test_where_the_wall_time_went(tmp_path, written):
     assert "seconds/step" not in {row.cells[0] for row in gallery(one, "All logged scalars").rows}
 
 
+@pytest.mark.parametrize("chance", ["chance", "unigram"])
+def test_chance_is_drawn_beside_the_loss_of_any_objective(tmp_path, chance):
+    logged = {"new/loss": [2.0, 1.0], f"new/{chance}": [3.0, 3.0], "old/loss": [1.0, 1.0]}
+    new, old = gallery(section(tmp_path, scalars(**logged)), "Curves").pictures
+    assert [name for _, name in new.key] == ["logged", "chance"]
+    assert old.key == ()
+
+
 def test_a_log_of_little(tmp_path):
     one = section(tmp_path, scalars(loss=[math.nan, 2.0, math.nan]))
     assert gallery(one, "Curves").pictures[0].alt == "Total loss against steps: 2 at step 20, 2 at step 20."
