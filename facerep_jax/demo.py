@@ -1,16 +1,16 @@
-"""The whole way on generated faces, on two cores in about ten minutes: prepare, pre-train, evaluate, report.
+"""Go the whole way on generated faces, on two cores in about ten minutes: prepare, pre-train, evaluate, report.
 
 facerep demo [--out demo] [--minutes 10]
 
-Prints each command before it runs it, so that any can be repeated alone. The minutes are those of a quiet machine: they
-set the number of steps of the pre-training, so it finds the same on any. Stopped half-way, it goes on where it was.
+The demo prints each command before it runs it, so that any can be repeated alone. The minutes are those of a quiet
+machine: they set the number of steps of the pre-training, so that the demo finds the same on every machine. A demo that
+was stopped goes on where it was.
 
-Each face comes with its complete and true caption: those that people write on the web, of which the drawn faces have an
-imitation too, teach nothing in five minutes (RESULTS.md).
+Each face comes with its complete and true caption. Captions as people write them on the web, which the drawn faces have
+in imitation too, teach nothing in five minutes (RESULTS.md).
 """
 
 import itertools
-import json
 import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,20 +21,22 @@ import jax
 from absl import flags
 
 from facerep_jax import clock, evaluate, prepare, pretrain, report
-from facerep_jax.config import build, resolve
-from facerep_jax.evaluation.statistics import paired_difference
+from facerep_jax.config import resolve
 from facerep_jax.files import local_path
-from facerep_jax.reporting.workdirs import read_statistics
+from facerep_jax.reporting import wording
+from facerep_jax.reporting.comparison import full_comparison
+from facerep_jax.reporting.lines import BASELINE, PRETRAINED, RANDOM, Line
+from facerep_jax.reporting.workdirs import read_evaluation
 
 UNLABELLED = "generated_faces:size=80,train=16000,validation=0,test=0"
 LABELLED = "generated_faces:size=80,train=2000,validation=500,test=1000,seed=1"
-STEPS = 90  # of the pre-training for each minute of the demo; takes half of it
+STEPS = 90  # of the pre-training for each minute of the demo; they take half of it
 TASKS = ("landmarks", "parsing")
 EVALUATION: tuple[str, ...] = ()  # further flags of the evaluations
 
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
-    """Declare what the command line takes."""
+    """Declare the flags of the demo."""
     flags.DEFINE_string("out", "demo", "folder of everything that the demo writes", flag_values=flag_values)
     flags.DEFINE_float("minutes", 10.0, "how long it takes on two quiet cores", 0.1, flag_values=flag_values)
 
@@ -97,25 +99,16 @@ def call(command: ModuleType, *arguments: str) -> None:
 
 
 def verdict(task: str, results: Path) -> str:
-    """What pre-training did for a task: against the random encoder and each baseline, with paired intervals."""
-    folder = results / f"{task}_pretrained"
-    found = json.loads((folder / "results.json").read_text())
-    metric, headline = build(found["metric"]), found["headline"]
-    rivals = {"random encoder": (results / f"{task}_random", "encoder")}
-    rivals |= {name: (folder, name) for name in found["baselines"]}
-    lines = [f"\n{task}: {headline} in %, {found['labels']} labels, pre-trained against"]
-    for name, (where, who) in rivals.items():
-        theirs, ours = read_statistics(where, who), read_statistics(folder)
-        if theirs is None or ours is None:
-            raise FileNotFoundError(f"{where} or {folder} has no examples.parquet; remove it and start again")
-        difference = paired_difference(
-            theirs[2],
-            ours[2],
-            lambda sums: metric.compute(sums)[headline],
-            lower_is_better=found["lower_is_better"],
-        )
-        a, b, gain, _, low, high = (100 * x for x in difference)
-        lines.append(
-            f"  {name:20s} {b:6.2f} : {a:6.2f}   {gain:+.1f} %, difference in [{low:+.2f}, {high:+.2f}] (95 %)"
-        )
+    """What pre-training did for a task: the pre-trained encoder against the random one and each baseline."""
+    pretrained, untrained = (read_evaluation(results / f"{task}_{name}") for name in ("pretrained", "random"))
+    ours, r = Line("pre-trained", PRETRAINED, [pretrained]), pretrained.results
+    rivals = [Line("random encoder", RANDOM, [untrained])]
+    rivals += [Line(name, BASELINE, [pretrained], name) for name in r.baselines]
+    lines = [
+        f"\n{task}: {r.headline} in %, {r.labels} labels, pre-trained against; gain, 95% interval of the difference"
+    ]
+    for rival in rivals:
+        found = full_comparison(ours, rival)
+        scores = f"{wording.percent(ours.mean):>6s} : {wording.percent(rival.mean):>6s}"
+        lines.append(f"  {rival.name:20s} {scores}   {wording.advantage(found.gain, *found.difference[1:])}")
     return "\n".join(lines)

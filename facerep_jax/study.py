@@ -2,10 +2,10 @@
 
 facerep study farl --config configs/study/farl.py [--out studies] [--minutes 60] [--jobs 2]
 
-Each cell is one command of `facerep`, printed before it is run in a process of its own, or --jobs of them at once. What
-is done is not done again, so a study that was stopped goes on where it was; with --minutes it stops by itself, with
-exit status 75, before it begins a cell after that time. Writes study.json and study.md into OUT/NAME once all cells are
-done.
+Each cell is one command of `facerep`, printed before it is run in a process of its own; --jobs of them run at once.
+Cells that are done are not run again, so a study that was stopped goes on where it was. With --minutes a study stops by
+itself, with exit status 75, before it begins a cell after that time. Once all cells are done, study.json and study.md
+are written into OUT/NAME.
 """
 
 import itertools
@@ -23,12 +23,14 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from facerep_jax.config import build
-from facerep_jax.evaluation.statistics import Resampled, difference, resampled
 from facerep_jax.files import local_path, write
 from facerep_jax.pretrain import STOPPED
-from facerep_jax.reporting.workdirs import read_statistics
-from facerep_jax.typing import Metric
+from facerep_jax.reporting import wording
+from facerep_jax.reporting.comparison import full_comparison
+from facerep_jax.reporting.lines import BASELINE, PRETRAINED, Line
+from facerep_jax.reporting.lines import RANDOM as UNTRAINED
+from facerep_jax.reporting.page import Row, Table, markdown_block
+from facerep_jax.reporting.workdirs import read_evaluation
 
 RANDOM = "random"  # the encoder before any training; its first evaluations hold the baselines of all
 TAIL = 15  # lines of a failed cell's log that are shown
@@ -64,7 +66,7 @@ class Score(NamedTuple):
 
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
-    """Declare what the command line takes."""
+    """Declare the flags of a study."""
     config_flags.DEFINE_config_file(
         "config", None, "study, FILE[:args]; --config.a.b=x overrides", flag_values, lock_config=True, sys_argv=argv
     )
@@ -188,61 +190,51 @@ def budgets_of(config: ConfigDict, folder: Path) -> Iterator[Budget]:
 
 
 def scores_of(config: ConfigDict, folder: Path, evaluation: str) -> Iterator[Score]:
-    """What came of one evaluation: a score of each kind of encoder and each baseline at each fraction of the labels."""
+    """The scores of one evaluation: of each kind of encoder and each baseline at each fraction of the labels."""
     for fraction in config.evaluate[evaluation].fractions:
-        where = folder / "evaluate" / evaluation / f"{fraction:g}"
-        kinds: dict[str, list[Path]] = {}
-        for encoder, seed, _ in encoders(config, folder):
-            kinds.setdefault(encoder, []).append(where / f"{encoder}_{seed}")
-        results = {kind: [json.loads((f / "results.json").read_text()) for f in of] for kind, of in kinds.items()}
-        first = results[RANDOM][0]
-        headline, metric, lower = first["headline"], build(first["metric"]), first["lower_is_better"]
-
-        def drawn(
-            folders: list[Path], name: str = "encoder", metric: Metric = metric, headline: str = headline
-        ) -> Resampled:
-            return resampled(stacked(folders, name), lambda sums: metric.compute(sums)[headline])
-
-        draws = {kind: drawn(folders) for kind, folders in kinds.items()}
-        for name, baseline in first["baselines"].items():
-            results[name], draws[name] = [{**first, **baseline}], drawn(kinds[RANDOM][:1], name)
-        for kind, found in results.items():
-            rivals = [rival for rival in config.against if rival != kind]
-            against = {
-                rival: tuple(difference(draws[rival], draws[kind], lower_is_better=lower)[2:]) for rival in rivals
-            }
-            means = tuple(r["metrics"][headline]["mean"] for r in found)
-            spread = float(np.mean([r["metrics"][headline]["std"] for r in found]))
-            yield Score(evaluation, fraction, kind, first["labels"], headline, means, spread, against)
+        lines = lines_of(config, folder / "evaluate" / evaluation / f"{fraction:g}")
+        results = lines[RANDOM].results
+        for kind, line in lines.items():
+            against = {}
+            for rival in (rival for rival in config.against if rival != kind):
+                found = full_comparison(line, lines[rival])
+                against[rival] = (found.gain, *found.difference)
+            yield Score(evaluation, fraction, kind, results.labels, results.headline, line.means, line.spread, against)
 
 
-def stacked(folders: list[Path], name: str) -> np.ndarray:
-    """Statistics (seeds, subsets, examples, s) of the encoders, or a baseline, in some evaluations."""
-    found = {folder: read_statistics(folder, name) for folder in folders}
-    if missing := [str(folder) for folder, each in found.items() if each is None]:
-        raise FileNotFoundError(f"{missing[0]} has no examples.parquet; remove the folder and start again")
-    return np.stack([each[2] for each in found.values() if each is not None])
+def lines_of(config: ConfigDict, folder: Path) -> dict[str, Line]:
+    """Each kind of encoder, with one evaluation for each seed of its pre-training, then each baseline."""
+    workdirs: dict[str, list[Path]] = {}
+    for kind, seed, _ in encoders(config, folder):
+        workdirs.setdefault(kind, []).append(folder / f"{kind}_{seed}")
+    lines = {
+        kind: Line(kind, UNTRAINED if kind == RANDOM else PRETRAINED, [read_evaluation(each) for each in found])
+        for kind, found in workdirs.items()
+    }
+    first = lines[RANDOM].evaluations[:1]
+    return lines | {name: Line(name, BASELINE, first, name) for name in first[0].results.baselines}
 
 
-def markdown(budgets: list[Budget], scores: list[Score]) -> str:
+def markdown(budgets: Sequence[Budget], scores: Sequence[Score]) -> str:
     """A table of what pre-training took, then one for each evaluation: one line per kind of encoder and fraction."""
-    lines = ["pre-training\n", "| encoder | steps | images seen | TFLOP |", "|---|---|---|---|"]
-    lines += [f"| {b.encoder} | {b.steps:,} | {b.images:,} | {b.flops / 1e12:.2f} |" for b in budgets]
+    took = tuple(Row((b.encoder, f"{b.steps:,}", f"{b.images:,}", f"{b.flops / 1e12:.2f}")) for b in budgets)
+    tables = [Table("Pre-training", "", ("Encoder", "Steps", "Images seen", "TFLOP"), took)]
     for name, group in itertools.groupby(scores, lambda score: score.evaluation):
         rows = list(group)
         rivals = sorted({rival for score in rows for rival in score.against})
-        heads = [f"gain over {rival} [95 % of the difference]" for rival in rivals]
-        lines += [f"\n{name}: {rows[0].metric} in %\n", "| labels | encoder | mean | seeds | ± subsets | "]
-        lines[-1] += " | ".join(heads) + " |"
-        lines += ["|" + "---|" * (5 + len(heads))]
-        for row in rows:
-            seeds = ", ".join(f"{100 * value:.2f}" for value in row.values)
-            cells = [f"{row.labels} ({row.fraction:.0%})", row.encoder, f"{100 * np.mean(row.values):.2f}", seeds]
-            cells.append(f"{100 * row.std_subsets:.2f}")
-            for rival in rivals:
-                gain, _, low, high = row.against.get(rival, (0.0,) * 4)
-                cells.append(
-                    f"{100 * gain:+.1f} % [{100 * low:+.2f}, {100 * high:+.2f}]" if rival in row.against else ""
-                )
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        heads = [f"Gain over {rival} [95% interval of the difference]" for rival in rivals]
+        header = ("Labels", "Encoder", "Mean", "Seeds", "± subsets", *heads)
+        cells = tuple(Row(score_cells(row, rivals)) for row in rows)
+        tables.append(Table(f"{name}: {rows[0].metric} in %", "", header, cells))
+    return "\n\n".join(map(markdown_block, tables)) + "\n"
+
+
+def score_cells(score: Score, rivals: Sequence[str]) -> tuple[str, ...]:
+    """One line of an evaluation's table."""
+    seeds = ", ".join(map(wording.percent, score.values))
+    against = []
+    for rival in rivals:
+        gain, _, low, high = score.against.get(rival, (0.0,) * 4)
+        against.append(wording.advantage(gain, low, high) if rival in score.against else "")
+    labels, mean = f"{score.labels} ({score.fraction:.0%})", wording.percent(float(np.mean(score.values)))
+    return (labels, score.encoder, mean, seeds, wording.percent(score.std_subsets), *against)

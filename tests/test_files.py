@@ -2,7 +2,7 @@
 
 import pytest
 
-from facerep_jax.files import local_path, write
+from facerep_jax.files import local_path, read_object, write
 
 
 def test_a_bucket_is_refused_and_a_path_is_not():
@@ -33,3 +33,13 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path, content, erro
         write(path, content)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_an_object_is_read(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 1}')
+    assert read_object(path) == {"a": 1}
+    for text, message in (("{", r"a\.json is not JSON"), ("[]", r"a\.json must hold an object, not list")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_object(path)

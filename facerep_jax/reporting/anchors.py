@@ -1,14 +1,16 @@
-"""Published results to hold ours against, each with where it was read and under which conditions it was taken.
+"""Published results to hold ours against, each with its source and its conditions.
 
-Values are in percent, as our tables print them. None of them is ours, and none is comparable with a result on another
-data set, under another protocol or with another way of choosing the step: `differences` puts that into words.
+Values are in percent, as tables print them. None of them is comparable with a result on another data set, under another
+protocol or with another way of choosing the step: `differences` puts that into words.
 
 Source: FaRL (arXiv 2112.03109), its official repository github.com/FacePerceiver/FaRL: README and training logs.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from facerep_jax.evaluation.results import Results
 
 VERIFIED = "verified: training log of the official repository"
 SECOND_HAND = "recalled: quoted by a third party from Table 2 of the paper, which was not read"
@@ -19,18 +21,18 @@ class Anchor(NamedTuple):
 
     task: str
     dataset: str
-    metric: str  # by our names
+    metric: str  # its name in results.json
     value: float  # in percent
     encoder: str
     protocol: str  # in words
-    selection: str  # `test_best`, `last`, or empty where it is not known
+    selection: str  # `test_best`, `last`, or empty if it is not known
     epoch: int | None  # that was selected
     labels: str
     provenance: str
 
 
 class _Setting(NamedTuple):
-    """What the runs on one data set share."""
+    """The conditions that the runs on one data set share."""
 
     task: str
     dataset: str
@@ -79,8 +81,6 @@ _LOGS: dict[str, tuple[tuple[str, tuple[float, int], tuple[float, int]], ...]] =
     ),
 }
 
-# Encoder, then the mean accuracy over 40 attributes at 1, 10 and 100 % of the labels.
-_CELEBA = (("CLIP ViT-B/16", (89.09, 90.47, 90.86)), ("FaRL B/16, 16 epochs (paper)", (89.66, 90.99, 91.39)))
 _LAPA_FROZEN = (("CLIP ViT-B/16", 92.21), ("FaRL B/16, 16 epochs (paper)", 92.32))
 
 ANCHORS: tuple[Anchor, ...] = (
@@ -94,38 +94,33 @@ ANCHORS: tuple[Anchor, ...] = (
         Anchor("parsing", "LaPa", "f1_mean_foreground", value, encoder, FROZEN, "", None, "18,176 (100%)", SECOND_HAND)
         for encoder, value in _LAPA_FROZEN
     ),
-    *(
-        Anchor("attributes", "CelebA", "accuracy_mean", value, encoder, FROZEN, "", None, labels, SECOND_HAND)
-        for encoder, values in _CELEBA
-        for labels, value in zip(("1%", "10%", "100%"), values, strict=True)
-    ),
 )
 
 
 def of(task: str) -> tuple[Anchor, ...]:
-    """What was published of a task, on any data set."""
+    """The published results of a task, on any data set."""
     return tuple(anchor for anchor in ANCHORS if anchor.task == task)
 
 
 def same_data(anchor: Anchor, dataset: str) -> bool:
-    """Whether a data set of ours is the anchor's, by its name: `lapa/default` and `manifest/lapa` are LaPa."""
+    """Whether a data set is the anchor's, by its name: `lapa/default` and `manifest/lapa` are LaPa."""
     name = _plain(anchor.dataset.removesuffix(" full"))
     return name in {_plain(part) for part in re.split(r"[/:]", dataset)}
 
 
-def differences(anchor: Anchor, results: Mapping[str, Any]) -> Sequence[str]:
-    """In words, in what an anchor differs from one of our results; the protocol is never quite the same."""
+def differences(anchor: Anchor, results: Results) -> Sequence[str]:
+    """How an anchor differs from one of our results, in words; the protocol is never quite the same."""
     found = []
-    if not same_data(anchor, results["dataset"]):
+    if not same_data(anchor, results.dataset):
         found.append(f"other data set ({anchor.dataset})")
-    if anchor.metric != results["headline"]:
+    if anchor.metric != results.headline:
         found.append("other metric")
     found.append(f"other protocol ({anchor.protocol})")
-    if anchor.selection != results["selection"]:
+    if anchor.selection != results.selection:
         found.append("other selection" if anchor.selection else "selection not known")
     return found
 
 
 def _plain(name: str) -> str:
-    """A name without case and signs, for comparing."""
+    """A name without case and signs, to be compared."""
     return re.sub(r"[^a-z0-9]", "", name.lower()).replace("ibug", "")

@@ -1,4 +1,4 @@
-"""Images of workdirs, made small enough that all of them fit on one page."""
+"""Images of workdirs as data URIs, small enough that all of them fit on one page."""
 
 import base64
 import io
@@ -10,13 +10,17 @@ BUDGET = 3_000_000  # bytes of all images of a page
 TRIES = ((1200, 84), (1200, 70), (1000, 60), (800, 50), (600, 40))  # widest side in pixels and quality, until it fits
 
 
-def share(count: int) -> int:
+def bytes_each(count: int) -> int:
     """How many bytes each of `count` images may have, encoded."""
     return BUDGET * 3 // 4 // max(count, 1)  # base64 makes four bytes of three
 
 
-def attached(path: Path, allowed: int) -> str:
-    """An image file as a data URI of WebP of about `allowed` bytes; the smallest try where none is as small."""
+def data_uri(path: Path, allowed: int) -> str:
+    """An image file as a data URI of WebP of at most `allowed` bytes, or the smallest of `TRIES` if all are larger.
+
+    Raises:
+        ValueError: the file is not an image.
+    """
     try:
         with Image.open(path) as opened:
             image = opened.convert("RGB")

@@ -1,4 +1,4 @@
-"""Charts as SVG that takes its colours from the page around it, so that they are legible on light and dark ground.
+"""Charts as SVG elements that take their colours from the page, so that they are legible on light and dark ground.
 
 Lines differ in colour, dash and marker; their names are a key beside the chart, never on top of a line.
 """
@@ -100,7 +100,7 @@ def looks(kinds: Sequence[str]) -> list[Look]:
     return found
 
 
-def lines(
+def line_chart(
     series: Sequence[Series],
     *,
     x_label: str,
@@ -149,10 +149,10 @@ def curve(
     main, second = Look(COLOURS[0], "", ""), Look(GREYS[0], DASHES["random"], "")
 
     def draw(axes: Axes) -> None:
-        axes.plot(*thinned(x, y), color=main.colour, marker="o" if len(x) == 1 else "", markersize=5)
+        axes.plot(*neighbour_means(x, y), color=main.colour, marker="o" if len(x) == 1 else "", markersize=5)
         if beside is not None:
             style = (0, tuple(map(float, second.dash.split())))
-            axes.plot(*thinned(*beside[1:]), color=second.colour, linestyle=style)
+            axes.plot(*neighbour_means(*beside[1:]), color=second.colour, linestyle=style)
         if from_zero:
             axes.set_ylim(0, 1.1 * float(np.nan_to_num(y).max()) or 1)
         axes.set_xlabel("step")
@@ -164,7 +164,7 @@ def curve(
     return Picture(caption + averaged, alt, svg=_svg(draw, alt, SMALL), key=key)
 
 
-def bars(shares: Mapping[str, float], *, caption: str, alt: str) -> Picture:
+def bar_chart(shares: Mapping[str, float], *, caption: str, alt: str) -> Picture:
     """Shares of a whole (name -> 0 to 1), one bar each in the order given, the first on top."""
     names, values = [*shares], np.array([*shares.values()])
 
@@ -184,7 +184,7 @@ def bars(shares: Mapping[str, float], *, caption: str, alt: str) -> Picture:
     return Picture(caption, alt, svg=_svg(draw, alt, LARGE), large=True)
 
 
-def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def neighbour_means(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """At most POINTS points, each the mean of its neighbours."""
     if len(x) <= POINTS:
         return x, y
@@ -193,11 +193,11 @@ def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sample(look: Look) -> str:
-    """A short piece of a line, for a key."""
+    """A sample of a line, for a key."""
     dash = f' stroke-dasharray="{look.dash}"' if look.dash else ""
     shape = f'<path d="{SHAPES[look.marker]}" fill="{look.colour}"/>' if look.marker else ""
     line = f'<path d="M1 6H33" fill="none" stroke="{look.colour}" stroke-width="2"{dash}/>'
-    return _coloured(f'<svg class="sample" viewBox="0 0 34 12" aria-hidden="true">{line}{shape}</svg>')
+    return _page_colours(f'<svg class="sample" viewBox="0 0 34 12" aria-hidden="true">{line}{shape}</svg>')
 
 
 def whisker(interval: tuple[float, float, float], ends: tuple[float, float]) -> str:
@@ -216,7 +216,7 @@ def whisker(interval: tuple[float, float, float], ends: tuple[float, float]) -> 
         f'<path d="M{at(low)} 10H{at(high)}M{at(low)} 6v8M{at(high)} 6v8" stroke="{COLOURS[0]}" stroke-width="1.6"/>',
         f'<circle cx="{at(value)}" cy="10" r="3.2" fill="{fill}" stroke="{COLOURS[0]}" stroke-width="1.6"/>',
     )
-    return _coloured(f'<svg class="whisker" viewBox="0 0 {width} 20" aria-hidden="true">{"".join(parts)}</svg>')
+    return _page_colours(f'<svg class="whisker" viewBox="0 0 {width} 20" aria-hidden="true">{"".join(parts)}</svg>')
 
 
 def _svg(draw: Callable[[Axes], None], alt: str, size: tuple[float, float]) -> str:
@@ -237,9 +237,9 @@ def _svg(draw: Callable[[Axes], None], alt: str, size: tuple[float, float]) -> s
     inner = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{own}-", inner).replace("xlink:href", "href")
     inner = re.sub(r">\s+<", "><", inner)
     described = f'role="img" aria-label="{html.escape(alt)}"'
-    return _coloured(f'<svg class="chart" viewBox="{box[1] if box else ""}" {described}>{inner.strip()}')
+    return _page_colours(f'<svg class="chart" viewBox="{box[1] if box else ""}" {described}>{inner.strip()}')
 
 
-def _coloured(svg: str) -> str:
+def _page_colours(svg: str) -> str:
     """With the page's variables in place of the colours that stand for them."""
     return re.sub("#0100[0-9]{2}", lambda found: f"var(--{VARIABLES[found[0]]})", svg)

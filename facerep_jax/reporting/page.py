@@ -4,7 +4,7 @@ The data holds finished strings, so that both prints show the same numbers.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ class Table(NamedTuple):
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     folded: bool = False  # secondary: closed until asked for
-    scale: tuple[str, str] = ("", "")  # what lies left and right of 0, where rows have intervals
+    scale: tuple[str, str] = ("", "")  # what lies left and right of 0, if rows have intervals
     foreign: bool = False  # published by others: set apart
     kind: str = "table"
 
@@ -63,7 +63,7 @@ class Cards(NamedTuple):
     kind: str = "cards"
 
 
-Part = Table | Gallery | Cards
+Block = Table | Gallery | Cards
 
 
 class Section(NamedTuple):
@@ -71,8 +71,8 @@ class Section(NamedTuple):
 
     title: str
     facts: str
-    parts: tuple[Part, ...]
-    reading: tuple[str, ...] = ()  # how to read it
+    blocks: tuple[Block, ...]
+    explanations: tuple[str, ...] = ()  # how to read it
 
 
 class Page(NamedTuple):
@@ -82,7 +82,7 @@ class Page(NamedTuple):
     chapters: tuple[tuple[str, tuple[Section, ...]], ...]
 
     def sections(self, chapter: str) -> tuple[Section, ...]:
-        """The sections of a chapter; none where there is no such chapter."""
+        """The sections of a chapter; none if there is no such chapter."""
         return dict(self.chapters).get(chapter, ())
 
 
@@ -92,7 +92,7 @@ def html(page: Page) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"aligned": aligned, "whiskers": whiskers}
+    environment.filters |= {"aligned_cells": aligned_cells, "whiskers": whiskers}
     return environment.from_string(text).render(page=page)
 
 
@@ -107,8 +107,8 @@ class Cell(NamedTuple):
 WIDTHS = {**dict.fromkeys(".,[] :", 0.5), **dict.fromkeys("%", 1.6), **dict.fromkeys("+\N{MINUS SIGN}±", 1.0)}
 
 
-def aligned(rows: Sequence[Row]) -> list[list[Cell]]:
-    """The cells behind the first of each row, for a column that is flush right."""
+def aligned_cells(rows: Sequence[Row]) -> list[list[Cell]]:
+    """The cells of each row but the first, padded so that the decimal points of a flush-right column are in line."""
     texts = [row.cells[1:] for row in rows]
     behind = [[_behind_the_point(cell) for cell in row] for row in texts]
     widest = [max(column) for column in zip(*behind, strict=True)]
@@ -122,13 +122,13 @@ def aligned(rows: Sequence[Row]) -> list[list[Cell]]:
 
 
 def _behind_the_point(cell: str) -> float:
-    """How wide that is which follows the digits before the decimal point; 0 where a cell is no number."""
+    """The width of all that follows the digits before the decimal point; 0 if a cell is not a number."""
     found = re.match(r"[+\N{MINUS SIGN}]?[\d,]+(([.%e ].*)?)$", cell)
     return float(sum(WIDTHS.get(sign, 1.0) for sign in found[1])) if found else 0.0
 
 
 def whiskers(rows: Sequence[Row]) -> list[str]:
-    """The intervals of a table's rows as drawings on one scale; nothing where there are none."""
+    """The intervals of a table's rows as drawings on one scale; nothing if there are none."""
     known = [row.interval for row in rows if row.interval is not None]
     if not known:
         return []
@@ -137,43 +137,47 @@ def whiskers(rows: Sequence[Row]) -> list[str]:
 
 
 def markdown(page: Page) -> str:
-    """The page's words and tables; charts and images are in the HTML alone."""
+    """The page's words and tables as Markdown; charts and images are in the HTML alone."""
     parts = ["# Face representations: report", f"{page.summary}. Charts and images: report.html."]
     for heading, sections in page.chapters:
         parts.append(f"## {heading}")
         for section in sections:
-            parts += [f"### {escaped(section.title)}", escaped(section.facts)]
-            parts += ["\n".join(f"- {escaped(line)}" for line in section.reading)]
-            for part in section.parts:
-                parts += _markdown_part(part)
-    return "\n\n".join(part for part in parts if part) + "\n"
+            parts += [f"### {markdown_text(section.title)}", markdown_text(section.facts)]
+            parts += ["\n".join(f"- {markdown_text(line)}" for line in section.explanations)]
+            parts += [markdown_block(block) for block in section.blocks]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _markdown_part(part: Part) -> Iterator[str]:
-    if isinstance(part, Table):
-        yield from (f"#### {escaped(part.title)}", escaped(part.caption), _markdown_table(part))
-        yield "\n".join(f"- {escaped(note)}" for note in part.notes)
-    elif isinstance(part, Cards):
-        yield f"#### {escaped(part.title)}"
-        for card in part.cards:
-            yield f"**{escaped(card.title)}**"
-            yield "\n".join(f"- {escaped(what)}: {escaped(value)}" for what, value in card.facts)
+def markdown_block(block: Block) -> str:
+    """A table or cards as Markdown; empty for a gallery."""
+    parts = [f"#### {markdown_text(block.title)}"]
+    if isinstance(block, Table):
+        parts += [markdown_text(block.caption), _markdown_rows(block)]
+        parts += ["\n".join(f"- {markdown_text(note)}" for note in block.notes)]
+    elif isinstance(block, Cards):
+        for card in block.cards:
+            parts += [f"**{markdown_text(card.title)}**"]
+            parts += ["\n".join(f"- {markdown_text(what)}: {markdown_text(value)}" for what, value in card.facts)]
+    else:
+        return ""
+    return "\n\n".join(filter(None, parts))
 
 
-def _markdown_table(table: Table) -> str:
+def _markdown_rows(table: Table) -> str:
     conditions = any(row.conditions for row in table.rows)
-    header = [*map(escaped, table.header), *(["Conditions"] if conditions else [])]
+    header = [*map(markdown_text, table.header), *(["Conditions"] if conditions else [])]
     lines = [header, ["---", *["---:"] * (len(table.header) - 1), *(["---"] if conditions else [])]]
     for row in table.rows:
-        cells = [f"**{cell}**" if row.best and cell else cell for cell in map(escaped, row.cells)]
-        lines.append([*cells, *([escaped(row.conditions)] if conditions else [])])
+        cells = [f"**{cell}**" if row.best and cell else cell for cell in map(markdown_text, row.cells)]
+        lines.append([*cells, *([markdown_text(row.conditions)] if conditions else [])])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-ESCAPES: dict[int, str] = {ord(sign): f"\\{sign}" for sign in "\\|*_`[]"}
-ESCAPES |= {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord("\n"): " "}
+ENTITIES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord("\n"): " "}
+# Signs that Markdown takes for markup. An underscore within a word is none, nor is a bracket that no target follows.
+MARKUP = re.compile(r"[\\|*`]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 
 
-def escaped(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Text that Markdown prints as it is."""
-    return text.translate(ESCAPES)
+    return MARKUP.sub(r"\\\g<0>", text).translate(ENTITIES)

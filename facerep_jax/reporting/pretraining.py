@@ -1,14 +1,14 @@
-"""A pre-training run on a page: its losses, its speed, what it masked."""
+"""The section of a pre-training run: its losses, its speed, what it masked."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from facerep_jax.reporting import attachments, reading, wording
-from facerep_jax.reporting.cards import training_card
-from facerep_jax.reporting.charts import Picture, bars, curve
-from facerep_jax.reporting.page import Cards, Gallery, Part, Row, Section, Table
+from facerep_jax.reporting import attachments, explanations, wording
+from facerep_jax.reporting.cards import pretraining_card
+from facerep_jax.reporting.charts import Picture, bar_chart, curve
+from facerep_jax.reporting.page import Block, Cards, Gallery, Row, Section, Table
 from facerep_jax.reporting.workdirs import Pretraining
 from facerep_jax.train.account import NAMES, Account, duration
 
@@ -19,37 +19,47 @@ SPEED = {
     "mfu": ("Model FLOPs utilisation, ↑ higher is better", "share of the devices' peak (%)", 100.0),
     "learning_rate": ("Learning rate", "learning rate", 1.0),
 }
+CHANCE = ("chance", "unigram")  # names of the loss of chance
 
 
 def section(run: Pretraining, allowed: int) -> Section:
-    """The section of one run; images may have `allowed` bytes each."""
+    """The section of one run.
+
+    Args:
+        run: as it was read.
+        allowed: bytes that each image may have.
+    """
     scalars = run.scalars
     terms = [name for name in sorted(scalars) if name.endswith("/loss")]
     losses = [name for name in ("loss", *terms) if name in scalars]
-    parts: list[Part] = []
+    blocks: list[Block] = []
     pictures = [_loss(name, scalars) for name in losses]
     pictures += [_speed(name, scalars[name]) for name in SPEED if name in scalars]
     if pictures:
-        parts.append(Gallery("Curves", "", tuple(pictures)))
+        blocks.append(Gallery("Curves", "", tuple(pictures)))
     if run.account.total:
-        parts.append(Gallery("Where the wall time went", "", (_times(run.account),)))
+        blocks.append(Gallery("Where the wall time went", "", (_times(run.account),)))
     masked = run.folder / "masked.png"
     if masked.exists():
         alt = f"Training images of {run.folder.name} beside the same images with the patches hidden that were masked."
         caption = "Training images, each as it is and as the encoder saw it, with masked patches hidden"
-        picture = Picture(caption, alt, uri=attachments.attached(masked, allowed))
-        parts.append(Gallery("What was masked", "", (picture,)))
-    parts += [_scalars(run, [*losses, *(name for name in SPEED if name in scalars)])]
-    parts += [Cards("How the run was made, and how to make it again", (training_card(run),))]
+        picture = Picture(caption, alt, uri=attachments.data_uri(masked, allowed))
+        blocks.append(Gallery("What was masked", "", (picture,)))
+    blocks += [_scalars(run, [*losses, *(name for name in SPEED if name in scalars)])]
+    blocks += [Cards("How the run was made, and how to make it again", (pretraining_card(run),))]
     facts = " · ".join(part for part in (_facts(run.config), _speed_facts(scalars)) if part)
-    return Section(run.folder.name, facts, tuple(parts), reading.PRETRAINING)
+    return Section(run.folder.name, facts, tuple(blocks), explanations.PRETRAINING)
 
 
 def _loss(name: str, scalars: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Picture:
-    """A loss, with the entropy of its targets' frequencies where that is logged."""
+    """A loss, and beside it the loss of chance if that is logged.
+
+    The loss of chance is that of a guess which does not look at the image. An objective that logs its loss as `X/loss`
+    logs chance as `X/chance`, or as `X/unigram` if the guess knows how often each answer occurs.
+    """
     x, y = scalars[name]
-    unigram = name.removesuffix("loss") + "unigram" if name.endswith("/loss") else ""
-    beside = ("entropy of code frequencies", *scalars[unigram]) if unigram in scalars else None
+    names = [name.removesuffix("loss") + chance for chance in CHANCE] if name.endswith("/loss") else []
+    beside = next((("chance", *scalars[chance]) for chance in names if chance in scalars), None)
     caption = "Total loss" if name == "loss" else f"Loss of {name.removesuffix('/loss').replace('_', ' ')}"
     alt = f"{caption} against steps: {_ends(x, y)}."
     return curve(x, y, caption=f"{caption}, ↓ lower is better", y_label="nats", alt=alt, beside=beside)
@@ -63,12 +73,12 @@ def _speed(name: str, scalar: tuple[np.ndarray, np.ndarray]) -> Picture:
 
 
 def _times(account: Account) -> Picture:
-    """Shares of the time since the first start; the useful one first, then the largest."""
+    """Shares of the time since the first start, that of training steps first, then the largest."""
     spent = {kind: seconds for kind, seconds in account.seconds.items() if seconds >= 0.0005 * account.total}
     order = sorted(spent, key=lambda kind: (kind != "step", -spent[kind]))
     shares = {NAMES[kind]: spent[kind] / account.total for kind in order}
     caption = f"{duration(account.total)} since the first start; goodput {account.goodput:.1%}"
-    return bars(shares, caption=caption, alt=f"Shares of the wall time: {account.summary()}.")
+    return bar_chart(shares, caption=caption, alt=f"Shares of the wall time: {account.summary()}.")
 
 
 def _ends(x: np.ndarray, y: np.ndarray) -> str:
@@ -95,7 +105,7 @@ def _scalars(run: Pretraining, first: list[str]) -> Table:
 
 
 def _facts(described: Mapping[str, Any]) -> str:
-    """What a reader wants to know of a config first, as far as it is there."""
+    """The facts of a config that a reader wants to know first, as far as it has them."""
 
     def get(*keys: str) -> Any:
         value: Any = described

@@ -1,13 +1,14 @@
-"""Numbers and names as a report writes them."""
+"""Numbers and phrases as a report writes them."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Sequence
+
+from facerep_jax.evaluation.results import Summary
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"  # a hyphen is narrower than the plus
 RANDOM = "random initialisation"
-WORDS = {"nme": "NME", "f1": "F1", "miou": "mIoU", "ccc": "CCC", "tar": "TAR", "far": "FAR", "auc": "AUC"}
 SELECTIONS = {
     "validation": "selected on validation",
     "last": "last step",
@@ -15,7 +16,7 @@ SELECTIONS = {
 }
 
 
-def signed(value: float, pattern: str) -> str:
+def signed_number(value: float, pattern: str) -> str:
     """A number with the sign of mathematics in front."""
     return NOTHING if math.isnan(value) else format(value, f"+{pattern}").replace("-", MINUS)
 
@@ -25,24 +26,34 @@ def percent(value: float | None) -> str:
     return NOTHING if value is None or math.isnan(value) else f"{100 * value:.2f}"
 
 
-def gained(gain: float) -> str:
-    """A relative gain."""
-    return NOTHING if math.isnan(gain) else f"{signed(100 * gain, '.1f')}%"
+def gain(value: float) -> str:
+    """A relative gain in percent: `+5.9%`."""
+    return NOTHING if math.isnan(value) else f"{signed_number(100 * value, '.1f')}%"
 
 
-def interval(difference: float, low: float, high: float) -> str:
-    """A difference in points with its interval."""
-    return f"{signed(100 * difference, '.2f')} [{signed(100 * low, '.2f')}, {signed(100 * high, '.2f')}]"
+def interval(low: float, high: float) -> str:
+    """The interval of a difference, in points: `[+1.01, +1.36]`."""
+    return f"[{signed_number(100 * low, '.2f')}, {signed_number(100 * high, '.2f')}]"
 
 
-def measured(name: str, metric: Mapping[str, Any] | None) -> str:
-    """Mean ± standard deviation over subsets in percent; counts (`images...`) as they are, one subset without ±."""
-    if metric is None or metric["mean"] is None:
+def improvement(value: float, low: float, high: float) -> str:
+    """An improvement with its interval, in points: `+1.19 [+1.01, +1.36]`."""
+    return f"{signed_number(100 * value, '.2f')} {interval(low, high)}"
+
+
+def advantage(relative: float, low: float, high: float) -> str:
+    """A relative gain, and the interval of the difference in points: `+5.9% [-0.70, -0.22]`."""
+    return f"{gain(relative)} {interval(low, high)}"
+
+
+def measurement(metric: Summary | None, *, count: bool = False) -> str:
+    """Mean ± standard deviation over subsets in percent; a count as it is; one subset without ±."""
+    if metric is None or metric.mean is None:
         return NOTHING
-    if name.startswith("images"):
-        return f"{metric['mean']:,.0f}"
-    spread = f" ± {percent(metric['std'])}" if len(metric["values"]) > 1 else ""
-    return percent(metric["mean"]) + spread
+    if count:
+        return f"{metric.mean:,.0f}"
+    spread = f" ± {percent(metric.std)}" if len(metric.values) > 1 else ""
+    return percent(metric.mean) + spread
 
 
 def number(value: float) -> str:
@@ -54,22 +65,15 @@ def number(value: float) -> str:
 
 def plural(n: int, noun: str) -> str:
     """A count with its noun."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+    return f"{n:,} {noun if n == 1 else plural_noun(noun)}"
 
 
-def title(name: str) -> str:
-    """`linear_probe` as words, the first with a capital."""
-    words = name.replace("_", " ")
-    return words[:1].upper() + words[1:]
+def plural_noun(noun: str) -> str:
+    """`images` of `image`, `identities` of `identity`."""
+    return re.sub(r"(?<![aeiou])y$", "ie", noun) + "s"
 
 
-def words(metric: str) -> str:
-    """`nme_inter_ocular` as words."""
-    found = " ".join(WORDS.get(word, word) for word in metric.split("_")).replace("inter ocular", "inter-ocular")
-    return found if found in WORDS.values() else found[:1].upper() + found[1:]
-
-
-def numbers(values: Sequence[int]) -> str:
+def ranges(values: Sequence[int]) -> str:
     """Whole numbers, runs of three and more as `0–4`."""
     runs: list[list[int]] = []
     for value in values:
@@ -80,7 +84,7 @@ def numbers(values: Sequence[int]) -> str:
     return ", ".join(f"{r[0]}{NOTHING}{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in runs)
 
 
-def share(fraction: float) -> str:
+def label_share(fraction: float) -> str:
     """How many of the labels were used."""
     return f"{100 * fraction:g}% of the labels"
 
@@ -91,12 +95,18 @@ def better(lower_is_better: bool) -> str:
 
 
 def selection(name: str) -> str:
-    """How the step and the settings were chosen."""
+    """How step and settings were chosen, by the selection's name."""
     return SELECTIONS.get(name, f"selection: {name.replace('_', ' ')}")
 
 
-def selected(name: str, rates: int, labels: int | None) -> str:
-    """The same of one row, which tried so many learning rates and looked at so many validation labels."""
+def row_selection(name: str, rates: int, labels: int | None) -> str:
+    """How step and settings of one row were chosen, with what they were chosen on.
+
+    Args:
+        name: the selection's name.
+        rates: learning rates that were tried.
+        labels: validation labels that were looked at; None if that was not recorded.
+    """
     looked = "validation" if labels is None else plural(labels, "validation label")
     if name == "validation":
         return f"selected on {looked}"

@@ -1,6 +1,6 @@
 """Workdirs as they are on disk: results.json and examples.parquet of evaluations, metrics.jsonl of pre-training.
 
-Read strictly: what is missing or broken is an error that names the file and what is wrong with it.
+Reading is strict: a file that is missing or broken is an error that names the file and what is wrong with it.
 """
 
 import json
@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from facerep_jax.evaluation.results import Results
+from facerep_jax.files import read_object
 from facerep_jax.train.account import KINDS, Account
 
 TIMES = ("time", "steps", *(f"seconds/{kind}" for kind in KINDS))  # that an account adds up
@@ -23,7 +25,7 @@ class Evaluation(NamedTuple):
     """One evaluation workdir."""
 
     folder: Path
-    results: Mapping[str, Any]  # results.json
+    results: Results
 
 
 class Pretraining(NamedTuple):
@@ -36,17 +38,23 @@ class Pretraining(NamedTuple):
     account: Account = Account()  # empty where the log does not say where the time went
 
 
-REQUIRED = (
-    *("task", "dataset", "protocol", "selection", "fraction", "seeds", "metrics", "headline", "lower_is_better"),
-    *("checkpoint", "labels", "metric"),
-)
+class Statistics(NamedTuple):
+    """What a metric is computed from, of one encoder or baseline."""
+
+    subsets: list[int]  # of the labels
+    ids: list[str]  # of the test examples
+    rows: Float[np.ndarray, "subsets n s"]
+    units: list[str]  # the independent unit that each test example belongs to, such as a person; its id if none
 
 
 def read(folders: Sequence[Path]) -> tuple[list[Evaluation], list[Pretraining]]:
-    """All evaluations and pre-training runs in or below the folders, each once, in the order of their paths.
+    """Read all evaluations and pre-training runs in or below the folders, each once, in the order of their paths.
 
-    The curves of a fine-tuning inside an evaluation's workdir are not pre-training. FileNotFoundError for a folder that
-    holds neither, ValueError for a file that cannot be read.
+    The curves of a fine-tuning inside an evaluation's workdir are not pre-training.
+
+    Raises:
+        FileNotFoundError: a folder holds neither, or does not exist.
+        ValueError: a file cannot be read.
     """
     evaluations: dict[Path, Path] = {}  # resolved -> as given
     pretrainings: dict[Path, Path] = {}
@@ -64,39 +72,23 @@ def read(folders: Sequence[Path]) -> tuple[list[Evaluation], list[Pretraining]]:
         evaluations |= {f.resolve(): f for f in evaluated}
         pretrainings |= {f.resolve(): f for f in pretrained}
     return (
-        [_read_evaluation(f) for f in sorted(evaluations.values())],
+        [read_evaluation(f) for f in sorted(evaluations.values())],
         [_read_pretraining(f) for f in sorted(pretrainings.values())],
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold an object, not {type(value).__name__}")
-    return value
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read one evaluation workdir.
 
-
-def _read_evaluation(folder: Path) -> Evaluation:
-    path = folder / "results.json"
-    results = _read_json(path)
-    for key in REQUIRED:
-        if key not in results:
-            raise ValueError(f"{path} has no {key!r}; was it written by facerep evaluate?")
-    if results["checkpoint"] != "random" and not isinstance(results["checkpoint"], dict):
-        raise ValueError(f"{path}: checkpoint is an object or 'random', not {results['checkpoint']!r}")
-    for name, metric in results["metrics"].items():
-        if not {"mean", "std", "values"} <= set(metric):
-            raise ValueError(f"{path}: metric {name} must have mean, std and values, not {', '.join(metric)}")
-    if results["headline"] not in results["metrics"]:
-        raise ValueError(f"{path} has no metric {results['headline']!r}, its headline")
-    return Evaluation(folder, results)
+    Raises:
+        FileNotFoundError: there is no results.json.
+        ValueError: results.json is broken; the message names the key.
+    """
+    return Evaluation(folder, Results.read(folder / "results.json"))
 
 
 def _read_pretraining(folder: Path) -> Pretraining:
-    """The log of a run. After a resume steps repeat: the last value of a step counts."""
+    """Read the log of a run. After a resume steps repeat: the last value of a step counts."""
     path = folder / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").split("\n")
     unfinished = lines.pop()  # empty, unless a run is writing it at this moment
@@ -116,19 +108,19 @@ def _read_pretraining(folder: Path) -> Pretraining:
     for name, by_step in columns.items():
         steps = sorted(by_step)
         scalars[name] = np.array(steps), np.array([by_step[s] for s in steps])
-    described = _read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    described = read_object(folder / "config.json") if (folder / "config.json").exists() else {}
     note = "The last line of metrics.jsonl is incomplete and was left out." if unfinished.strip() else ""
     return Pretraining(folder, described, scalars, note, account)
 
 
 def read_command(folder: Path) -> str:
-    """The command line that made a workdir; empty where it was not recorded."""
+    """Read the command line that made a workdir; empty if it was not recorded."""
     path = folder / "command.txt"
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 
 def read_selected(folder: Path, key: str = "selected") -> list[tuple[int, dict[str, float]]]:
-    """(seed, what was selected on validation and its score) of each label subset; none where it was not recorded."""
+    """Read (seed, what was selected on validation and its score) of each label subset; none if it was not recorded."""
     path = folder / "subsets.json"
     if not path.exists():
         return []
@@ -139,17 +131,19 @@ def read_selected(folder: Path, key: str = "selected") -> list[tuple[int, dict[s
         raise ValueError(f"{path} must hold a list of label subsets, each with a seed: {error!r}") from None
 
 
-def read_statistics(
-    folder: Path, encoder: str = "encoder"
-) -> tuple[list[int], list[str], Float[np.ndarray, "subsets n s"]] | None:
-    """Subsets, test ids and per-example statistics of one encoder or baseline; None where they were not written."""
+def read_statistics(folder: Path, encoder: str = "encoder") -> Statistics | None:
+    """Read the statistics of one encoder or baseline, sorted by subset and id; None if they were not written.
+
+    Raises:
+        ValueError: examples.parquet is broken, or not complete.
+    """
     path = folder / "examples.parquet"
     if not path.exists():
         return None
+    columns = ["id", "subset", "statistics"]
     try:
-        rows = pq.read_table(
-            path, columns=["id", "subset", "statistics"], filters=[("encoder", "=", encoder)]
-        ).to_pydict()
+        columns += ["unit"] if "unit" in pq.read_schema(path).names else []
+        rows = pq.read_table(path, columns=columns, filters=[("encoder", "=", encoder)]).to_pydict()
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
         raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     if not rows["id"]:
@@ -163,5 +157,6 @@ def read_statistics(
     if len({len(s) for s in rows["statistics"]}) != 1:
         raise ValueError(f"{path}: the statistics of {encoder} differ in length")
     order = sorted(range(len(pairs)), key=pairs.__getitem__)
-    statistics = np.array([rows["statistics"][i] for i in order], np.float64)
-    return subsets, ids, statistics.reshape(len(subsets), len(ids), -1)
+    statistics = np.array([rows["statistics"][i] for i in order], np.float64).reshape(len(subsets), len(ids), -1)
+    unit_of = dict(zip(rows["id"], rows.get("unit", rows["id"]), strict=True))
+    return Statistics(subsets, ids, statistics, [unit_of[name] for name in ids])

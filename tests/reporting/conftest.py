@@ -27,6 +27,29 @@ class Written:
     nme = {"call": "facerep_jax.evaluation.metrics:NME", "normaliser": NORMALISER}  # noqa: RUF012
     f1 = {"call": "facerep_jax.evaluation.metrics:F1", "classes": CLASSES}  # noqa: RUF012
 
+    landmark_words = {  # noqa: RUF012
+        "task": {"title": "Landmarks", "drawn": "truth green (ring), prediction red (dot)"},
+        "columns": ["nme_inter_ocular", "nme_box", "nme_diagonal"],
+        "names": {"nme_inter_ocular": "NME, inter-ocular", "nme_box": "NME, box", "nme_diagonal": "NME, diagonal"},
+        "counts": ["images", "images_left_out_inter_ocular", "images_left_out_box", "images_left_out_diagonal"],
+        "metrics": ["NME: the mean error.", "Box: the error as a share of the box."],
+        "protocols": {"linear_probe": "Linear probe: a head learns.", "finetune": "Fine-tuning: all of it learns."},
+        "unit": "image",
+        "error_limit": 0.1,
+        "per_row": True,
+    }
+    parsing_words = {  # noqa: RUF012
+        "task": {"title": "Parsing", "drawn": "image, truth, prediction"},
+        "columns": ["f1_mean_foreground", "miou", "accuracy"],
+        "names": {"f1_mean_foreground": "F1, mean of the foreground", "miou": "mIoU", "f1_skin": "F1 skin"},
+        "counts": ["images"],
+        "metrics": ["F1: 2 · right / (predicted + true)."],
+        "protocols": {"frozen": "Frozen: the head learns from augmented images."},
+        "unit": "image",
+        "error_limit": None,
+        "per_row": False,
+    }
+
     @staticmethod
     def landmark_statistics(level, seeds, rng_seed):
         """Errors of each image in three units, what counts, what fails (nothing); some images are hard for all."""
@@ -60,6 +83,7 @@ class Written:
         """An evaluation workdir; returns results.json and the statistics."""
         parsing = over.get("task") == "parsing"
         metric = F1(CLASSES) if parsing else NME(NORMALISER)
+        words = cls.parsing_words if parsing else cls.landmark_words
         statistics_of = cls.parsing_statistics if parsing else cls.landmark_statistics
 
         def scored(statistics):
@@ -89,6 +113,7 @@ class Written:
             "head": "Regression (cells 7)",
             "test_images": IMAGES,
             "baselines": {name: {"metrics": scored(statistics[name])} for name in baselines or {}},
+            "words": words,
         } | over
         (folder / "results.json").write_text(json.dumps(results))
         if "parquet" in parts:

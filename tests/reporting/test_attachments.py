@@ -22,21 +22,21 @@ def opened(uri):
 
 
 def test_an_image_is_made_as_small_as_it_must_be(noise):
-    large, size = opened(attachments.attached(noise, 10_000_000))
+    large, size = opened(attachments.data_uri(noise, 10_000_000))
     assert large.size == (1200, 343)
-    small, smaller = opened(attachments.attached(noise, size // 4))
+    small, smaller = opened(attachments.data_uri(noise, size // 4))
     assert smaller <= size // 4
     assert small.width < 1200
-    least, _ = opened(attachments.attached(noise, 1))
+    least, _ = opened(attachments.data_uri(noise, 1))
     assert least.width == 600
 
 
 def test_all_images_together_fit_the_page():
-    assert attachments.share(40) * 40 * 4 / 3 <= attachments.BUDGET < 5_000_000
-    assert attachments.share(0) > 0
+    assert attachments.bytes_each(40) * 40 * 4 / 3 <= attachments.BUDGET < 5_000_000
+    assert attachments.bytes_each(0) > 0
 
 
 def test_what_is_no_image_is_named(tmp_path):
     (tmp_path / "a.png").write_text("x")
     with pytest.raises(ValueError, match=r"a\.png is not an image"):
-        attachments.attached(tmp_path / "a.png", 1)
+        attachments.data_uri(tmp_path / "a.png", 1)

@@ -1,10 +1,10 @@
-from facerep_jax.reporting import cards, comparison, workdirs
+from facerep_jax.reporting import cards, lines, workdirs
 
 
 def made_from(folder):
     evaluations, pretrainings = workdirs.read([folder])
-    lines = comparison.lines(evaluations, comparison.names(evaluations))
-    return [cards.evaluation_card(line) for line in lines] + [cards.training_card(run) for run in pretrainings]
+    ordered = lines.ordered_lines(evaluations, lines.encoder_names(evaluations))
+    return [cards.evaluation_card(line) for line in ordered] + [cards.pretraining_card(run) for run in pretrainings]
 
 
 def test_a_card_of_an_old_result_says_what_was_not_recorded(tmp_path, written):

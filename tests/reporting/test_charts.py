@@ -28,15 +28,15 @@ def curve(x, y, **keywords):
 
 
 def lines(series, **keywords):
-    return charts.lines(series, x_label="x", y_label="y", caption="a caption", alt="an alt", **keywords)
+    return charts.line_chart(series, x_label="x", y_label="y", caption="a caption", alt="an alt", **keywords)
 
 
 def test_long_curves_are_averaged_and_gaps_stay():
-    steps, values = charts.thinned(STEPS, GAPPED)
+    steps, values = charts.neighbour_means(STEPS, GAPPED)
     assert len(steps) == charts.POINTS
     assert np.isnan(values).sum() == 1
     np.testing.assert_allclose(values[1:], steps[1:])
-    np.testing.assert_array_equal(charts.thinned(STEPS[:400], GAPPED[:400]), [STEPS[:400], GAPPED[:400]])
+    np.testing.assert_array_equal(charts.neighbour_means(STEPS[:400], GAPPED[:400]), [STEPS[:400], GAPPED[:400]])
     assert curve(STEPS, GAPPED).caption == "loss; means over 10 logged steps"
 
 
@@ -84,4 +84,4 @@ def test_names_in_two_charts_do_not_clash_and_texts_are_texts():
 def test_names_with_signs_are_names():
     picture = lines([SOME[1]._replace(name="$a_b$ <i>")])
     assert [name for _, name in picture.key] == ["$a_b$ <i>"]
-    assert "&lt;&quot;" in charts.lines([SOME[1]], x_label="$x$ <", y_label="y", caption="", alt='<"').svg
+    assert "&lt;&quot;" in charts.line_chart([SOME[1]], x_label="$x$ <", y_label="y", caption="", alt='<"').svg

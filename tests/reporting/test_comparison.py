@@ -1,18 +1,20 @@
 """Who is compared with whom, and when a winner is one."""
 
 import json
+import math
 
 import pytest
 
 from facerep_jax.evaluation.statistics import paired_difference, summary
 from facerep_jax.reporting import comparison, wording, workdirs
+from facerep_jax.reporting.lines import encoder_names, ordered_lines, rank
 
 FARL = "farl, step 20,000, ema"
 
 
 def lines_in(folder):
     evaluations, _ = workdirs.read([folder])
-    return comparison.lines(evaluations, comparison.names(evaluations))
+    return ordered_lines(evaluations, encoder_names(evaluations))
 
 
 def against_random(folder):
@@ -29,7 +31,10 @@ def test_a_comparison_is_the_paired_bootstrap_turned_so_that_above_0_is_better(r
         )
         read = [workdirs.read_statistics(runs / task / name)[2] for name in ("random", "farl")]
         lower = value is not None
-        d = paired_difference(*read, value or c.line.value, lower_is_better=lower)
+        headline = c.line.results.headline
+        d = paired_difference(
+            *read, value or (lambda s, c=c, name=headline: c.line.metric.compute(s)[name]), lower_is_better=lower
+        )
         low, high = (-d.high, -d.low) if lower else (d.low, d.high)
         assert (c.improvement, *c.interval) == pytest.approx((abs(d.difference), low, high))
         assert (c.gain, c.verdict, c.note) == (pytest.approx(d.relative_gain), "better", "")
@@ -38,7 +43,7 @@ def test_a_comparison_is_the_paired_bootstrap_turned_so_that_above_0_is_better(r
 def test_a_winner_is_bold_only_if_it_is_certainly_better_than_every_other(runs, tmp_path, written):
     lines = lines_in(runs / "landmarks/0.1")  # two pre-trained encoders that are almost the same
     compared = comparison.comparisons(lines)
-    best, second = sorted(lines, key=comparison.rank)[:2]
+    best, second = sorted(lines, key=rank)[:2]
     between = next(c for c in compared if {c.line, c.other} == {best, second})
     assert between.verdict == "not decided"
     assert comparison.winner(lines, compared) is None
@@ -71,7 +76,7 @@ def test_intervals_are_drawn_where_there_are_some(runs):
     _, table, _ = comparison.result_tables(lines, compared)
     c = compared[0]
     assert table.rows[0].interval == (c.improvement, *c.interval)
-    assert table.rows[0].cells[2] == wording.interval(c.improvement, *c.interval)
+    assert table.rows[0].cells[2] == wording.improvement(c.improvement, *c.interval)
 
 
 @pytest.mark.parametrize(
@@ -104,33 +109,6 @@ def test_other_test_images_give_no_gain(tmp_path, written):
     assert (table.rows[0].interval, table.notes) == (None, (f"{FARL}: {c.note}.",))
 
 
-def test_encoders_of_one_name_are_told_apart(tmp_path, written):
-    farl = written.farl
-    written.evaluation(tmp_path / "a", 0.06, checkpoint=farl | {"path": "one/farl"})
-    written.evaluation(tmp_path / "b", 0.07, checkpoint=farl | {"path": "two/farl"})
-    written.evaluation(tmp_path / "c", 0.08, checkpoint=farl | {"path": "two/farl", "digest": "b"})
-    written.evaluation(tmp_path / "d", 0.09, checkpoint=farl | {"path": "three/swav", "step": None})
-    written.evaluation(tmp_path / "e", 0.05, checkpoint=farl | {"path": "three/swav", "step": None})
-    assert [line.name for line in lines_in(tmp_path)] == [
-        "one/farl, step 20,000, ema",
-        "swav, ema (d)",
-        "swav, ema (e)",
-        f"two/farl {farl['digest']}, step 20,000, ema",
-        "two/farl b, step 20,000, ema",
-    ]
-
-
-def test_equal_baselines_stand_once_and_others_with_their_source(tmp_path, written):
-    one = {"mean_shape": 0.2, "pixel_ridge": 0.1}
-    written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl, baselines=one)
-    written.evaluation(tmp_path / "b", 0.07, checkpoint="random", baselines=one | {"pixel_ridge": 0.11})
-    lines = lines_in(tmp_path)
-    assert [line.name for line in lines][2:] == ["mean shape", "pixel ridge (of a)", "pixel ridge (of b)"]
-    assert [line.kind for line in lines] == ["pre-trained", "random", *["no encoder"] * 3]
-    assert [line.source for line in lines][2:] == ["mean_shape", "pixel_ridge", "pixel_ridge"]
-    assert lines[3].statistics[2].shape == (3, written.images, 9)
-
-
 def test_all_metrics_stand_behind(runs):
     lines = lines_in(runs / "parsing")
     every = comparison.result_tables(lines, [])[-1]
@@ -138,3 +116,25 @@ def test_all_metrics_stand_behind(runs):
     assert every.folded
     assert [row.cells[0] for row in every.rows][3:5] == ["F1 background", "F1 skin"]
     assert every.rows[4].cells[1] == f"{100 * results['metrics']['f1_skin']['mean']:.2f}"
+
+
+def test_a_difference_is_that_of_the_metric_itself(runs):
+    """The improvement is turned so that above 0 is better; the difference is not."""
+    for task in ("landmarks/0.1", "parsing"):
+        farl, *_, random = (line for line in lines_in(runs / task) if line.source == "encoder")
+        c = comparison.full_comparison(farl, random)
+        value, low, high = c.difference
+        assert value == pytest.approx(farl.mean - random.mean)
+        assert low < value < high
+        turn = -1 if task.startswith("landmarks") else 1
+        assert sorted(turn * x for x in (low, high)) == pytest.approx(c.interval)
+
+
+def test_a_full_comparison_needs_an_interval(tmp_path, written):
+    written.evaluation(tmp_path / "farl", 0.06, checkpoint=written.farl, parts=())
+    written.evaluation(tmp_path / "random", 0.1, checkpoint="random")
+    with pytest.raises(ValueError, match=r"no statistics of it in examples\.parquet; remove .*farl or .*random"):
+        comparison.full_comparison(*lines_in(tmp_path))
+    written.evaluation(tmp_path / "other", 0.1, checkpoint="random", seeds=(0, 1))
+    farl, other = lines_in(tmp_path / "farl") + lines_in(tmp_path / "other")
+    assert all(math.isnan(x) for x in comparison.compare(farl, other).difference)

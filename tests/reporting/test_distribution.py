@@ -6,17 +6,18 @@ Planted and seen red: failures counted below the limit; the area not divided by 
 import numpy as np
 import pytest
 
-from facerep_jax.reporting import comparison, distribution, workdirs
+from facerep_jax.reporting import distribution, workdirs
+from facerep_jax.reporting.lines import encoder_names, ordered_lines
 
 
 @pytest.fixture
 def lines(runs):
     evaluations, _ = workdirs.read([runs / "landmarks/0.1"])
-    return comparison.lines(evaluations, comparison.names(evaluations))
+    return ordered_lines(evaluations, encoder_names(evaluations))
 
 
 def test_errors_are_those_of_single_faces(runs, lines):
-    _, ids, statistics = workdirs.read_statistics(runs / "landmarks/0.1/farl")
+    _, ids, statistics, _ = workdirs.read_statistics(runs / "landmarks/0.1/farl")
     found = distribution.errors(lines[0])
     assert found.shape == (3, len(ids))
     np.testing.assert_allclose(found, statistics[..., 0])  # every face counts in the headline
@@ -48,7 +49,7 @@ def test_the_worst_faces(lines):
     table = distribution.worst_table(lines[0], e, others)
     median = np.median(e, axis=0)
     order = np.argsort(-median)[: distribution.WORST]
-    ids = lines[0].statistics[1]
+    ids = lines[0].statistics[0].ids
     assert [row.cells[0] for row in table.rows] == [ids[i] for i in order]
     assert table.rows[0].cells[1:3] == tuple(f"{100 * np.median(x, axis=0)[order[0]]:.2f}" for x in (e, others[0][1]))
 
@@ -60,11 +61,11 @@ def test_faces_without_an_error_are_left_out(lines):
     assert chart.svg
     assert f"{100 * np.nanmedian(e):.2f}%" in chart.alt
     rows = distribution.worst_table(lines[0], e, []).rows
-    assert lines[0].statistics[1][5] not in {row.cells[0] for row in rows}
+    assert lines[0].statistics[0].ids[5] not in {row.cells[0] for row in rows}
 
 
-def test_only_errors_of_landmarks_have_a_distribution(runs, lines):
+def test_only_a_headline_of_single_rows_has_a_distribution(runs, lines):
     evaluations, _ = workdirs.read([runs / "parsing"])
-    parsing = comparison.lines(evaluations, comparison.names(evaluations))
+    parsing = ordered_lines(evaluations, encoder_names(evaluations))
     assert distribution.has_errors(lines[0])
     assert not distribution.has_errors(parsing[0])

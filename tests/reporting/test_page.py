@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from facerep_jax.reporting import layout, workdirs
-from facerep_jax.reporting.page import Row, aligned, html, markdown, whiskers
+from facerep_jax.reporting.page import Row, aligned_cells, html, markdown, markdown_text, whiskers
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -57,8 +57,8 @@ def test_both_prints_hold_every_word(laid_out):
     plain = re.sub(r"\s", "", re.sub(r"\\([|*_`\[\]\\])", r"\1", markdown(laid_out)))
     for name, sections in laid_out.chapters:
         for section in sections:
-            wanted = [name, section.title, section.facts, *section.reading]
-            for part in section.parts:
+            wanted = [name, section.title, section.facts, *section.explanations]
+            for part in section.blocks:
                 if part.kind == "table":
                     wanted += [part.title, part.caption, *part.header, *part.notes]
                     wanted += [text for row in part.rows for text in (*row.cells, row.conditions)]
@@ -108,10 +108,23 @@ def test_names_are_escaped(tmp_path, written):
     assert len(re.findall(r"(?<!\\)\|", row)) == 6  # five cells: a bar in a name does not open another
 
 
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("mean_shape [+1.01, +1.36]", "mean_shape [+1.01, +1.36]"),
+        ("__init__ _a_", r"\_\_init\_\_ \_a\_"),
+        ("[a](http://x) [a]: x [a][b]", r"[a\](http://x) [a\]: x [a\][b]"),
+        ("a|b `c` *d* \\ <e> & f\n", r"a\|b \`c\` \*d\* \\ &lt;e&gt; &amp; f "),
+    ],
+)
+def test_only_what_is_markup_is_escaped(text, printed):
+    assert markdown_text(text) == printed
+
+
 def test_numbers_are_padded_to_one_decimal_point():
     minus = "\N{MINUS SIGN}"
     rows = [("a", "13.79 ± 0.06", "+1.19 [+1.01, +1.36]"), ("b", "6.19", f"{minus}12"), ("c", "-", "1,000")]
-    cells = aligned([Row(row) for row in rows])
+    cells = aligned_cells([Row(row) for row in rows])
     assert [[cell.text for cell in row] for row in cells] == [list(row[1:]) for row in rows]
     pads = [[float(cell.pad or 0) for cell in row] for row in cells]
     whole, bracket = 2.5, 0.5 + 0.5 + 4.5 + 0.5 + 0.5 + 4.5 + 0.5  # ".19", " [+1.01, +1.36]"

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from facerep_jax.reporting import pretraining as training
+from facerep_jax.reporting import pretraining
 from facerep_jax.reporting.workdirs import Pretraining, read
 
 
@@ -12,17 +12,17 @@ def scalars(**values):
 
 
 def section(folder, scalars, config=None, note=""):
-    return training.section(Pretraining(folder, config or {}, scalars, note), allowed=10_000)
+    return pretraining.section(Pretraining(folder, config or {}, scalars, note), allowed=10_000)
 
 
 def gallery(section, title):
-    return next((part for part in section.parts if part.title == title), None)
+    return next((part for part in section.blocks if part.title == title), None)
 
 
 def test_losses_come_first_then_speed(tmp_path, written):
     written.pretraining(tmp_path / "run")
     (run,) = read([tmp_path])[1]
-    one = training.section(run, allowed=10_000)
+    one = pretraining.section(run, allowed=10_000)
     pictures = gallery(one, "Curves").pictures
     steps, loss = run.scalars["masked_tokens/loss"]
     ends = (f"{loss[i]:.4g} at step {steps[i]:,}" for i in (0, -1))
@@ -37,7 +37,7 @@ def test_losses_come_first_then_speed(tmp_path, written):
 def test_where_the_wall_time_went(tmp_path, written):
     """20 of 140 windows of 10 s were taken again, and 200 s lie between the runs."""
     written.pretraining(tmp_path / "run")
-    one = training.section(read([tmp_path])[1][0], allowed=10_000)
+    one = pretraining.section(read([tmp_path])[1][0], allowed=10_000)
     (picture,) = gallery(one, "Where the wall time went").pictures
     total = 140 * 10 + 200
     assert picture.caption == f"{total / 60:.1f} min since the first start; goodput {120 * 9 / total:.1%}"
@@ -47,6 +47,14 @@ def test_where_the_wall_time_went(tmp_path, written):
         assert name in picture.svg
         assert f"{seconds / total:.1%}" in picture.svg
     assert "seconds/step" not in {row.cells[0] for row in gallery(one, "All logged scalars").rows}
+
+
+@pytest.mark.parametrize("chance", ["chance", "unigram"])
+def test_chance_is_drawn_beside_the_loss_of_any_objective(tmp_path, chance):
+    logged = {"new/loss": [2.0, 1.0], f"new/{chance}": [3.0, 3.0], "old/loss": [1.0, 1.0]}
+    new, old = gallery(section(tmp_path, scalars(**logged)), "Curves").pictures
+    assert [name for _, name in new.key] == ["logged", "chance"]
+    assert old.key == ()
 
 
 def test_a_log_of_little(tmp_path):

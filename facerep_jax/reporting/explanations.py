@@ -1,0 +1,62 @@
+"""How to read a section of a report, in sentences that depend on what is in it.
+
+What explains a metric or a protocol comes with the results. Here stands what explains the page itself.
+"""
+
+from collections.abc import Sequence
+
+from facerep_jax.reporting.lines import Line
+
+SELECTIONS = {
+    "validation": "Step and learning rate are those that were best on labelled validation examples; the test set chose "
+    "nothing.",
+    "last": "The last step counts; if several learning rates were tried, validation examples chose among them.",
+    "test_best": "The step that is best on the test set itself was selected, so the numbers are optimistic.",
+}
+SPREAD = (
+    "± is the standard deviation over label subsets: each subset draws other labelled examples and another start of "
+    "the head. It says nothing about what another pre-training would give."
+)
+INTERVAL = (
+    "Improvement: the difference of the first metric in points, above 0 if the first of the two is better. Its 95% "
+    "interval is about other test examples and other label subsets (other test examples alone if there is one "
+    "subset); it takes into account how few subsets there are. An interval that holds 0 decides nothing; a filled dot "
+    "stands for one that does not."
+)
+TOKENS = (
+    "Left, a test face; right, its patches, coloured by the first three principal components of the encoder's patch "
+    "tokens over the faces shown (red, green, blue). Patches of one colour look alike to the encoder.",
+    "Colours that follow the parts of each face speak of content; colours that stay in their place whatever the face "
+    "speak of position; neither alone says how good an encoder is.",
+    "Components are in the order of their variance, and each is turned so that it grows towards the middle, the top or "
+    "the left, whichever it follows most. So sheets can be compared by their shapes, but a colour has no name.",
+    "The encoder is shown as it was before any head learnt on it.",
+)
+PRETRAINING = (
+    "Losses are in nats, lower is better, and those of different objectives cannot be compared.",
+    "A dashed line beside a loss is chance: the loss of a guess that knows how often each answer occurs, but not the "
+    "image. The distance below it is what was learnt from the image.",
+    "Input wait is the share of the time in which the device had to wait for data; near 0 is good. The first logged "
+    "step holds the time of compilation.",
+)
+PUBLISHED = (
+    "These are numbers of others. They are listed so that a reader knows what the field reports on these tasks.",
+    "“Best epoch on the test set”: the published number was chosen by looking at the test set; “last epoch” was not. "
+    "The gap between the two is the size of that advantage.",
+)
+
+
+def of_lines(lines: Sequence[Line], *, compared: bool) -> tuple[str, ...]:
+    """Explanations for a section of results: metrics, protocols, selection, and signs that occur in it.
+
+    Args:
+        lines: all lines of the section; explanations of the metrics are those that the first one brought.
+        compared: whether lines are compared with each other.
+    """
+    first = lines[0].results
+    learnt = [(line.results.words.protocols, line.scores.protocol) for line in lines]
+    protocols = dict.fromkeys(sentences[name] for sentences, name in learnt if name in sentences)
+    selections = [SELECTIONS[first.selection]] if first.selection in SELECTIONS else []
+    several = any(len(line.results.seeds) > 1 for line in lines)
+    signs = [*([SPREAD] if several else []), *([INTERVAL] if compared else [])]
+    return (*first.words.metrics, *protocols, *selections, *signs)
