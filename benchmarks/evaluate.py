@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 
 from facerep_jax.config import build, spec
-from facerep_jax.data.features import open_dataset
+from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.data.transforms import CropToBox
 from facerep_jax.evaluation.problem import Problem, size

@@ -27,13 +27,13 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
-from facerep_jax import clock, pictures
+from facerep_jax import clock, lock, pictures
 from facerep_jax.config import build, command_line, difference, plain
-from facerep_jax.data.features import open_dataset
+from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import Part, Stream, build_transforms, split_host
 from facerep_jax.files import local_path, write
 from facerep_jax.models.layers import remat_policy
-from facerep_jax.train import account, checkpoint, compilation, digests, distributed, lock, loop, sharding
+from facerep_jax.train import account, checkpoint, compilation, digests, distributed, loop, sharding
 from facerep_jax.train.flops import flops
 from facerep_jax.train.optim import Optimizer
 from facerep_jax.train.profile import Profile

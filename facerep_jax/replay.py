@@ -25,10 +25,11 @@ from absl import flags, logging
 from flax import nnx
 from ml_collections import ConfigDict
 
+from facerep_jax import lock
 from facerep_jax.data.pipeline import split_host
 from facerep_jax.files import local_path, write
 from facerep_jax.pretrain import Run, assemble, model_maker, state_at
-from facerep_jax.train import checkpoint, lock
+from facerep_jax.train import checkpoint
 from facerep_jax.train.sharding import global_batch
 from facerep_jax.train.state import TrainState, abstract, flat
 from facerep_jax.train.step import See, begun, look, make_loss

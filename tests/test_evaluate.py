@@ -11,7 +11,7 @@ from PIL import Image
 
 from facerep_jax import cli
 from facerep_jax.config import build
-from facerep_jax.data.features import open_dataset
+from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.evaluate import completed
 from facerep_jax.reporting.workdirs import read_statistics

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from facerep_jax.config import spec
-from facerep_jax.data.features import open_dataset
+from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.data.transforms import CropToBox
 from facerep_jax.models.vit import ViT
