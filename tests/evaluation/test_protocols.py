@@ -47,7 +47,10 @@ class Counting(Landmarks):
 def problem(tmp_path_factory):
     dataset = open_dataset("generated_faces:size=48,train=48,validation=16,test=24", "nowhere")
     transforms = build_transforms([spec(CropToBox, size=SIZE, margin=0.2)])
-    splits = [load(dataset.source(s), transforms, Landmarks.needs) for s in ("train", "validation", "test")]
+    optional = ("bbox", "landmarks_scale")
+    splits = [
+        load(dataset.source(s), transforms, Landmarks.needs, optional=optional) for s in ("train", "validation", "test")
+    ]
     encoder = make_encoder()
 
     def make_task(seed):
