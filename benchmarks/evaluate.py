@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 
 from facerep_jax.config import build, spec
-from facerep_jax.data.features import open_dataset
+from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.data.transforms import CropToBox
 from facerep_jax.evaluation.problem import Problem, size
@@ -56,7 +56,11 @@ def make_problem(faces: str, folder: Path) -> Problem:
     """Landmarks of generated faces, for a random encoder."""
     dataset = open_dataset(faces, "nowhere")
     transforms = build_transforms([spec(CropToBox, size=PIXELS, margin=0.25)])
-    splits = [load(dataset.source(name), transforms, Landmarks.needs) for name in ("train", "validation", "test")]
+    optional = ("bbox", "landmarks_scale")
+    splits = [
+        load(dataset.source(name), transforms, Landmarks.needs, optional=optional)
+        for name in ("train", "validation", "test")
+    ]
     encoder = ViT(variant=VARIANT, image_size=PIXELS, dtype="float32", remat="none", rngs=nnx.Rngs(params=0))
 
     def make_task(seed: int) -> Task:

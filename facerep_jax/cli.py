@@ -29,6 +29,8 @@ BAD_INPUT = (flags.Error, ValueError, *PATH_ERRORS)
 
 def main(argv: list[str] | None = None) -> int:
     """Run `facerep COMMAND ...`; gives the exit status. Bad input is one line on stderr and status 2."""
+    if "" not in sys.path:
+        sys.path.append("")  # the working directory: data sets and callables of one's own may lie there
     name, *rest = (sys.argv if argv is None else argv)[1:] or ["--help"]
     if name in HELP:
         print("facerep: pre-train face encoders and show what they are worth\n")

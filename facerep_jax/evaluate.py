@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 from facerep_jax import pictures
 from facerep_jax.config import Spec, build, command_line, difference, locate, nearest, plain
-from facerep_jax.data.features import Dataset, open_dataset
+from facerep_jax.data.library import Dataset, open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.evaluation import selection, sheets
 from facerep_jax.evaluation.labels import Labels, draw, labelled
@@ -295,7 +295,7 @@ def make_problem(config: ConfigDict, dataset: Dataset, encoder: Encoder, folder:
         )
     transforms = build_transforms(config.data.transforms, dataset.meta)
     train, validation, test = (
-        load(dataset.source(split), transforms, task.needs, name=dataset.name)
+        load(dataset.source(split), transforms, task.needs, optional=("bbox", "landmarks_scale"), name=dataset.name)
         if dataset.splits.get(split)
         else {"id": []}
         for split in names

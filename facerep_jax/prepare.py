@@ -4,7 +4,8 @@
     facerep prepare generated_faces:size=48,train=2000 --name demo --data_dir data
 
 The first reads my_faces/faces.jsonl, one JSON object per line, and is then named manifest/my_faces in a config; the
-second draws faces. What follows a colon are arguments of the data set.
+second draws faces. What follows a colon are arguments of the data set. A data set of your own is a module on Python's
+path: `facerep prepare my_package.my_set ...` prepares my_set/NAME.
 
 A set appears under its name when it is complete, or not at all. Prepared again from the same input nothing happens;
 from another input it is refused without --overwrite. Images that cannot be decoded are left out, counted, and listed
@@ -13,23 +14,24 @@ in rejected.jsonl beside the records.
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import io
 import json
-import os
 import re
 import shlex
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import tensorflow_datasets as tfds
 from absl import flags, logging
 
-from facerep_jax.data import datasets, features
+from facerep_jax import lock
+from facerep_jax.data import datasets
+from facerep_jax.data.library import Dataset, read_folder
+from facerep_jax.data.records import Builder, Plan, write_tables
 from facerep_jax.files import local_path
 
 STAGING = ".preparing-"  # prefix of the folders of unfinished runs, in the data folder
@@ -57,13 +59,13 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
         raise ValueError(f"--max_rejected must be a fraction between 0 and 1, not {flag_values.max_rejected}")
     family, colon, arg = words[0].partition(":")
     module = datasets.load(family)
-    name = f"{family}/{_checked_name(flag_values.name or module.NAME)}"
+    name = f"{datasets.family_of(family)}/{_checked_name(flag_values.name or module.NAME)}"
     data_dir = local_path("--data_dir", flag_values.data_dir)
     manual_dir = local_path("--manual_dir", flag_values.manual_dir) if flag_values.manual_dir else None
     beam_options = _beam_options(flag_values.beam_options)
 
     raw = module.read(arg if colon else None, manual_dir)
-    final = data_dir / name / str(module.Builder.VERSION)
+    final = data_dir / name / module.VERSION
     if _is_current(name, final, raw.digest, flag_values.overwrite):
         print("Prepared already, from the same input.")
     else:
@@ -78,7 +80,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
             print(note)
         if plan.rejected:
             print(f"{len(plan.rejected)} of {plan.lines} images rejected, see {final / REJECTED}")
-    print(_summary(features.read_folder(name, final)))
+    print(_summary(read_folder(name, final)))
 
 
 def _checked_name(name: str) -> str:
@@ -88,7 +90,7 @@ def _checked_name(name: str) -> str:
 
 
 def _beam_options(options: str | None) -> Any:
-    """Beam's own form of the options, None where none are given."""
+    """The options as Beam takes them, None if none are given."""
     if options is None:
         return None
     try:
@@ -103,50 +105,53 @@ def _beam_options(options: str | None) -> Any:
 
 
 def _is_current(name: str, final: Path, digest: str, overwrite: bool) -> bool:
-    """Whether the set is there and made from this input; ValueError where it is another and must not be replaced."""
+    """Whether the set is there and made from this input; ValueError if it is another that must not be replaced."""
     if not final.exists():
         return False
-    if (final / "dataset_info.json").is_file() and features.read_folder(name, final).digest == digest:
+    if (final / "dataset_info.json").is_file() and read_folder(name, final).digest == digest:
         return True
     if not overwrite:
         raise ValueError(f"{final} was prepared from another input; give --overwrite to replace it, or another --name")
     return False
 
 
-def _check_rejected(plan: features.Plan, limit: float, listing: Path) -> None:
-    """ValueError where too many images are broken, or all; their list is then in `listing`."""
+def _check_rejected(plan: Plan, limit: float, listing: Path) -> None:
+    """Raises ValueError if too many images are broken, or all, and writes their list to `listing`."""
     listing.unlink(missing_ok=True)
     count = len(plan.rejected)
     if count > limit * plan.lines or not plan.records:
         listing.parent.mkdir(parents=True, exist_ok=True)
         _write_rejected(plan, listing)
         first = plan.rejected[0]
+        place = f" (line {first['line']})" if "line" in first else ""
         raise ValueError(
             f"{count} of {plan.lines} images are broken, --max_rejected allows a fraction of {limit:g}; the first is"
-            f" {first['image']} (line {first['line']}): {first['reason']}; all are listed in {listing}"
+            f" {first['image']}{place}: {first['reason']}; all are listed in {listing}"
         )
 
 
-def _write_rejected(plan: features.Plan, path: Path) -> None:
+def _write_rejected(plan: Plan, path: Path) -> None:
     path.write_text("".join(json.dumps(rejection) + "\n" for rejection in plan.rejected))
 
 
-def _write(module: Any, plan: features.Plan, digest: str, name: str, stage: Path, beam_options: Any) -> Path:
+def _write(module: datasets.DataSet, plan: Plan, digest: str, name: str, stage: Path, beam_options: Any) -> Path:
     """Writes everything below `stage`; returns the folder of the version."""
     counts = {split: len(records) for split, records in plan.records.items()}
-    meta = {**plan.meta, "digest": digest, "version": str(module.Builder.VERSION), "counts": counts}
-    config = tfds.core.BuilderConfig(name=name.partition("/")[2], version=module.Builder.VERSION)
-    download = tfds.download.DownloadConfig(beam_options=beam_options, try_download_gcs=False)
+    meta = {**plan.meta, "digest": digest, "version": module.VERSION, "counts": counts}
+    family, _, own = name.partition("/")
     with _quiet_tfds():
-        builder = module.Builder(
+        builder = Builder(
             dataclasses.replace(plan, meta=meta),
+            family=family,
+            name=own,
+            version=module.VERSION,
             beam=beam_options is not None,
             data_dir=stage,
-            config=config,
-            file_format="array_record",
         )
+        download = tfds.download.DownloadConfig(beam_options=beam_options, try_download_gcs=False)
         builder.download_and_prepare(download_config=download)
     folder = Path(builder.data_dir)
+    write_tables(plan, folder)
     if plan.rejected:
         _write_rejected(plan, folder / REJECTED)
     return folder
@@ -168,42 +173,29 @@ def _quiet_tfds() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _staging(data_dir: Path, name: str) -> Iterator[Path]:
-    """A hidden folder for one set, locked while it is used; what killed runs left behind is removed first.
-
-    The lock is the operating system's, so it ends with its process, however that ends.
-    """
+    """A hidden folder for one set, locked while it is used; what killed runs left behind is removed first."""
     data_dir.mkdir(parents=True, exist_ok=True)
     for leftover in data_dir.glob(f"{STAGING}*"):
-        with _locked(leftover) as mine:
-            if mine:
+        if held := _taken(leftover):
+            with held:
                 _remove(leftover)
     stage = data_dir / (STAGING + name.replace("/", "-"))
     stage.mkdir(exist_ok=True)
-    with _locked(stage) as mine:
-        if not mine:
-            raise ValueError(f"{name} is being prepared by another process, in {stage}")
+    if (held := _taken(stage)) is None:
+        raise ValueError(f"{name} is being prepared by another process, in {stage}")
+    with held:
         try:
             yield stage
         finally:
             _remove(stage)
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Whether this process holds the lock of a folder; never waits."""
+def _taken(folder: Path) -> TextIO | None:
+    """The lock of a folder as `lock.take` gives it; None too if the folder was just removed or is somebody else's."""
     try:
-        lock = open(folder / "lock", "w")  # noqa: SIM115  held until the end of the block
-    except (FileNotFoundError, NotADirectoryError, PermissionError):  # just removed, or somebody else's
-        yield False
-        return
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it before may have removed the folder while this process opened the file.
-            mine = os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / "lock"))
-        except (BlockingIOError, FileNotFoundError):
-            mine = False
-        yield mine
+        return lock.take(folder)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
 
 
 def _remove(stage: Path) -> None:
@@ -221,6 +213,6 @@ def _publish(folder: Path, final: Path, stage: Path) -> None:
     folder.rename(final)
 
 
-def _summary(dataset: features.Dataset) -> str:
+def _summary(dataset: Dataset) -> str:
     total, splits = sum(dataset.splits.values()), ", ".join(f"{name} {count}" for name, count in dataset.splits.items())
     return f"{dataset.name}: {total} faces in {dataset.path} ({splits})\nfeatures: {', '.join(dataset.features)}"

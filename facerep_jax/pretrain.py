@@ -24,12 +24,13 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
-from facerep_jax import clock, pictures
+from facerep_jax import clock, lock, pictures
 from facerep_jax.config import build, command_line, plain
-from facerep_jax.data.features import open_dataset
+from facerep_jax.data.library import open_dataset
+from facerep_jax.data.meta import may_show_images
 from facerep_jax.data.pipeline import Part, Stream, build_transforms, split_host
 from facerep_jax.files import local_path, write
-from facerep_jax.train import account, checkpoint, compilation, distributed, handover, lock, loop, sharding
+from facerep_jax.train import account, checkpoint, compilation, distributed, handover, loop, sharding
 from facerep_jax.train.frozen import FILE as FROZEN
 from facerep_jax.train.frozen import read_frozen, write_frozen
 from facerep_jax.train.model import Arrays, arrays_of, filled, flops_per_image, model_maker
@@ -85,6 +86,7 @@ class Run(NamedTuple):
 
     mesh: Mesh
     stream: Stream
+    may_show: bool  # whether the licences of all data sets allow pictures of their images
     optimizer: Optimizer
     make: Callable[..., Model]
     frozen_shapes: Tree
@@ -181,7 +183,7 @@ def assemble(config: ConfigDict) -> Run:
         out_shardings=(layout, whole),
         donate_argnums=0,
     )
-    stream = open_stream(config, needs=model.objective.needs)
+    stream, may_show = open_stream(config, needs=model.objective.needs)
 
     @functools.cache
     def given() -> Arrays | None:
@@ -194,7 +196,7 @@ def assemble(config: ConfigDict) -> Run:
     def first_state() -> TrainState:
         return jax.jit(start, out_shardings=layout)(given())
 
-    return Run(mesh, stream, optimizer, make, frozen_shapes, shapes, layout, given, first_state, step)
+    return Run(mesh, stream, may_show, optimizer, make, frozen_shapes, shapes, layout, given, first_state, step)
 
 
 def state_at(
@@ -216,7 +218,8 @@ def write_description(config: ConfigDict, run: Run, workdir: Path) -> dict[str, 
     path = workdir / "model.json"
     if not path.exists():
         examples = run.stream.peek(pictures.FACES)
-        pictures.save(workdir, pictures.masked(examples))
+        if run.may_show:
+            pictures.save(workdir, pictures.masked(examples))
         shapes = {
             name: jax.ShapeDtypeStruct((config.data.batch_size, *x.shape), x.dtype)
             for name, x in split_host(examples[0])[0].items()

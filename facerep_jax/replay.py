@@ -25,10 +25,11 @@ from absl import flags, logging
 from flax import nnx
 from ml_collections import ConfigDict
 
+from facerep_jax import lock
 from facerep_jax.data.pipeline import split_host
 from facerep_jax.files import local_path, write
 from facerep_jax.pretrain import Run, assemble, state_at
-from facerep_jax.train import checkpoint, lock, sharding
+from facerep_jax.train import checkpoint, sharding
 from facerep_jax.train.frozen import read_frozen
 from facerep_jax.train.handover import config_of
 from facerep_jax.train.model import model_maker

@@ -60,7 +60,9 @@ def test_their_tests_pass(copy):
 
 def test_tests_of_configs_cover_theirs_untouched(copy):
     names = " or ".join(Path(path).stem for path in CONFIGS)
-    status, said = run(copy, "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/configs/test_configs.py", "-k", names)
+    status, said = run(
+        copy, "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/configs/test_configs.py", "-k", names
+    )
     assert status == 0, said
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from facerep_jax import cli
 from facerep_jax.config import build
-from facerep_jax.data.features import open_dataset
+from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.evaluate import completed
 from facerep_jax.reporting.workdirs import read_statistics
@@ -21,6 +21,7 @@ SHORT = ("--config.protocol.steps=12", "--config.seeds=(0,1)")
 SHALLOW = ("--config.encoder.depth=2", "--config.task.taps=(0,1)")
 TASKS = {"landmarks": "nme_box", "parsing": "f1_mean_foreground"}
 LABELS = {"landmarks": "landmarks", "parsing": "mask"}
+READ = ("bbox", "landmarks_scale")  # what the metric reads if it is there
 SCRATCH = ("--config.scratch.steps=4", "--config.scratch.rounds=2", "--config.scratch.batch_size=4")
 
 
@@ -88,7 +89,7 @@ def test_predictions_are_kept_and_score_as_reported(finished):
         (r["id"], r["subset"], r["encoder"]) for r in statistics
     ]
     transforms = build_transforms([build_config(task).data.transforms[0]])
-    test = load(open_dataset(DRAWN, "nowhere").source("test"), transforms, ("image", LABELS[task]))
+    test = load(open_dataset(DRAWN, "nowhere").source("test"), transforms, ("image", LABELS[task]), optional=READ)
     of = [r["prediction"] for r in rows if r["encoder"] == "encoder" and r["subset"] == 1]
     if task == "landmarks":
         prediction = np.array(of, np.float32).reshape(16, 68, 2)

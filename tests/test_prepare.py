@@ -14,7 +14,8 @@ from absl import flags
 from PIL import Image
 
 from facerep_jax import prepare
-from facerep_jax.data import datasets, features
+from facerep_jax.data import datasets
+from facerep_jax.data.library import open_dataset
 
 CHILD = """
 import sys
@@ -64,7 +65,7 @@ def hidden(data: Path):
 
 def test_a_manifest_becomes_a_data_set(raw, data, capsys):
     run("manifest", "--manual_dir", raw, "--data_dir", data, "--name", "mine")
-    dataset = features.open_dataset("manifest/mine", data)
+    dataset = open_dataset("manifest/mine", data)
     assert dataset.splits == {"train": 3, "test": 1}
     assert dataset.meta["counts"] == dataset.splits
     assert dataset.meta["version"] == "1.0.0"
@@ -82,8 +83,8 @@ def test_a_manifest_becomes_a_data_set(raw, data, capsys):
 def test_names_have_defaults(raw, data):
     run("manifest", "--manual_dir", raw, "--data_dir", data)
     run("generated_faces:size=32,train=2,validation=0,test=1", "--data_dir", data)
-    assert features.open_dataset("manifest/faces", data).splits == {"train": 3, "test": 1}
-    assert features.open_dataset("generated_faces/default", data).splits == {"train": 2, "test": 1}
+    assert open_dataset("manifest/faces", data).splits == {"train": 3, "test": 1}
+    assert open_dataset("generated_faces/default", data).splits == {"train": 2, "test": 1}
 
 
 def test_the_same_input_again_rewrites_nothing(raw, data, capsys):
@@ -104,7 +105,7 @@ def test_another_input_needs_overwrite(raw, data):
         run("manifest", "--manual_dir", raw, "--data_dir", data)
     assert contents(data) == before
     run("manifest", "--manual_dir", raw, "--data_dir", data, "--overwrite")
-    assert features.open_dataset("manifest/faces", data).splits == {"train": 5, "test": 1}
+    assert open_dataset("manifest/faces", data).splits == {"train": 5, "test": 1}
     assert hidden(data) == []
 
 
@@ -120,7 +121,7 @@ def test_a_failed_overwrite_keeps_the_old_set(raw, data):
 def test_broken_images_are_listed(raw, data, capsys):
     (raw / "1.jpg").write_bytes((raw / "1.jpg").read_bytes()[:-20])
     run("manifest", "--manual_dir", raw, "--data_dir", data, "--max_rejected", 0.25)
-    dataset = features.open_dataset("manifest/faces", data)
+    dataset = open_dataset("manifest/faces", data)
     assert dataset.splits == {"train": 2, "test": 1}
     (rejected,) = map(json.loads, (dataset.path / "rejected.jsonl").read_text().splitlines())
     assert rejected == {"line": 2, "id": "1.jpg", "image": "1.jpg", "reason": "Premature end of JPEG file"}
@@ -140,7 +141,7 @@ def test_too_many_broken_images_stop_it(raw, data):
     assert not (data / "manifest/faces").exists()
     assert hidden(data) == []
     with pytest.raises(FileNotFoundError, match="not prepared"):
-        features.open_dataset("manifest/faces", data)
+        open_dataset("manifest/faces", data)
     run("manifest", "--manual_dir", raw, "--data_dir", data, "--max_rejected", 0.5)
     assert not listing.exists()
 
@@ -148,7 +149,7 @@ def test_too_many_broken_images_stop_it(raw, data):
 def test_a_split_without_images_is_left_out(raw, data):
     (raw / "3.jpg").write_bytes(b"text")
     run("manifest", "--manual_dir", raw, "--data_dir", data, "--max_rejected", 0.5)
-    assert features.open_dataset("manifest/faces", data).splits == {"train": 3}
+    assert open_dataset("manifest/faces", data).splits == {"train": 3}
 
 
 def test_a_set_without_images_is_an_error(raw, data):
@@ -161,9 +162,9 @@ def test_a_set_without_images_is_an_error(raw, data):
 @pytest.mark.parametrize("name", datasets.names())
 def test_a_data_set_is_a_module_with_five_names(name):
     module = datasets.load(name)
-    for part in ("NAME", "RAW", "read", "plan", "Builder"):
+    for part in ("NAME", "RAW", "VERSION", "read", "plan"):
         assert hasattr(module, part)
-    assert module.Builder.name == name
+    assert datasets.family_of(name) == name
 
 
 WRONG = {
@@ -219,7 +220,7 @@ def test_beam_writes_the_same_examples(raw, data, tmp_path):
     out, err = beam.communicate(timeout=120)
     assert beam.returncode == 0, err
     assert out.startswith("manifest/beam: 4 faces in ")
-    plain, beam = (features.open_dataset(f"manifest/{name}", data) for name in ("plain", "beam"))
+    plain, beam = (open_dataset(f"manifest/{name}", data) for name in ("plain", "beam"))
     assert plain.splits == beam.splits
     assert plain.meta == beam.meta
     for split in plain.splits:

@@ -2,20 +2,18 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from facerep_jax.data.transforms import OUTSIDE, Example, placed, require, resample, sampled, text_of
+from facerep_jax.data.features import MISSING_CLASS
+from facerep_jax.data.meta import FIVE, five_points
+from facerep_jax.data.transforms import Example, placed, require, resample, sampled, text_of
 
 # Left eye, right eye, nose, left and right corner of the mouth, as seen, on a canvas of 512 pixels.
 TEMPLATE = ((196, 226), (316, 226), (256, 286), (220, 360.4), (292, 360.4))
-POINTS: Mapping[int, tuple[tuple[int, ...], ...]] = {  # number of landmarks -> those whose mean each point is
-    5: ((0,), (1,), (2,), (3,), (4,)),
-    68: (tuple(range(36, 42)), tuple(range(42, 48)), (30,), (48,), (54,)),  # iBUG
-    106: ((104,), (105,), (54,), (84,), (90,)),  # LaPa
-}
 
 
 class AlignToTemplate:
@@ -26,25 +24,30 @@ class AlignToTemplate:
 
     Args:
         scale: of the face; smaller shows more around it.
-        points: for each point of the template, the landmarks whose mean it is; () is right for 5, 68 (iBUG) and 106
-            (LaPa) landmarks.
+        points: for each point of the template, the landmarks whose mean it is; () for those that the data set's meta
+            tells, see `meta.five_points`. Without either, five landmarks are the points themselves.
+        meta: of the data set.
     """
 
     reads = ("landmarks",)
 
-    def __init__(self, *, size: int, scale: float = 1.0, points: tuple[tuple[int, ...], ...] = ()):
-        if points and len(points) != len(TEMPLATE):
-            raise ValueError(f"AlignToTemplate: points are given for {len(points)} of the template's {len(TEMPLATE)}")
-        self.size, self.points = size, tuple(tuple(group) for group in points)
+    def __init__(
+        self, *, size: int, scale: float = 1.0, points: tuple[tuple[int, ...], ...] = (), meta: Mapping[str, Any]
+    ):
+        if points and len(points) != FIVE:
+            raise ValueError(f"AlignToTemplate: points are given for {len(points)} of the template's {FIVE}")
+        self.size, self.points = size, tuple(map(tuple, points)) or five_points(meta)
         self.template = (scale * (np.array(TEMPLATE) / 256 - 1) + 1) * (size - 1) / 2
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         require(example, "landmarks", "AlignToTemplate")
         landmarks = np.asarray(example["landmarks"], np.float64)
-        points = self.points or POINTS.get(len(landmarks), ())
-        if not points:
-            known = ", ".join(map(str, POINTS))
-            raise ValueError(f"AlignToTemplate knows {known} landmarks, not {len(landmarks)}; name them by `points`")
+        if not self.points and len(landmarks) != FIVE:
+            raise ValueError(
+                f"AlignToTemplate: the data set's meta does not tell `five_points` of its {len(landmarks)} landmarks;"
+                " name them there, or by `points`"
+            )
+        points = self.points or [[i] for i in range(FIVE)]
         five = np.array([landmarks[list(group)].mean(0) for group in points])
         if not np.isfinite(five).all() or np.ptp(five, axis=0).max() == 0:
             raise ValueError(f"record {text_of(example['id'])!r} has no landmarks to align: {five.round(1).tolist()}")
@@ -66,14 +69,16 @@ def similarity(source: Float[np.ndarray, "n 2"], target: Float[np.ndarray, "n 2"
 def moved(example: Example, matrix: Float[np.ndarray, "2 3"], size: int) -> Example:
     """The example seen through a similarity of pixels, as a square of `size` pixels, with all that lies in the image.
 
-    The box becomes the one around its moved corners. See `transforms.crop` for the rest.
+    The box becomes the one around its moved corners. `landmarks_scale` is that of `transforms.crop`.
     """
     scale = math.hypot(*matrix[:, 0])
     result = placed(example, matrix[:, :2], matrix[:, 2], depth=scale)
     result["image"] = turned(example["image"], matrix, size)
     if "mask" in example:
         back = np.linalg.inv(matrix[:, :2])
-        result["mask"] = sampled(example["mask"], back, -back @ matrix[:, 2], size, Image.Resampling.NEAREST, OUTSIDE)
+        result["mask"] = sampled(
+            example["mask"], back, -back @ matrix[:, 2], size, Image.Resampling.NEAREST, MISSING_CLASS
+        )
     before = example.get("landmarks_scale", np.ones(2, np.float32))
     result["landmarks_scale"] = (before / scale).astype(np.float32)
     return result
@@ -86,6 +91,7 @@ def turned(
     turn, shift = matrix[:, :2], matrix[:, 2]
     scale = math.hypot(*turn[:, 0])
     cos, sin = turn[:, 0] / scale
+    # PIL's affine transform does not smooth: a resize of the square around what is seen does all the shrinking before.
     side = math.ceil(size * (abs(cos) + abs(sin))) + 4  # holds the turned square, and two pixels for the filter
     x, y = np.linalg.solve(turn, (size - 1) / 2 - shift)
     half = side / scale / 2

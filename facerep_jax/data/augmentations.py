@@ -1,4 +1,4 @@
-"""What is done to a training example at random, beside crops; see `data.transforms` for how.
+"""What is done to a training example at random, beside crops; see `data.transforms` for the form.
 
 Source: FaRL's augmentations of landmarks and parsing (2112.03109; py-blueprint 0.0.1, ml/augmenters).
 `image` is uint8 RGB (h, w, 3) throughout.
@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageFilter
 
-from facerep_jax.data.transforms import OUTSIDE, Example, box_of, crop, placed, sampled
+from facerep_jax.data.features import MISSING_CLASS
+from facerep_jax.data.transforms import Example, box_of, crop, placed, sampled
 
 LEAST_ZOOM = 0.1  # a normal draw has no least value
 
@@ -68,7 +69,7 @@ class RandomAffine:
             scale = np.array([w, h]) / side
             start = scale * (0.5 - turn.T @ offset) + square[:2]
             result["mask"] = sampled(
-                example["mask"], scale[:, None] * turn.T, start, self.size, Image.Resampling.NEAREST, OUTSIDE
+                example["mask"], scale[:, None] * turn.T, start, self.size, Image.Resampling.NEAREST, MISSING_CLASS
             )
         return result
 

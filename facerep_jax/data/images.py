@@ -10,10 +10,17 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from facerep_jax.data.features import MISSING_CLASS, png
+from facerep_jax.data.features import MISSING_CLASS
 
 MAX_PIXELS = 50_000_000  # of an image
 ORIENTATION = 0x0112  # EXIF tag
+
+
+def png(image: Image.Image) -> bytes:
+    """The PNG file of an image."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def _too_large(size: tuple[int, int] | None = None) -> str:
@@ -21,7 +28,7 @@ def _too_large(size: tuple[int, int] | None = None) -> str:
 
 
 def _opened(data: bytes) -> Image.Image:
-    """An image whose header is read; ValueError where it is none or too large."""
+    """An image whose header is read; ValueError if the bytes are none, or too many pixels."""
     try:
         image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError:
@@ -49,7 +56,7 @@ def _is_direct(image: Image.Image, data: bytes) -> bool:
 def check_image(data: bytes) -> tuple[bool, tuple[int, int]]:
     """Decodes a whole image file: (whether it is stored as it is, (width, height) as stored).
 
-    ValueError, or what else the decoder raises, where it is broken.
+    Raises ValueError, or whatever else the decoder raises, if the file is broken.
     """
     with _opened(data) as image:
         if not _is_direct(image, data):
@@ -90,7 +97,16 @@ def _class_ids(data: bytes) -> Image.Image:
 
 
 def check_mask(data: bytes, size: tuple[int, int] | None, classes: int) -> None:
-    """ValueError unless a mask's file is a PNG of class ids, of the image's (width, height) where that is known."""
+    """Checks the file of a mask.
+
+    Args:
+        data: the file.
+        size: (width, height) of the image, if it is known.
+        classes: how many there are.
+
+    Raises:
+        ValueError: the file is no PNG of class ids, or of another size than the image.
+    """
     try:
         mask = _class_ids(data)
     except (OSError, SyntaxError) as error:  # what Pillow raises on broken files

@@ -1,6 +1,6 @@
-"""What a set of faces says once for all of them, `faces.meta.json`: names in order, flips, normaliser; read strictly.
+"""What a set of faces says once for all of them: names in order, flips, points, licence. Read strictly.
 
-Errors are ValueErrors of one line. How JSON is read, and how errors are placed, is that of `faces.jsonl` too.
+It comes from `faces.meta.json`, or from the module of a data set. Errors are ValueErrors of one line.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ _FLIPS = {  # -> the names whose order it permutes
     "action_unit_flip": "action_units",
     "vertex_flip": "vertices",
 }
+_LICENCE = {"licence": str, "agreement": str, "research_only": bool, "may_show_images": bool}
 _NORMALISERS = {"inter_ocular": ("left", "right"), "inter_pupil": ("left", "right"), "box": (), "diagonal": ()}
 
 # The 68 points of iBUG 300-W seen in a mirror: jaw, brows, nose bridge, nostrils, eyes, outer lips, inner lips.
@@ -31,11 +32,16 @@ IBUG_FLIP = (
     *(*range(54, 47, -1), *range(59, 54, -1)),
     *(*range(64, 59, -1), *range(67, 64, -1)),
 )
-IBUG = {"flip": list(IBUG_FLIP), "normaliser": {"kind": "inter_ocular", "left": 36, "right": 45}}
+IBUG = {
+    "flip": list(IBUG_FLIP),
+    "normaliser": {"kind": "inter_ocular", "left": 36, "right": 45},
+    "five_points": [list(range(36, 42)), list(range(42, 48)), [30], [48], [54]],
+}
+FIVE = 5  # left eye, right eye, nose, left and right corner of the mouth, as seen
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """What `faces.meta.json` says, checked as far as it can be without the records; empty where there is none."""
+    """What `faces.meta.json` says, checked as far as it can be without the records; empty if there is no such file."""
     if not path.is_file():
         return {}
     with at(f"{path}, "):
@@ -43,10 +49,25 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 
 def checked_meta(meta: Any) -> dict[str, Any]:
-    """`meta` itself; ValueError for an unknown key, a flip that is no mirror, an index out of range."""
+    """Checks a meta, and returns it.
+
+    Keys, all optional:
+        classes, attributes, action_units, expressions: names in order.
+        mask_flip, attribute_flip, action_unit_flip, vertex_flip: what is which in a mirror; a permutation.
+        landmarks: `flip`; `normaliser` of errors; `threshold` of failure; `five_points`, see `five_points`.
+        licence: its text or name. agreement: what users have to sign or cite. research_only: whether other use is
+            forbidden. may_show_images: whether images may be published, as in reports; see `may_show_images`.
+
+    Raises:
+        ValueError: an unknown key, a flip that is no mirror, an index out of range, a value of the wrong type.
+    """
     if not isinstance(meta, dict):
         raise ValueError(f"a JSON object is expected, not {shown(meta)}")
-    check_keys(meta, (*_NAMES_IN_ORDER, *_FLIPS, "landmarks"))
+    check_keys(meta, (*_NAMES_IN_ORDER, *_FLIPS, "landmarks", *_LICENCE))
+    for key, kind in _LICENCE.items():
+        if key in meta and (type(meta[key]) is not kind or meta[key] == ""):
+            wanted = "true or false" if kind is bool else "a text that is not empty"
+            raise ValueError(f"{key}: must be {wanted}, not {shown(meta[key])}")
     for key in _NAMES_IN_ORDER:
         if key in meta:
             with at(f"{key}: "):
@@ -68,7 +89,11 @@ def checked_meta(meta: Any) -> dict[str, Any]:
 
 
 def check_flip(flip: Any, count: int | None) -> None:
-    """A mirror image's mirror image is the image, so a flip is a permutation that undoes itself."""
+    """Checks a flip: a permutation that undoes itself, since a mirror image's mirror image is the image.
+
+    Raises:
+        ValueError: it is none, or not one of `count` indices.
+    """
     if not isinstance(flip, list) or not flip or any(type(i) is not int for i in flip):
         raise ValueError(f"must be a list of indices, not {shown(flip)}")
     if sorted(flip) != list(range(len(flip))):
@@ -83,7 +108,7 @@ def check_flip(flip: Any, count: int | None) -> None:
 def _check_landmarks(landmarks: Any) -> None:
     if not isinstance(landmarks, dict):
         raise ValueError(f"must be an object, not {shown(landmarks)}")
-    check_keys(landmarks, ("flip", "normaliser", "threshold"))
+    check_keys(landmarks, ("flip", "normaliser", "threshold", "five_points"))
     if "threshold" in landmarks:
         threshold = landmarks["threshold"]
         if type(threshold) not in (int, float) or not threshold > 0:
@@ -100,29 +125,65 @@ def _check_landmarks(landmarks: Any) -> None:
             check_keys(normaliser, ("kind", *_NORMALISERS[kind]))
             for side in _NORMALISERS[kind]:
                 _check_eye(normaliser.get(side), side, several=kind == "inter_pupil")
-            if "flip" in landmarks:
-                check_normaliser(normaliser, len(landmarks["flip"]))
+    if "five_points" in landmarks:
+        groups = landmarks["five_points"]
+        whole = isinstance(groups, list) and len(groups) == FIVE and all(map(_are_indices, groups))
+        if not whole:
+            raise ValueError(f"five_points: must be five lists of indices of landmarks, not {shown(groups)}")
+    if "flip" in landmarks:
+        check_points(landmarks, len(landmarks["flip"]))
+
+
+def _are_indices(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(i) is int for i in value)
 
 
 def _check_eye(eye: Any, side: str, *, several: bool) -> None:
-    """ValueError unless a side of a normaliser is the index of a landmark, or a list of several."""
-    if several and (not isinstance(eye, list) or not eye or any(type(i) is not int for i in eye)):
+    """Raises ValueError unless a side of a normaliser is the index of a landmark, or a list of several."""
+    if several and not _are_indices(eye):
         raise ValueError(f"{side!r} must be a list of indices of landmarks, not {shown(eye)}")
     if not several and type(eye) is not int:
         raise ValueError(f"{side!r} must be the index of a landmark, not {shown(eye)}")
 
 
-def check_normaliser(normaliser: Mapping[str, Any], count: int) -> None:
-    """ValueError unless a normaliser's indices are different ones of `count` landmarks."""
-    seen: list[int] = []
-    for side in _NORMALISERS[normaliser["kind"]]:
-        indices = normaliser[side] if isinstance(normaliser[side], list) else [normaliser[side]]
-        for index in indices:
-            if not 0 <= index < count:
-                raise ValueError(f"{side!r} must be between 0 and {count - 1}, not {index}")
-            if index in seen:
-                raise ValueError(f"left and right must be different landmarks, not {index} twice")
-            seen.append(index)
+def check_points(landmarks: Mapping[str, Any], count: int) -> None:
+    """Checks that what a meta says of landmarks holds for `count` of them.
+
+    Raises:
+        ValueError: an index is out of range, or in both sides of the normaliser.
+    """
+    for group in landmarks.get("five_points", ()):
+        for index in group:
+            _check_index(index, count, "five_points: an index")
+    normaliser = landmarks.get("normaliser", {"kind": "box"})
+    with at("normaliser: "):
+        seen: list[int] = []
+        for side in _NORMALISERS[normaliser["kind"]]:
+            for index in normaliser[side] if isinstance(normaliser[side], list) else [normaliser[side]]:
+                _check_index(index, count, repr(side))
+                if index in seen:
+                    raise ValueError(f"left and right must be different landmarks, not {index} twice")
+                seen.append(index)
+
+
+def _check_index(index: int, count: int, what: str) -> None:
+    if not 0 <= index < count:
+        raise ValueError(f"{what} must be between 0 and {count - 1}, not {index}")
+
+
+def five_points(meta: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+    """The landmarks whose means are a face's two eyes, nose and corners of the mouth, left before right as seen.
+
+    A meta that does not say them has those of iBUG if its landmarks are mirrored as iBUG's are. Empty if unknown.
+    """
+    landmarks = meta.get("landmarks", {})
+    known = IBUG if tuple(landmarks.get("flip", ())) == IBUG_FLIP else {}
+    return tuple(map(tuple, landmarks.get("five_points") or known.get("five_points", ())))
+
+
+def may_show_images(meta: Mapping[str, Any]) -> bool:
+    """Whether the licence of a data set allows to publish its images; true if the meta does not say."""
+    return bool(meta.get("may_show_images", True))
 
 
 @contextlib.contextmanager
@@ -160,12 +221,12 @@ def strict_json(text: bytes) -> Any:
 
 def shown(value: Any) -> str:
     """A value as an error message quotes it: as JSON, at most 60 characters of it."""
-    text = json.dumps(value)
+    text = json.dumps(value, default=lambda other: getattr(other, "tolist", other.__repr__)())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def check_keys(given: Iterable[str], known: Collection[str]) -> None:
-    """ValueError for the first key that is not known."""
+    """Raises ValueError for the first key that is not known."""
     for key in given:
         if key not in known:
             raise ValueError(f"key {key!r} is not known; {nearest(key, known)}")

@@ -1,13 +1,9 @@
 """Records to batches by grain. Everything random is a function of (seed, position in the stream)."""
 
-import functools
 import inspect
 import itertools
-import multiprocessing
-import os
 import sys
-import threading
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import MappingProxyType
@@ -17,14 +13,16 @@ import grain
 import jax
 import numpy as np
 from absl import logging
+from ml_collections import ConfigDict
 
 from facerep_jax.config import Spec, build, locate
+from facerep_jax.data.library import Source
 from facerep_jax.data.mixture import Mixture, Weights
+from facerep_jax.data.processes import end_with_parent
 from facerep_jax.data.transforms import Example, Transform, decode, text_of
 
 HOST_ONLY = ("id", "truncated", "replaced")  # keys that the training loop reads and the device never sees
 ATTEMPTS = 16  # records in a row that may be unreadable: more are no accident
-OPTIONAL = ("bbox", "landmarks_scale")  # what metrics read where it is there
 
 
 class Unreadable(Exception):
@@ -34,7 +32,7 @@ class Unreadable(Exception):
 class Part(NamedTuple):
     """One of the data sets that a stream draws from."""
 
-    records: Sequence[Any]
+    records: Source
     transforms: tuple[Transform, ...]
     name: str = ""
 
@@ -43,37 +41,35 @@ class Examples:
     """From a position in the stream to an example: the wanted keys, `position`, and what the host reads.
 
     A record that cannot be read or decoded is named and gives its place to that of the next position; so does one of
-    `skip_ids`. `replaced` says how many did. RuntimeError where `ATTEMPTS` in a row do not give one.
+    `skip_ids`. `replaced` says how many did. Raises RuntimeError if `ATTEMPTS` in a row do not give one.
     """
 
     def __init__(
         self, parts: Sequence[Part], mixture: Mixture | None, keys: Sequence[str], seed: int, skip_ids: Set[str]
     ):
-        self._shuffled = [
-            grain.MapDataset.source(part.records).seed(seed + index).shuffle().repeat()
-            for index, part in enumerate(parts)
-        ]
         self._parts, self._mixture, self._keys, self._seed = tuple(parts), mixture, tuple(keys), seed
         self._skip = skip_ids
+        self._shuffled = [
+            grain.MapDataset.source(read_in_part(part.records, part.transforms, keys))
+            .seed(seed + index)
+            .shuffle()
+            .repeat()
+            for index, part in enumerate(parts)
+        ]
 
     def __len__(self) -> int:
         return sys.maxsize
 
     def __getitem__(self, position: int) -> Example:
-        problem: Exception | None = None
-        for ahead in range(ATTEMPTS):
-            which, index = (0, position + ahead) if self._mixture is None else self._mixture[position + ahead]
+        def ahead_of(ahead: int) -> Example | None:
+            which, index = self._mixture[position + ahead] if self._mixture else (0, position + ahead)
             name = f"the record of position {position + ahead} ({self._parts[which].name})"
-            try:
-                example = read(self._shuffled[which], index, name)
-            except Unreadable as error:
-                problem = error
-                continue
-            if not self._skip or text_of(example["id"]) not in self._skip:
-                return {**self.made(which, position, example), "replaced": np.int32(ahead)}
-        raise RuntimeError(
-            f"{ATTEMPTS} records in a row from position {position} on cannot be read or are to be skipped"
-        ) from problem
+            example = read(self._shuffled[which], index, name)
+            if self._skip and text_of(example["id"]) in self._skip:
+                return None
+            return {**self.made(which, position, example), "replaced": np.int32(ahead)}
+
+        return first_readable(ahead_of, position)
 
     def made(self, which: int, position: int, example: Example) -> Example:
         """What the transforms of a part make of a decoded record at a position."""
@@ -85,12 +81,28 @@ class Examples:
         wanted = {key: np.asarray(example[key]) for key in (*self._keys, *HOST_ONLY) if key in example}
         return {**wanted, "position": np.uint32(position % 2**32)}
 
+    def check(self, which: int) -> None:
+        """Raises ValueError if a part with its transforms does not give a key.
+
+        The record is read whole, so that the error tells all that the data set has.
+        """
+        part = self._parts[which]
+
+        def whole(index: int) -> Example:
+            return self.made(which, index, read(part.records, index % len(part.records), f"a record of {part.name}"))
+
+        if missing := sorted(set(self._keys) - set(first_readable(whole, 0))):
+            raise ValueError(
+                f"the objective needs {', '.join(missing)}, which data set {part.name!r} with its transforms does "
+                f"not give; its records have: {', '.join(sorted(part.records[0]))}"
+            )
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         end_with_parent()  # for here begins what a worker does
 
     def peek(self, count: int) -> list[Example]:
-        """Examples made of readable records that are evenly spaced in all parts, all where there are fewer."""
+        """Examples made of readable records that are evenly spaced in all parts; of all records if there are fewer."""
         ends = np.cumsum([len(part.records) for part in self._parts])
         found = []
         for number in np.unique(np.linspace(0, ends[-1] - 1, count).astype(int)):
@@ -103,24 +115,26 @@ class Examples:
         return found
 
 
-@functools.cache
-def end_with_parent() -> None:
-    """In a process that another started, see to it that it ends when that one does, even if it is killed.
+def first_readable(made: Callable[[int], Example | None], position: int) -> Example:
+    """The first example that `made` gives of 0, 1, ...; it may raise Unreadable or return None instead.
 
-    A worker of grain's would otherwise stay, with all its memory, once its run was killed.
+    Raises:
+        RuntimeError: `ATTEMPTS` in a row give none.
     """
-    if (parent := multiprocessing.parent_process()) is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    problem: Exception | None = None
+    for ahead in range(ATTEMPTS):
+        try:
+            if (example := made(ahead)) is not None:
+                return example
+        except Unreadable as error:
+            problem = error
+    raise RuntimeError(
+        f"{ATTEMPTS} records in a row from position {position} on cannot be read or are to be skipped"
+    ) from problem
 
 
 def read(records: Any, index: int, name: str) -> Example:
-    """A decoded record; one that cannot be is named in the log, and raises Unreadable."""
+    """A decoded record; one that cannot be read or decoded is named in the log, and raises Unreadable."""
     try:
         return decode(dict(records[index]))
     except Exception as error:  # whatever the reader or the decoder says of broken bytes
@@ -134,13 +148,36 @@ def split_host(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     return device, {name: x for name, x in batch.items() if name in HOST_ONLY}
 
 
-def build_transforms(specs: Iterable[Spec], meta: Mapping[str, Any] = MappingProxyType({})) -> tuple[Transform, ...]:
-    """The transforms that specs name; those that take `meta` are given that of the data set."""
+def build_transforms(
+    specs: Iterable[Spec], meta: Mapping[str, Any] = MappingProxyType({}), **given: Any
+) -> tuple[Transform, ...]:
+    """The transforms that specs name.
 
-    def one(spec: Spec) -> Transform:
-        return build(spec, meta=meta) if "meta" in inspect.signature(locate(spec)).parameters else build(spec)
+    Specs among a transform's own arguments, singly or in tuples, are built too, so that it is called with transforms.
+    Every callable with a parameter `meta`, or of a name in `given`, gets that argument if its spec leaves it open.
 
-    return tuple(one(spec) for spec in specs)
+    Args:
+        specs: in the order in which they are applied.
+        meta: of the data set.
+        given: other arguments that are known only now, such as the size of the images.
+    """
+    known = {"meta": meta, **given}
+    return tuple(_built(described, known) for described in specs)
+
+
+def _built(described: Spec, known: Mapping[str, Any]) -> Any:
+    """What a spec names, called with its arguments and those of `known` that it takes and leaves open."""
+    arguments = {name: _with_transforms(value, known) for name, value in described.items()}
+    parameters = inspect.signature(locate(described)).parameters
+    left_open = {name: value for name, value in known.items() if name in parameters and name not in described}
+    return build(arguments, **left_open)
+
+
+def _with_transforms(value: Any, known: Mapping[str, Any]) -> Any:
+    """An argument, with what they name in place of specs."""
+    if isinstance(value, tuple | list):
+        return tuple(_with_transforms(item, known) for item in value)
+    return _built(value, known) if isinstance(value, Mapping | ConfigDict) and "call" in value else value
 
 
 class Stream:
@@ -150,11 +187,14 @@ class Stream:
 
     Args:
         parts: data sets, each read in an order of its own.
-        keys: what a batch holds; ValueError where the transforms of a part do not give one of them.
-        weights: of the parts, as of `Mixture`; equal where there are none.
+        keys: what a batch holds.
+        weights: of the parts, see `Mixture`; equal if there are none.
         batch_size: over all processes.
         skip_ids: of records that are not to be seen.
         threads, workers: that read; worker processes pay once transforms in Python dominate.
+
+    Raises:
+        ValueError: a part has no records, or its transforms do not give one of the keys.
     """
 
     def __init__(
@@ -172,17 +212,11 @@ class Stream:
     ):
         weights = weights or ((0, (1.0,) * len(parts)),)
         mixture = Mixture(weights, batch_size, sets=len(parts), seed=seed)
-        for part in parts:
-            if len(part.records) == 0:
-                raise ValueError(f"data set {part.name!r} has no records to train on")
-            alone = Examples([part], None, keys, seed, frozenset())
-            if missing := sorted(set(keys) - set(alone[0])):
-                raise ValueError(
-                    f"the objective needs {', '.join(missing)}, which data set {part.name!r} with its transforms does "
-                    f"not give; its records have: {', '.join(sorted(part.records[0]))}"
-                )
-        parts = [part._replace(records=read_in_part(part.records, part.transforms, keys)) for part in parts]
+        if empty := [part.name for part in parts if len(part.records) == 0]:
+            raise ValueError(f"data set {empty[0]!r} has no records to train on")
         self._examples = Examples(parts, mixture if len(parts) > 1 else None, keys, seed, skip_ids)
+        for which in range(len(parts)):
+            self._examples.check(which)
         self._iterator = grain.experimental.ElasticIterator(
             grain.MapDataset.source(self._examples),
             batch_size,
@@ -192,7 +226,7 @@ class Stream:
         )
 
     def peek(self, count: int) -> list[Example]:
-        """Examples made of records that are evenly spaced, all where there are fewer, without moving the stream."""
+        """Examples made of records that are evenly spaced, of all if there are fewer; the stream does not move."""
         return self._examples.peek(count)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
@@ -210,13 +244,30 @@ class Stream:
         self._iterator.close()
 
 
-def load(source: Sequence[Any], transforms: Sequence[Transform], keys: Sequence[str], *, name: str = "") -> Example:
+def load(
+    source: Source,
+    transforms: Sequence[Transform],
+    keys: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+    name: str = "",
+) -> Example:
     """All records of a source as arrays over examples, transformed without chance, plus `id` (a list of strings).
 
     For evaluation, where every split fits in memory at the size that the encoder sees.
+
+    Args:
+        source: the records.
+        transforms: applied in order, each example with a generator of its own.
+        keys: what every example must have.
+        optional: what is kept too if the examples have it.
+        name: of the data set, for errors.
+
+    Raises:
+        ValueError: an example lacks one of the keys.
     """
 
-    def one(index: int, source: Sequence[Any]) -> Example:
+    def one(index: int, source: Source) -> Example:
         record = source[index]
         example = decode(dict(record))
         rng = np.random.default_rng(index)
@@ -227,32 +278,30 @@ def load(source: Sequence[Any], transforms: Sequence[Transform], keys: Sequence[
                 f"the task needs {', '.join(missing)}, which data set {name!r} has not; "
                 f"its records have: {', '.join(sorted(record))}"
             )
-        return {"id": text_of(example["id"]), **{k: example[k] for k in (*keys, *OPTIONAL) if k in example}}
+        return {"id": text_of(example["id"]), **{k: example[k] for k in (*keys, *optional) if k in example}}
 
     one(0, source)  # whatever a record lacks, the error names all that it has
-    wanted = read_in_part(source, transforms, (*keys, *OPTIONAL))
+    wanted = read_in_part(source, transforms, (*keys, *optional))
     with ThreadPoolExecutor(4) as pool:
         examples = list(pool.map(one, range(len(source)), itertools.repeat(wanted)))
     arrays = {key: np.stack([e[key] for e in examples]) for key in examples[0] if key != "id"}
     return {"id": [e["id"] for e in examples], **arrays}
 
 
-def read_in_part(source: Any, transforms: Sequence[Any], keys: Sequence[str]) -> Any:
-    """The same records with the features alone that transforms read or keys name; with all, where one does not say."""
-    if not all(hasattr(transform, "reads") for transform in transforms):
-        return source
-    return only(source, {"id", "image", *keys, *(name for transform in transforms for name in transform.reads)})
+def read_in_part(source: Source, transforms: Sequence[Transform], keys: Sequence[str]) -> Source:
+    """The same records, of which only what transforms read and keys name is read; all, if a transform reads all."""
+    names = {"id", "image", *keys}
+    for transform in transforms:
+        if transform.reads is None:
+            return source
+        names |= set(transform.reads)
+    return source.only(names)
 
 
-def only(source: Any, names: Container[str]) -> Any:
-    """The same records without other features, where they can be read in part."""
-    return source.only(names) if hasattr(source, "only") else source
-
-
-class Subset(Sequence):
+class Subset(Sequence[Example]):
     """Some records of a source, by index."""
 
-    def __init__(self, source: Sequence[Any], indices: Sequence[int]):
+    def __init__(self, source: Source, indices: Sequence[int]):
         self._source, self._indices = source, tuple(int(i) for i in indices)
 
     def __len__(self) -> int:
@@ -262,5 +311,5 @@ class Subset(Sequence):
         return self._source[self._indices[index]]
 
     def only(self, names: Container[str]) -> "Subset":
-        """The same records without other features, where they can be read in part."""
-        return Subset(only(self._source, names), self._indices)
+        """The same records with no other features than these."""
+        return Subset(self._source.only(names), self._indices)

@@ -1,18 +1,17 @@
 """What happens to one example on the host: `transform(example, rng) -> example`, on dicts of NumPy arrays.
 
-A transform's `reads` names the features that it looks at, beside the image: records are then read without the others.
-One that has no `reads` is given all features. Whatever moves the image moves its mask, landmarks, box and vertices with
-it, as far as they are there. Pixel coordinates: x right, y down, the centre of the first pixel is (0, 0), so that a
-whole image is the box [-0.5, -0.5, w - 0.5, h - 0.5].
+Whatever moves the image moves its mask, landmarks, box and vertices with it, as far as they are there. Pixel
+coordinates: x right, y down, the centre of the first pixel is (0, 0), so that a whole image is the box
+[-0.5, -0.5, w - 0.5, h - 0.5].
 """
 
 import html
 import io
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import instant_clip_tokenizer
 import numpy as np
@@ -20,11 +19,10 @@ import simplejpeg
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-Example = dict[str, Any]
-Transform = Callable[[Example, np.random.Generator], Example]
+from facerep_jax.data.features import MISSING_CLASS
+from facerep_jax.data.records import Example
 
 START = 49_406  # CLIP's start-of-text token; the end-of-text token is the next and last
-OUTSIDE = 255  # the class of mask pixels outside of the image: ignored
 
 # What captions call the sides: words that begin with left or right, "(L) and (R)", and what others are often called.
 SIDES = re.compile(
@@ -33,6 +31,15 @@ SIDES = re.compile(
     r"|(?<![a-z0-9'\u2019.])[lr](?![a-z0-9'\u2019])",
     re.IGNORECASE,
 )
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """What is done to an example. All that is random comes from `rng`."""
+
+    reads: tuple[str, ...] | None  # features that are looked at, beside id and image; None for all
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example: ...
 
 
 def decode(example: Example) -> Example:
@@ -45,7 +52,7 @@ def decode(example: Example) -> Example:
 
 
 def decode_image(encoded: bytes, mode: str = "RGB") -> UInt8[np.ndarray, "..."]:
-    """Pixels of a JPEG or PNG file; ValueError where they cannot be read."""
+    """Pixels of a JPEG or PNG file; ValueError if they cannot be read."""
     if mode == "RGB" and simplejpeg.is_jpeg(encoded):
         return simplejpeg.decode_jpeg(encoded, colorspace="RGB")
     with Image.open(io.BytesIO(encoded)) as image:
@@ -273,7 +280,7 @@ def crop(example: Example, box: tuple[float, float, float, float], size: int) ->
     moved = placed(example, np.diag(1 / scale), -np.array([x0, y0]) / scale - 0.5, depth=1 / scale.mean())
     moved["image"] = resample(example["image"], box, size, Image.Resampling.BICUBIC, 0)
     if "mask" in example:
-        moved["mask"] = resample(example["mask"], box, size, Image.Resampling.NEAREST, OUTSIDE)
+        moved["mask"] = resample(example["mask"], box, size, Image.Resampling.NEAREST, MISSING_CLASS)
     moved["landmarks_scale"] = (example.get("landmarks_scale", np.ones(2)) * scale).astype(np.float32)
     return moved
 
@@ -341,7 +348,7 @@ def resample(
 
 
 def box_of(example: Example, wanted_by: str) -> tuple[float, float, float, float]:
-    """The example's `bbox`; ValueError where it has none, or one without an area."""
+    """The example's `bbox`; ValueError if it has none, or one without an area."""
     require(example, "bbox", wanted_by)
     x0, y0, x1, y1 = (float(v) for v in example["bbox"])
     if not x1 > x0 or not y1 > y0:
@@ -350,7 +357,7 @@ def box_of(example: Example, wanted_by: str) -> tuple[float, float, float, float
 
 
 def require(example: Example, name: str, wanted_by: str) -> None:
-    """ValueError where an example lacks a feature that a transform reads."""
+    """Raises ValueError if an example lacks a feature that a transform reads."""
     if name not in example:
         raise ValueError(f"{wanted_by} needs the feature {name!r}; the records have: {', '.join(sorted(example))}")
 

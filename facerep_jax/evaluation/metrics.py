@@ -13,8 +13,7 @@ from jaxtyping import Array, Float, Int, Integer, UInt8
 from ml_collections import ConfigDict
 
 from facerep_jax.config import nearest
-
-IGNORED = 255  # the label of pixels that are not annotated
+from facerep_jax.data.features import MISSING_CLASS
 
 # What a data set's normaliser says -> the names of the errors that can be given, the headline first.
 UNITS = {
@@ -183,7 +182,7 @@ class F1:
         predicted, true = np.asarray(prediction, np.int64), self._labels(batch["mask"])
         if predicted.shape != true.shape:
             raise ValueError(f"the predicted labels are {predicted.shape}, the true ones {true.shape}")
-        scored = (true != IGNORED) & _valid(batch, len(true))[:, None, None]
+        scored = (true != MISSING_CLASS) & _valid(batch, len(true))[:, None, None]
         for name, labels in (("prediction", predicted), ("mask", true)):
             found = np.unique(labels[scored])
             if found.size and not 0 <= found[0] <= found[-1] < len(self.classes):

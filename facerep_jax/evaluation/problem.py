@@ -1,12 +1,13 @@
 """A task on a data set, and an encoder to judge: what every protocol is given."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
+from facerep_jax.data.library import Source
 from facerep_jax.data.transforms import Transform
 from facerep_jax.typing import Encoder, Metric, Task
 
@@ -23,7 +24,7 @@ class Problem(NamedTuple):
     train: Arrays
     validation: Arrays
     test: Arrays
-    source: Sequence[Any]  # the training records, for protocols that augment
+    source: Source  # the training records, for protocols that augment
     transforms: tuple[Transform, ...]  # of those
     selection: str = "validation"  # one of `selection.SELECTIONS`
     folder: Path = Path()  # where large intermediate results may lie

@@ -1,6 +1,5 @@
 """What is kept of every test example, as Parquet: statistics of the metric, and predictions."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 from PIL import Image
+
+from facerep_jax.data.images import png
 
 PerSubset = Mapping[str, Sequence[np.ndarray]]  # encoder or baseline -> an array over examples for each label subset
 
@@ -25,14 +26,11 @@ def write_predictions(path: Path, predictions: PerSubset, ids: Sequence[str]) ->
     """
     first = next(iter(predictions.values()))[0]
     maps = first.dtype == np.uint8 and first.ndim == 3
-    _write(path, "prediction", predictions, ids, png if maps else lambda row: np.asarray(row, np.float32).reshape(-1))
 
+    def encode(row: np.ndarray) -> Any:
+        return png(Image.fromarray(row)) if maps else np.asarray(row, np.float32).reshape(-1)
 
-def png(classes: np.ndarray) -> bytes:
-    """A map of classes as a PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(classes).save(file, "PNG")
-    return file.getvalue()
+    _write(path, "prediction", predictions, ids, encode)
 
 
 def evenly(count: int, most: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from PIL import Image
 
 from facerep_jax import face_world
 from facerep_jax.data.alignment import AlignToTemplate, moved, similarity
+from facerep_jax.data.meta import IBUG
 from facerep_jax.data.transforms import CropToBox
 
 FIVE = np.array([[20, 30], [45, 22], [36, 44], [30, 60], [49, 54]], np.float32)
@@ -43,7 +44,7 @@ def test_a_similarity_is_umeyamas():
     ],
 )
 def test_the_template_lies_where_farls_does(size, scale, expected):
-    np.testing.assert_allclose(AlignToTemplate(size=size, scale=scale).template, expected, atol=1e-3)
+    np.testing.assert_allclose(AlignToTemplate(size=size, scale=scale, meta={}).template, expected, atol=1e-3)
 
 
 def blobs(h, w, points):
@@ -114,7 +115,7 @@ def test_shrinking_is_antialiased():
 
 def test_a_generated_face_comes_to_the_template_with_its_parts():
     face = face_world.face(0, 1, 192)
-    align = AlignToTemplate(size=96)
+    align = AlignToTemplate(size=96, meta=face_world.META)
     aligned = align(face, rng())
     landmarks = aligned["landmarks"]
     five = [landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]]
@@ -139,26 +140,47 @@ def test_an_aligned_image_of_an_upright_face_is_its_crop():
 
 def test_five_landmarks_are_the_points_and_others_may_be_named():
     picture = {"id": b"a", "image": np.zeros((80, 80, 3), np.uint8)}
-    five = AlignToTemplate(size=32)({**picture, "landmarks": FIVE}, rng())["landmarks"]
+    five = AlignToTemplate(size=32, meta={})({**picture, "landmarks": FIVE}, rng())["landmarks"]
     seven = np.concatenate([[[0, 0]], FIVE, [[9, 9]]]).astype(np.float32)
-    named = AlignToTemplate(size=32, points=((1,), (2,), (3,), (4,), (5,)))({**picture, "landmarks": seven}, rng())
-    np.testing.assert_allclose(named["landmarks"][1:6], five, atol=1e-4)
+    points = ((1,), (2,), (3,), (4,), (5,))
+    of_meta = {"landmarks": {"five_points": [[1], [2], [3], [4], [5]]}}
+    wrong = {"landmarks": {"five_points": [[0], [0], [0], [0], [6]]}}
+    for align in (
+        AlignToTemplate(size=32, points=points, meta=wrong),
+        AlignToTemplate(size=32, meta=of_meta),
+    ):
+        named = align({**picture, "landmarks": seven}, rng())
+        np.testing.assert_allclose(named["landmarks"][1:6], five, atol=1e-4)
+
+
+def test_landmarks_that_are_mirrored_as_ibugs_are_ibugs():
+    """Tried: the count alone, which would take 68 points in any order for iBUG's."""
+    assert AlignToTemplate(size=16, meta={"landmarks": {"flip": IBUG["flip"]}}).points == (
+        *(tuple(range(36, 42)), tuple(range(42, 48)), (30,), (48,), (54,)),
+    )
+    other = {"landmarks": {"flip": list(range(68))}}
+    picture = {"id": b"a", "image": np.zeros((9, 9, 3), np.uint8), "landmarks": np.zeros((68, 2))}
+    with pytest.raises(ValueError, match="does not tell `five_points` of its 68 landmarks"):
+        AlignToTemplate(size=16, meta=other)(picture, rng())
 
 
 @pytest.mark.parametrize(
     ("example", "message"),
     [
         ({}, "AlignToTemplate needs the feature 'landmarks'; the records have: id, image"),
-        ({"landmarks": np.zeros((7, 2))}, "AlignToTemplate knows 5, 68, 106 landmarks, not 7; name them by `points`"),
+        (
+            {"landmarks": np.zeros((7, 2))},
+            "the data set's meta does not tell `five_points` of its 7 landmarks; name them .* `points`",
+        ),
         ({"landmarks": np.full((5, 2), np.nan)}, "record 'faces/7' has no landmarks to align"),
         ({"landmarks": np.full((5, 2), 4.0)}, "record 'faces/7' has no landmarks to align"),
     ],
 )
 def test_what_cannot_be_aligned_is_an_error(example, message):
     with pytest.raises(ValueError, match=message):
-        AlignToTemplate(size=16)({"id": b"faces/7", "image": np.zeros((9, 9, 3), np.uint8), **example}, rng())
+        AlignToTemplate(size=16, meta={})({"id": b"faces/7", "image": np.zeros((9, 9, 3), np.uint8), **example}, rng())
 
 
 def test_four_points_are_no_template():
     with pytest.raises(ValueError, match="points are given for 4 of the template's 5"):
-        AlignToTemplate(size=16, points=((0,), (1,), (2,), (3,)))
+        AlignToTemplate(size=16, points=((0,), (1,), (2,), (3,)), meta={})

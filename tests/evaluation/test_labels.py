@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from facerep_jax.data.library import Kept
 from facerep_jax.evaluation.labels import draw, labelled
 from facerep_jax.evaluation.problem import Problem
 from facerep_jax.evaluation.statistics import label_subset
@@ -13,7 +14,7 @@ def problem(train=40, validation=20):
         {"id": [f"{name}{i:02d}" for i in reversed(range(n))], "image": np.arange(n)[::-1].reshape(-1, 1)}
         for name, n in (("t", train), ("v", validation), ("x", 3))
     ]
-    return Problem(None, None, None, *splits, list(splits[0]["id"]), ())
+    return Problem(None, None, None, *splits, Kept(splits[0]["id"]), ())
 
 
 def ids(data, rows):

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from facerep_jax.config import build, spec
-from facerep_jax.data.features import open_dataset
+from facerep_jax.data.library import Kept, open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.data.transforms import CropToBox
 from facerep_jax.evaluation import protocols
@@ -47,14 +47,17 @@ class Counting(Landmarks):
 def problem(tmp_path_factory):
     dataset = open_dataset("generated_faces:size=48,train=48,validation=16,test=24", "nowhere")
     transforms = build_transforms([spec(CropToBox, size=SIZE, margin=0.2)])
-    splits = [load(dataset.source(s), transforms, Landmarks.needs) for s in ("train", "validation", "test")]
+    optional = ("bbox", "landmarks_scale")
+    splits = [
+        load(dataset.source(s), transforms, Landmarks.needs, optional=optional) for s in ("train", "validation", "test")
+    ]
     encoder = make_encoder()
 
     def make_task(seed):
         return Landmarks(encoder, taps=(0, 1), image_size=SIZE, meta=dataset.meta, rngs=nnx.Rngs(seed))
 
     metric, folder = build(Landmarks.metric(dataset.meta)), tmp_path_factory.mktemp("cache")
-    records = list(dataset.source("train"))  # drawn once
+    records = Kept(dataset.source("train"))  # drawn once
     return Problem(encoder, make_task, metric, *splits, records, transforms, folder=folder)
 
 

@@ -7,34 +7,29 @@ or evaluate), `sessions` of a person, `frames` of a session, their `correlation`
 captions. docs/generated_faces.md tells what varies and how.
 """
 
-import contextlib
 import functools
 import hashlib
 import json
-import multiprocessing
-import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
 
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from facerep_jax import face_world
 from facerep_jax.config import parse_arg
-from facerep_jax.data import features
+from facerep_jax.data import features, processes
+from facerep_jax.data.images import png
+from facerep_jax.data.meta import IBUG
+from facerep_jax.data.records import Example, Plan, complete
 from facerep_jax.face_world.photo import encoded
 from facerep_jax.face_world.sampling import BLOCK, Settings, identity, person_of
 from facerep_jax.face_world.worlds import WORLDS
 
 NAME = "default"
 RAW = None
+VERSION = "2.0.0"
 GENERATOR = 2  # raise it when `face_world` draws other faces: prepared sets then count as changed
-FEW = 500  # faces that one process draws before others have started
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ class Request:
 
 
 def read(arg: str | None, manual_dir: Path | None) -> Request:
-    """What is asked for after the colon."""
+    """The faces that the text after the colon asks for."""
     if manual_dir is not None:
         raise ValueError("data set 'generated_faces' is drawn, it takes no --manual_dir")
     counts = {"train": 20_000, "validation": 1_000, "test": 2_000}
@@ -92,8 +87,8 @@ def read(arg: str | None, manual_dir: Path | None) -> Request:
     return request
 
 
-def plan(raw: Request) -> features.Plan:
-    """Which face goes where. Splits share neither faces nor identities."""
+def plan(raw: Request) -> Plan:
+    """Assigns faces to splits, which share neither faces nor identities."""
     settings = raw.settings
     records: dict[str, list[tuple[int, int]]] = {}
     identities: dict[int, int] = {}  # number of a person -> label
@@ -108,14 +103,16 @@ def plan(raw: Request) -> features.Plan:
     sizes = {key: len(first[key]) for key in ("landmarks", "attributes", "action_units", "vertices")}
     names = tuple(name for name in features.NAMES if name in first)
     meta = json.loads(json.dumps(face_world.META))  # lists for tuples, as a manifest's meta has them
+    meta["landmarks"]["five_points"] = IBUG["five_points"]
     meta["identities"] = [identity(raw.world, raw.seed, person) for person in identities]
-    return features.Plan(
+    return Plan(
         records=records,
         example=functools.partial(example, seed=raw.seed, size=raw.size, settings=settings, names=names, sizes=sizes),
         names=names,
         sizes=sizes,
         meta=meta,
         lines=sum(map(len, records.values())),
+        mapped=processes.mapped,
     )
 
 
@@ -127,7 +124,7 @@ def example(
     settings: Settings,
     names: Sequence[str],
     sizes: Mapping[str, int],
-) -> tuple[str, features.Example]:
+) -> tuple[str, Example]:
     """The key of the face (index, label of its identity) and what is written for it."""
     index, label = record
     scene = face_world.sample_scene(seed, index, settings)
@@ -135,68 +132,7 @@ def example(
     values = face | {
         "id": face_world.record_id(seed, index, settings),
         "image": encoded(scene.photo, face["image"]),
-        "mask": features.png(Image.fromarray(face["mask"])),
+        "mask": png(Image.fromarray(face["mask"])),
         "identity": label,
     }
-    return values["id"], features.complete(values, names, sizes)
-
-
-def _in_processes(function: Callable[[Any], Any], records: Sequence[Any]) -> Iterator[Any]:
-    """`map` over all cores, in order; in this process where the records are few."""
-    if len(records) < FEW or (os.cpu_count() or 1) == 1:
-        yield from map(function, records)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would copy the threads of JAX and Beam half-way
-    with _single_threaded(), ProcessPoolExecutor(mp_context=context, initializer=_follow_parent) as pool:
-        try:
-            yield from pool.map(function, records, chunksize=16)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _follow_parent() -> None:
-    """Ends this worker when its parent is gone: a pool's workers outlive a killed parent and wait for ever."""
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _single_threaded() -> Iterator[None]:
-    """One BLAS thread for each process started inside: every core has a worker already."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Draws and writes faces: JPEG of each scene's own quality, masks as PNG."""
-
-    name = "generated_faces"
-    VERSION = tfds.core.Version("2.0.0")
-    url_infos: ClassVar[dict[str, Any]] = {}  # none; TFDS's own look-up needs a package that it does not name
-
-    def __init__(self, plan: features.Plan, *, beam: bool = False, **keywords: Any):
-        self.plan, self.beam = plan, beam
-        super().__init__(**keywords)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return features.info(self, self.plan)
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        return {split: self._generate_examples(records) for split, records in self.plan.records.items()}
-
-    def _generate_examples(self, records: Sequence[tuple[int, int]]) -> Any:
-        return features.generate(self.plan, records, beam=self.beam, mapped=_in_processes)
+    return values["id"], complete(values, names, sizes)

@@ -1,4 +1,4 @@
-"""MCF in small (tests/contracts/mcf_like.py) on faces drawn as they are read. Arguments: network, a residual one beside."""
+"""MCF in small (tests/contracts/mcf_like.py) on drawn faces. Arguments: weights of the frozen network; residual, its kind."""
 
 from facerep_jax.train.recipe import recipe
 from ml_collections import ConfigDict

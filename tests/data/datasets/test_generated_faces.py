@@ -1,6 +1,6 @@
+import dataclasses
 import io
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,11 @@ import simplejpeg
 from PIL import Image
 
 from facerep_jax import face_world
-from facerep_jax.data import features
+from facerep_jax.data import features, processes
 from facerep_jax.data.datasets import generated_faces
+from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import checked_meta
+from facerep_jax.data.records import Builder
 from facerep_jax.face_world.photo import encoded
 
 SMALL = "size=32,train=9,validation=3,test=2,seed=5"
@@ -20,14 +22,9 @@ SMALL = "size=32,train=9,validation=3,test=2,seed=5"
 def build(data_dir: Path, arg=SMALL):
     raw = generated_faces.read(arg, None)
     plan = generated_faces.plan(raw)
-    import dataclasses
-
-    import tensorflow_datasets as tfds
-
     plan = dataclasses.replace(plan, meta={**plan.meta, "digest": raw.digest})
-    config = tfds.core.BuilderConfig(name="x", version="1.0.0")
-    generated_faces.Builder(plan, data_dir=data_dir, config=config, file_format="array_record").download_and_prepare()
-    return features.open_dataset("generated_faces/x", data_dir)
+    Builder(plan, family="generated_faces", name="x", version="1.0.0", data_dir=data_dir).download_and_prepare()
+    return open_dataset("generated_faces/x", data_dir)
 
 
 def test_a_record_is_the_generators_face(tmp_path):
@@ -97,7 +94,7 @@ def test_settings_reach_the_records():
 
 def test_a_drawn_set_reads_like_a_prepared_one(tmp_path):
     prepared = build(tmp_path).source("train")
-    drawn = features.open_dataset(f"generated_faces:{SMALL}", tmp_path).source("train")
+    drawn = open_dataset(f"generated_faces:{SMALL}", tmp_path).source("train")
     ids = [record["id"] for record in drawn]
     for record in prepared:
         twin = drawn[ids.index(record["id"])]
@@ -130,18 +127,9 @@ def test_meta_is_valid_as_that_of_a_manifest():
     checked_meta(meta)
 
 
-def test_processes_give_what_one_process_gives(monkeypatch):
+def test_it_is_drawn_on_all_cores():
     plan = generated_faces.plan(generated_faces.read("size=32,train=5,validation=0,test=0", None))
-    alone = list(map(plan.example, plan.records["train"]))
-    before = dict(os.environ)
-    monkeypatch.setattr(generated_faces, "FEW", 0)
-    together = list(generated_faces._in_processes(plan.example, plan.records["train"]))
-    assert dict(os.environ) == before
-    assert [key for key, _ in together] == [key for key, _ in alone]
-    for (_, a), (_, b) in zip(alone, together, strict=True):
-        assert a["image"] == b["image"]
-        assert a["mask"] == b["mask"]
-        np.testing.assert_array_equal(a["vertices"], b["vertices"])
+    assert plan.mapped is processes.mapped
 
 
 def test_the_digest_depends_on_every_argument():

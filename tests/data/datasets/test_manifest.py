@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
-from facerep_jax.data import features
 from facerep_jax.data.datasets import manifest
+from facerep_jax.data.library import Dataset, open_dataset
+from facerep_jax.data.records import Builder
 
 RGB = Image.merge("RGB", [Image.effect_noise((9, 8), 60)] * 3)
 
@@ -26,13 +26,12 @@ def write(folder: Path, lines, meta=None):
     return folder
 
 
-def build(raw: Path, data_dir: Path) -> features.Dataset:
+def build(raw: Path, data_dir: Path) -> Dataset:
     read = manifest.read(None, raw)
     plan = manifest.plan(read)
     plan = dataclasses.replace(plan, meta={**plan.meta, "digest": read.digest})
-    config = tfds.core.BuilderConfig(name="x", version="1.0.0")
-    manifest.Builder(plan, data_dir=data_dir, config=config, file_format="array_record").download_and_prepare()
-    return features.open_dataset("manifest/x", data_dir)
+    Builder(plan, family="manifest", name="x", version="1.0.0", data_dir=data_dir).download_and_prepare()
+    return open_dataset("manifest/x", data_dir)
 
 
 def by_id(dataset, split="train"):

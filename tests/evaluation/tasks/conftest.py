@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from facerep_jax.config import spec
-from facerep_jax.data.features import open_dataset
+from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.data.transforms import CropToBox
 from facerep_jax.models.vit import ViT
@@ -23,7 +23,7 @@ def learnt(task_class, *, steps, **keywords):
     """Eight faces, their data set's meta, and the task's prediction for them after it and an encoder learnt them."""
     dataset = open_dataset(f"generated_faces:size={SIZE},train=8,validation=0,test=0,sessions=1,frames=1", "nowhere")
     transforms = build_transforms([spec(CropToBox, size=SIZE, margin=0.25)])
-    faces = load(dataset.source("train"), transforms, task_class.needs)
+    faces = load(dataset.source("train"), transforms, task_class.needs, optional=("bbox", "landmarks_scale"))
     batch = {name: jnp.asarray(faces[name]) for name in task_class.needs} | {
         "position": jnp.arange(8, dtype=jnp.uint32)
     }

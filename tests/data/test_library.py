@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
-from facerep_jax.data import features
+from facerep_jax.data import features, records
+from facerep_jax.data.library import open_dataset
 
 SIZES = {"landmarks": 5, "attributes": 1, "action_units": 2, "vertices": 4}
 META = {"digest": "abc", "classes": ["background", "skin"]}
@@ -41,28 +41,16 @@ def full():
     }
 
 
-def write(folder: Path, version="1.0.0", splits=("train",), values=None, names=features.NAMES):
-    records = values or [full(), {"id": "b", "image": picture((3, 5), kind="JPEG")}]
-    plan = features.Plan(
-        dict.fromkeys(splits, records), lambda v: (v["id"], features.complete(v, names, SIZES)), names, SIZES, META
-    )
+def write(folder: Path, version="1.0.0", splits=("train",), values=None, names=features.NAMES, **more):
+    values = values or [full(), {"id": "b", "image": picture((3, 5), kind="JPEG")}]
 
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        name = "sets"
-        VERSION = tfds.core.Version(version)
-        url_infos = {}  # noqa: RUF012
+    def example(v):
+        return v["id"], records.complete(v, names, SIZES, more.get("more", {}))
 
-        def _info(self):
-            return features.info(self, plan)
-
-        def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(records) for split, records in plan.records.items()}
-
-        def _generate_examples(self, records):
-            return features.generate(plan, records, beam=False)
-
-    config = tfds.core.BuilderConfig(name="tiny", version=version)
-    Builder(data_dir=folder, config=config, file_format="array_record").download_and_prepare()
+    plan = records.Plan(dict.fromkeys(splits, values), example, names, SIZES, META, **more)
+    builder = records.Builder(plan, family="sets", name="tiny", version=version, data_dir=folder)
+    builder.download_and_prepare()
+    records.write_tables(plan, Path(builder.data_dir))
 
 
 def by_id(source):
@@ -71,7 +59,7 @@ def by_id(source):
 
 def test_what_goes_in_comes_out(tmp_path):
     write(tmp_path)
-    dataset = features.open_dataset("sets/tiny", tmp_path)
+    dataset = open_dataset("sets/tiny", tmp_path)
     assert dataset.features == features.NAMES
     assert dataset.splits == {"train": 2}
     assert dataset.meta == META
@@ -94,7 +82,7 @@ def test_what_goes_in_comes_out(tmp_path):
 
 def test_missing_values_are_nan_minus_one_an_empty_list_and_255(tmp_path):
     write(tmp_path)
-    record = by_id(features.open_dataset("sets/tiny", tmp_path).source("train"))[b"b"]
+    record = by_id(open_dataset("sets/tiny", tmp_path).source("train"))[b"b"]
     assert record["caption"] == []
     assert record["identity"] == record["expression"] == -1
     np.testing.assert_array_equal(record["visible"], [-1] * 5)
@@ -109,14 +97,14 @@ def test_missing_values_are_nan_minus_one_an_empty_list_and_255(tmp_path):
 
 def test_only_the_chosen_features_exist(tmp_path):
     write(tmp_path, names=("id", "image", "valence"))
-    dataset = features.open_dataset("sets/tiny", tmp_path)
+    dataset = open_dataset("sets/tiny", tmp_path)
     assert dataset.features == ("id", "image", "valence")
     assert set(dataset.source("train")[0]) == {"id", "image", "valence"}
 
 
 def test_a_part_of_the_features_reads_as_it_does_among_all(tmp_path):
     write(tmp_path)
-    whole = features.open_dataset("sets/tiny", tmp_path).source("train")
+    whole = open_dataset("sets/tiny", tmp_path).source("train")
     part = pickle.loads(pickle.dumps(whole.only({"id", "image", "landmarks", "nothing"})))
     assert len(part) == len(whole)
     for one, all_of_it in zip(part, whole, strict=True):
@@ -128,7 +116,7 @@ def test_order_does_not_depend_on_the_order_of_writing(tmp_path):
     values = [{"id": str(i), "image": picture()} for i in range(20)]
     write(tmp_path / "a", values=values, names=("id", "image"))
     write(tmp_path / "b", values=values[::-1], names=("id", "image"))
-    ids = [[r["id"] for r in features.open_dataset("sets/tiny", tmp_path / d).source("train")] for d in "ab"]
+    ids = [[r["id"] for r in open_dataset("sets/tiny", tmp_path / d).source("train")] for d in "ab"]
     assert ids[0] == ids[1]
 
 
@@ -137,17 +125,17 @@ def test_the_newest_version_is_opened(tmp_path):
         write(tmp_path, version)
     (tmp_path / "sets/tiny/2.0.0").mkdir()  # holds nothing
     (tmp_path / "sets/tiny/draft.1.x").mkdir()
-    assert features.open_dataset("sets/tiny", tmp_path).path.name == "1.10.0"
+    assert open_dataset("sets/tiny", tmp_path).path.name == "1.10.0"
 
 
 def test_splits_come_in_their_order(tmp_path):
     write(tmp_path, splits=("test", "validation", "train"))
-    assert list(features.open_dataset("sets/tiny", tmp_path).splits) == ["train", "validation", "test"]
+    assert list(open_dataset("sets/tiny", tmp_path).splits) == ["train", "validation", "test"]
 
 
 def test_source_is_read_in_another_process(tmp_path):
     write(tmp_path)
-    source = features.open_dataset("sets/tiny", tmp_path).source("train")
+    source = open_dataset("sets/tiny", tmp_path).source("train")
     code = "import pickle, sys; s = pickle.load(sys.stdin.buffer); print(len(s), sorted(r['id'].decode() for r in s))"
     command = [sys.executable, "-c", code]
     out = subprocess.run(command, input=pickle.dumps(source), capture_output=True, check=True, env={"PYTHONUTF8": "1"})
@@ -156,7 +144,7 @@ def test_source_is_read_in_another_process(tmp_path):
 
 def test_unknown_split_is_an_error_that_lists_the_others(tmp_path):
     write(tmp_path, splits=("train", "test"))
-    dataset = features.open_dataset("sets/tiny", tmp_path)
+    dataset = open_dataset("sets/tiny", tmp_path)
     with pytest.raises(ValueError, match=r"no records in split 'validation'; splits: train \(2\), test \(2\)"):
         dataset.source("validation")
 
@@ -175,7 +163,7 @@ def test_unknown_split_is_an_error_that_lists_the_others(tmp_path):
 def test_a_set_that_is_not_there_says_how_to_prepare_it(tmp_path, name, command):
     write(tmp_path)
     with pytest.raises(FileNotFoundError) as error:
-        features.open_dataset(name, tmp_path)
+        open_dataset(name, tmp_path)
     assert f"data set {name!r} is not prepared in {tmp_path}" in str(error.value)
     assert command in str(error.value)
     assert "\n" not in str(error.value)
@@ -183,7 +171,7 @@ def test_a_set_that_is_not_there_says_how_to_prepare_it(tmp_path, name, command)
 
 def test_buckets_are_refused():
     with pytest.raises(ValueError, match="gs:// is not supported"):
-        features.open_dataset("manifest/faces", "gs://bucket/data")
+        open_dataset("manifest/faces", "gs://bucket/data")
 
 
 def test_nothing_imports_tensorflow_or_beam():

@@ -4,12 +4,12 @@ import sys
 
 import pytest
 
-from facerep_jax.train import lock
+from facerep_jax import lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from facerep_jax.train import lock
+from facerep_jax import lock
 with lock.held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

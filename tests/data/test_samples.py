@@ -9,7 +9,8 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image
 
-from facerep_jax.data import manifest
+from facerep_jax.data import samples
+from facerep_jax.data.datasets import manifest
 
 GREY = Image.effect_noise((12, 10), 60)
 RGB = Image.merge("RGB", [GREY, GREY.rotate(90), GREY.rotate(180)])
@@ -37,6 +38,10 @@ def write(folder: Path, lines, meta=None, **files):
     if meta is not None:
         (folder / "faces.meta.json").write_text(meta if isinstance(meta, str) else json.dumps(meta))
     return folder
+
+
+def read(folder):
+    return manifest.read(None, folder)
 
 
 def npy(array):
@@ -72,8 +77,8 @@ def test_every_key_is_read(tmp_path):
         m__png=mask(np.ones((10, 12))),
         v__npy=npy(np.ones((7, 3), np.float32)),
     )
-    read = manifest.read(folder)
-    first, second = read.records
+    found = read(folder)
+    first, second = found.samples
     assert (first.id, first.split, first.line) == ("first", "test", 1)
     assert (second.id, second.split, second.values) == ("b.jpg", "train", {"image": "b.jpg"})
     assert first.values["caption"] == ("one", "two")
@@ -81,21 +86,21 @@ def test_every_key_is_read(tmp_path):
     assert first.values["attributes"] == {"smiling": 1.0, "age": 30.0}
     np.testing.assert_array_equal(first.values["landmarks"], np.float32([[1, 2], [np.nan, np.nan], [3.5, 4]]))
     np.testing.assert_array_equal(first.values["visible"], [1, 0, -1])
-    assert read.sizes == {"landmarks": 3, "attributes": 2, "action_units": 1}
-    assert read.meta == {
+    assert found.sizes == {"landmarks": 3, "attributes": 2, "action_units": 1}
+    assert found.meta == {
         "classes": ["a", "b"],
         "attributes": ["age", "smiling"],
         "action_units": ["AU1"],
         "identities": ["ann"],
         "expressions": ["happy"],
     }
-    checked = manifest.check(read)
-    assert (len(checked.records), checked.rejected, checked.converted, checked.vertices) == (2, (), 0, 7)
+    checked = samples.check(found)
+    assert (len(checked.samples), checked.rejected, checked.converted, checked.vertices) == (2, (), 0, 7)
 
 
 def test_68_landmarks_without_meta_are_ibugs(tmp_path):
     points = [[i, i] for i in range(68)]
-    meta = manifest.read(write(tmp_path, [{"image": "a.jpg", "landmarks": points}])).meta
+    meta = read(write(tmp_path, [{"image": "a.jpg", "landmarks": points}])).meta
     assert meta["landmarks"]["normaliser"] == {"kind": "inter_ocular", "left": 36, "right": 45}
     assert len(meta["landmarks"]["flip"]) == 68
 
@@ -103,7 +108,7 @@ def test_68_landmarks_without_meta_are_ibugs(tmp_path):
 def test_meta_of_landmarks_takes_precedence(tmp_path):
     given = {"landmarks": {"normaliser": {"kind": "box"}}}
     points = [[i, i] for i in range(68)]
-    assert manifest.read(write(tmp_path, [{"image": "a.jpg", "landmarks": points}], given)).meta == given
+    assert read(write(tmp_path, [{"image": "a.jpg", "landmarks": points}], given)).meta == given
 
 
 POINTS = [[1, 1], [2, 2], [3, 3]]
@@ -158,7 +163,7 @@ def test_a_bad_line_is_named(tmp_path, line, message):
     good = {"id": "first", "image": "a.jpg", "landmarks": POINTS}
     kind = FileNotFoundError if "no file" in message else ValueError
     with pytest.raises(kind, match=r"raw/faces\.jsonl line 3, " + message) as error:
-        manifest.read(write(folder, [good, "", line]))
+        read(write(folder, [good, "", line]))
     assert "\n" not in str(error.value)
 
 
@@ -174,7 +179,7 @@ JSON = st.recursive(
 def test_no_value_whatever_is_a_traceback(tmp_path_factory, key, value):
     folder = tmp_path_factory.getbasetemp() / "any"
     try:
-        manifest.read(write(folder, [{"image": "a.jpg", key: value}], {"classes": ["a"]}))
+        read(write(folder, [{"image": "a.jpg", key: value}], {"classes": ["a"]}))
     except (ValueError, FileNotFoundError) as error:
         assert "faces.jsonl line 1, " in str(error) and "\n" not in str(error)  # noqa: PT017, PT018
 
@@ -183,20 +188,20 @@ def test_text_that_is_not_utf8_is_named(tmp_path):
     write(tmp_path, [])
     (tmp_path / "faces.jsonl").write_bytes(b'{"image": "\xff.jpg"}\n')
     with pytest.raises(ValueError, match="line 1, byte 12 is not UTF-8"):
-        manifest.read(tmp_path)
+        read(tmp_path)
 
 
 def test_a_link_inside_the_folder_is_fine(tmp_path):
     write(tmp_path, [{"image": "link.jpg"}])
     (tmp_path / "link.jpg").symlink_to("a.jpg")
-    assert len(manifest.read(tmp_path).records) == 1
+    assert len(read(tmp_path).samples) == 1
 
 
 def test_an_empty_or_absent_manifest_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"no faces.jsonl in {tmp_path}"):
-        manifest.read(tmp_path)
+        read(tmp_path)
     with pytest.raises(ValueError, match=r"faces\.jsonl is empty"):
-        manifest.read(write(tmp_path, ["", " "]))
+        read(write(tmp_path, ["", " "]))
 
 
 METAS = {
@@ -213,7 +218,7 @@ METAS = {
 def test_a_bad_meta_is_named(tmp_path, meta, message):
     folder = write(tmp_path, [{"image": "a.jpg", "landmarks": POINTS, "attributes": {"hat": 1}}], meta)
     with pytest.raises(ValueError, match=r"faces\.meta\.json, " + message) as error:
-        manifest.read(folder)
+        read(folder)
     assert "\n" not in str(error.value)
 
 
@@ -225,14 +230,14 @@ def test_lines_are_held_against_the_meta(tmp_path):
         ({"expression": "bored"}, "line 1, expression: 'bored' is not among the expressions .* known: happy, sad"),
     ):
         with pytest.raises(ValueError, match=message):
-            manifest.read(write(tmp_path, [{"image": "a.jpg", **line}], meta))
+            read(write(tmp_path, [{"image": "a.jpg", **line}], meta))
 
 
 def test_names_in_order_come_from_the_meta(tmp_path):
     meta = {"attributes": ["hat", "beard"], "attribute_flip": [0, 1]}
-    read = manifest.read(write(tmp_path, [{"image": "a.jpg", "attributes": {"beard": 1}}], meta))
-    assert read.meta["attributes"] == ["hat", "beard"]
-    assert read.sizes["attributes"] == 2
+    found = read(write(tmp_path, [{"image": "a.jpg", "attributes": {"beard": 1}}], meta))
+    assert found.meta["attributes"] == ["hat", "beard"]
+    assert found.sizes["attributes"] == 2
 
 
 BROKEN = {
@@ -245,8 +250,8 @@ BROKEN = {
 @pytest.mark.parametrize(("data", "reason"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_image_is_rejected_not_an_error(tmp_path, data, reason):
     folder = write(tmp_path, [{"image": "a.jpg"}, "", {"image": "bad.jpg", "id": "two"}], bad__jpg=data)
-    checked = manifest.check(manifest.read(folder))
-    assert [record.id for record in checked.records] == ["a.jpg"]
+    checked = samples.check(read(folder))
+    assert [record.id for record in checked.samples] == ["a.jpg"]
     (rejection,) = checked.rejected
     assert (rejection.line, rejection.id, rejection.image) == (3, "two", "bad.jpg")
     assert re.search(reason, rejection.reason), rejection.reason
@@ -255,8 +260,8 @@ def test_a_broken_image_is_rejected_not_an_error(tmp_path, data, reason):
 
 def test_images_that_will_be_converted_are_counted(tmp_path):
     data = encoded(kind="WEBP")
-    checked = manifest.check(manifest.read(write(tmp_path, [{"image": "a.jpg"}, {"image": "c.webp"}], c__webp=data)))
-    assert (len(checked.records), checked.converted, checked.rejected) == (2, 1, ())
+    checked = samples.check(read(write(tmp_path, [{"image": "a.jpg"}, {"image": "c.webp"}], c__webp=data)))
+    assert (len(checked.samples), checked.converted, checked.rejected) == (2, 1, ())
 
 
 MASKS = {
@@ -270,7 +275,7 @@ def test_a_bad_mask_is_an_error(tmp_path, data, message):
     lines = [{"image": "a.jpg"}, {"image": "b.jpg", "mask": "m.png"}]
     folder = write(tmp_path, lines, {"classes": ["background", "skin"]}, m__png=data)
     with pytest.raises(ValueError, match=f"faces.jsonl line 2, mask: m.png {message}"):
-        manifest.check(manifest.read(folder))
+        samples.check(read(folder))
 
 
 VERTICES = {
@@ -287,16 +292,16 @@ VERTICES = {
 def test_a_bad_mesh_is_an_error(tmp_path, data, message):
     folder = write(tmp_path, [{"image": "a.jpg", "vertices": "v.npy"}], v__npy=data)
     with pytest.raises(ValueError, match=f"faces.jsonl line 1, vertices: v.npy {message}"):
-        manifest.check(manifest.read(folder))
+        samples.check(read(folder))
 
 
 def test_meshes_have_one_count(tmp_path):
     lines = [{"image": "a.jpg", "vertices": "v.npy"}, {"image": "b.jpg", "vertices": "w.npy"}]
     four, five = (npy(np.zeros((n, 3), np.float32)) for n in (4, 5))
     with pytest.raises(ValueError, match="line 2, vertices: 5 points, but line 1 has 4"):
-        manifest.check(manifest.read(write(tmp_path, lines, v__npy=four, w__npy=five)))
+        samples.check(read(write(tmp_path, lines, v__npy=four, w__npy=five)))
     with pytest.raises(ValueError, match=r"faces.meta.json, vertex_flip: has 2 indices for 4 vertices"):
-        manifest.check(manifest.read(write(tmp_path, lines[:1], {"vertex_flip": [1, 0]}, v__npy=four)))
+        samples.check(read(write(tmp_path, lines[:1], {"vertex_flip": [1, 0]}, v__npy=four)))
 
 
 def test_the_digest_depends_on_every_byte(tmp_path):
@@ -304,7 +309,7 @@ def test_the_digest_depends_on_every_byte(tmp_path):
     mesh = npy(np.zeros((4, 3), np.float32))
 
     def digest(lines=lines, meta=None, **files):
-        return manifest.read(write(tmp_path, lines, meta, v__npy=mesh, **files)).digest
+        return read(write(tmp_path, lines, meta, v__npy=mesh, **files)).digest
 
     plain = digest()
     assert digest() == plain
