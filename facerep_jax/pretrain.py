@@ -231,14 +231,15 @@ def write_description(config: ConfigDict, run: Run, workdir: Path) -> dict[str, 
     return json.loads(path.read_text())
 
 
-def open_stream(config: ConfigDict, needs: tuple[str, ...]) -> Stream:
-    """The training data as the config describes it, holding what the objective needs."""
-    parts = []
+def open_stream(config: ConfigDict, needs: tuple[str, ...]) -> tuple[Stream, bool]:
+    """The training data that a config describes, with what the objective needs; and whether images may be shown."""
+    parts, may_show = [], True
     for name in config.data.dataset.split("+"):
         dataset = open_dataset(name, config.data.data_dir)
         transforms = build_transforms(config.data.transforms, dataset.meta)
         parts.append(Part(dataset.source(config.data.split), transforms, dataset.name))
-    return Stream(
+        may_show = may_show and may_show_images(dataset.meta)
+    stream = Stream(
         parts,
         needs,
         weights=config.data.weights,
@@ -248,6 +249,7 @@ def open_stream(config: ConfigDict, needs: tuple[str, ...]) -> Stream:
         threads=config.operational.threads,
         workers=config.operational.workers,
     )
+    return stream, may_show
 
 
 def ids_in(path: str) -> frozenset[str]:
