@@ -1,4 +1,4 @@
-"""MCF in small (tests/contracts/mcf_like.py) on drawn faces. Arguments: weights of the frozen network; residual, its kind."""
+"""MCF in small (tests/contracts/mcf_like.py) on drawn faces. Arguments: weights of the frozen network; residual."""
 
 from facerep_jax.train.recipe import recipe
 from ml_collections import ConfigDict
