@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from facerep_jax.data import features, records
-from facerep_jax.data.library import open_dataset
+from facerep_jax.data.library import Kept, Source, open_dataset
 
 SIZES = {"landmarks": 5, "attributes": 1, "action_units": 2, "vertices": 4}
 META = {"digest": "abc", "classes": ["background", "skin"]}
@@ -178,3 +178,53 @@ def test_nothing_imports_tensorflow_or_beam():
     code = "import sys, facerep_jax.prepare; print({'tensorflow', 'apache_beam', 'jax'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert out.stdout.strip() == "set()"
+
+
+def test_features_beside_the_vocabulary_come_last(tmp_path):
+    more = {"template": (np.int32, ()), "pose": (np.float32, (3,))}
+    values = [
+        {"id": "a", "image": picture(), "template": 4, "pose": [1, 2, 3]},
+        {"id": "b", "image": picture(), "valence": 0.5},
+    ]
+    names = ("id", "image", "valence", *more)
+    write(tmp_path, values=values, names=names, more=more)
+    dataset = open_dataset("sets/tiny", tmp_path)
+    assert dataset.features == ("id", "image", "valence", "pose", "template")
+    found = by_id(dataset.source("train").only({"id", "template", "pose"}))
+    assert found[b"a"]["template"] == 4
+    np.testing.assert_array_equal(found[b"a"]["pose"], np.float32([1, 2, 3]))
+    assert found[b"b"]["template"] == -1
+    assert np.isnan(found[b"b"]["pose"]).all()
+
+
+def test_tables_are_read_as_they_were_written(tmp_path):
+    scores = np.linspace(0, 1, 4, dtype=np.float32)
+    tables = {"pairs": {"a": ["x", "y", "z", "é"], "same": [True, False, True, True], "score": scores}}
+    write(tmp_path, tables={**tables, "folds": {"fold": np.arange(3)}})
+    dataset = open_dataset("sets/tiny", tmp_path)
+    assert dataset.tables == ["folds", "pairs"]
+    pairs = dataset.table("pairs")
+    assert pairs["a"].tolist() == tables["pairs"]["a"]
+    assert pairs["same"].dtype == bool
+    np.testing.assert_array_equal(pairs["score"], scores)
+    assert pairs["score"].dtype == np.float32
+    assert dataset.table("folds")["fold"].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="data set 'sets/tiny' has no table 'pair'; known: folds, pairs"):
+        dataset.table("pair")
+
+
+def test_sources_are_read_in_part_whatever_they_are(tmp_path):
+    write(tmp_path)
+    stored = open_dataset("sets/tiny", tmp_path).source("train")
+    drawn = open_dataset("generated_faces:size=32,train=2,validation=0,test=0", tmp_path).source("train")
+    for source in (stored, drawn, Kept(drawn)):
+        assert isinstance(source, Source)
+        part = source.only({"id", "landmarks", "nothing"})
+        assert set(part[0]) == {"id", "landmarks"}
+        assert len(part) == len(source) == 2
+        np.testing.assert_array_equal(part[1]["landmarks"], source[1]["landmarks"])
+
+
+def test_a_family_that_is_not_known_may_be_a_module(tmp_path):
+    with pytest.raises(FileNotFoundError, match="knows generated_faces, manifest and modules by their dotted path"):
+        open_dataset("my_set/x", tmp_path)

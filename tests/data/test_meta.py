@@ -26,6 +26,10 @@ METAS = {
     "name twice": ({"classes": ["a", "a"]}, "classes: 'a' stands twice"),
     "too many": ({"classes": [f"c{i}" for i in range(256)]}, "classes: at most 255, not 256"),
     "mask_flip": ({"classes": ["a", "b"], "mask_flip": [0]}, "mask_flip: has 1 indices for 2 names"),
+    "licence": ({"licence": ""}, 'licence: must be a text that is not empty, not ""'),
+    "agreement": ({"agreement": 3}, "agreement: must be a text that is not empty, not 3"),
+    "research_only": ({"research_only": 1}, "research_only: must be true or false, not 1"),
+    "may_show_images": ({"may_show_images": "no"}, 'may_show_images: must be true or false, not "no"'),
 }
 OF_LANDMARKS = {
     "unknown key": ({"flips": [0]}, "key 'flips' is not known; did you mean 'flip'"),
@@ -51,6 +55,13 @@ OF_LANDMARKS = {
         {"flip": [1, 0], "normaliser": pupils([0], [2])},
         "normaliser: 'right' must be between 0 and 1, not 2",
     ),
+    "four points": ({"five_points": [[0]] * 4}, "five_points: must be five lists of indices of landmarks, not"),
+    "empty point": ({"five_points": [[0]] * 4 + [[]]}, "five_points: must be five lists of indices"),
+    "no lists": ({"five_points": [0, 1, 2, 3, 4]}, "five_points: must be five lists of indices"),
+    "point of flip": (
+        {"flip": [1, 0], "five_points": [[0], [1], [0], [1], [2]]},
+        "five_points: an index must be between 0 and 1, not 2",
+    ),
     "threshold": ({"threshold": 0}, "threshold: must be an error, as a share of the normaliser, not 0"),
     "no threshold": ({"threshold": True}, "threshold: must be an error, .*, not true"),
     "needless": ({"normaliser": {"kind": "box", "left": 0}}, "normaliser: key 'left' is not known; known: kind"),
@@ -74,7 +85,11 @@ def test_a_good_meta_is_returned_as_it_is(tmp_path):
         "classes": ["background", "left", "right"],
         "mask_flip": [0, 2, 1],
         "vertex_flip": [1, 0],
-        "landmarks": {"flip": [1, 0, 2], "normaliser": eyes(0, 1)},
+        "landmarks": {"flip": [1, 0, 2], "normaliser": eyes(0, 1), "five_points": [[0], [1], [2], [0], [0, 1]]},
+        "licence": "CC BY 4.0",
+        "agreement": "cite us",
+        "research_only": False,
+        "may_show_images": True,
     }
     path.write_text(json.dumps(given))
     assert meta.read_meta(path) == given
@@ -89,7 +104,25 @@ def test_ibugs_flip_is_a_mirror():
 
 
 def test_ibugs_flip_is_that_of_the_real_set(real_faces):
-    assert meta.read_meta(real_faces / "faces.meta.json")["landmarks"] == meta.IBUG
+    of_real = meta.read_meta(real_faces / "faces.meta.json")
+    assert {"five_points": meta.IBUG["five_points"], **of_real["landmarks"]} == meta.IBUG
+    assert meta.five_points(of_real) == tuple(map(tuple, meta.IBUG["five_points"]))
+
+
+def test_five_points_are_those_of_the_meta_or_of_ibug():
+    ibug = (*(tuple(range(36, 42)), tuple(range(42, 48)), (30,), (48,), (54,)),)
+    own = [[0], [1], [2], [3], [4, 5]]
+    assert meta.five_points({"landmarks": meta.IBUG}) == ibug
+    assert meta.five_points({"landmarks": {"flip": meta.IBUG_FLIP}}) == ibug
+    assert meta.five_points({"landmarks": {**meta.IBUG, "five_points": own}}) == ((0,), (1,), (2,), (3,), (4, 5))
+    assert meta.five_points({"landmarks": {"flip": [*range(68)]}}) == ()
+    assert meta.five_points({}) == ()
+
+
+def test_images_may_be_shown_unless_the_licence_says_no():
+    assert meta.may_show_images({})
+    assert meta.may_show_images({"may_show_images": True})
+    assert not meta.may_show_images({"may_show_images": False})
 
 
 JSON = st.recursive(
@@ -99,7 +132,10 @@ JSON = st.recursive(
 )
 
 
-@hypothesis.given(JSON | st.dictionaries(st.sampled_from(["classes", "landmarks", "mask_flip", "vertex_flip"]), JSON))
+KEYS = ("classes", "landmarks", "mask_flip", "vertex_flip", "licence", "may_show_images")
+
+
+@hypothesis.given(JSON | st.dictionaries(st.sampled_from(KEYS), JSON))
 @hypothesis.settings(max_examples=300, deadline=None, database=None)
 def test_no_meta_whatever_is_a_traceback(given):
     with contextlib.suppress(ValueError):

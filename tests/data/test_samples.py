@@ -11,6 +11,7 @@ from PIL import Image
 
 from facerep_jax.data import samples
 from facerep_jax.data.datasets import manifest
+from facerep_jax.data.samples import Sample
 
 GREY = Image.effect_noise((12, 10), 60)
 RGB = Image.merge("RGB", [GREY, GREY.rotate(90), GREY.rotate(180)])
@@ -320,3 +321,92 @@ def test_the_digest_depends_on_every_byte(tmp_path):
     (tmp_path / "extra.txt").write_text("not named by the manifest")
     assert digest() == plain
     assert digest(meta={"classes": ["a"]}) != plain
+
+
+# Samples of a set without a listing, as a data set's module gives them
+
+
+def raw(folder, given, meta=None, **described):
+    write(folder, [])
+    return samples.gather(folder, given, meta or {}, **described)
+
+
+def test_a_set_without_a_listing_names_its_samples(tmp_path):
+    more = {"template": (np.int32, ())}
+    given = [
+        Sample({"image": "a.jpg", "template": 3, "identity": "zoe", "attributes": {"hat": 1}}),
+        Sample({"image": "b.jpg", "landmarks": np.zeros((2, 2)), "expression": None}, id="second", split="test"),
+    ]
+    meta = {"attributes": ("hat", "beard"), "attribute_flip": (0, 1)}
+    tables = {"pairs": {"a": ["a.jpg"], "b": ["second"]}}
+    found = raw(tmp_path, iter(given), meta, more=more, tables=tables)
+    assert [(sample.id, sample.split) for sample in found.samples] == [("a.jpg", "train"), ("second", "test")]
+    assert found.meta == {"attributes": ["hat", "beard"], "attribute_flip": [0, 1], "identities": ["zoe"]}
+    assert found.sizes == {"landmarks": 2, "attributes": 2}
+    plan = samples.plan(found)
+    assert plan.names == ("id", "image", "landmarks", "identity", "attributes", "template")
+    assert plan.tables == tables
+    (key, example), (_, other) = (plan.example(plan.records[split][0]) for split in ("train", "test"))
+    assert (key, example["identity"], example["template"], other["template"]) == ("a.jpg", 0, 3, -1)
+    np.testing.assert_array_equal(example["attributes"], [1, np.nan])
+
+
+GIVEN = {
+    "unknown": ([Sample({"image": "a.jpg", "pose": 1})], "a.jpg: key 'pose' is not known"),
+    "no image": ([Sample({}, id="x")], "x: key 'image' is missing: the image's path, relative to "),
+    "no file": ([Sample({"image": "c.jpg"})], "c.jpg: image: no file 'c.jpg' in "),
+    "split": ([Sample({"image": "a.jpg"}, split="val")], "a.jpg: must be train, validation or test, not \"val\""),
+    "twice": ([Sample({"image": "a.jpg"})] * 2, "a.jpg: id: 'a.jpg' is that of another sample; ids must be unique"),
+    "nothing": ([], "is empty; at least one sample is expected"),
+    "points": (
+        [Sample({"image": f"{x}.jpg", "landmarks": np.zeros((n, 2))}) for x, n in (("a", 2), ("b", 3))],
+        "b.jpg: landmarks: 3 points, but a.jpg has 2",
+    ),
+    "mask": ([Sample({"image": "a.jpg", "mask": "b.jpg"})], "a.jpg: mask: meta must name the mask's `classes`"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "message"), GIVEN.values(), ids=GIVEN)
+def test_a_bad_sample_is_named(tmp_path, given, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)) as error:
+        raw(tmp_path, given)
+    assert "\n" not in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_a_bad_meta_of_a_module_is_named(tmp_path):
+    given = [Sample({"image": "a.jpg", "landmarks": np.zeros((2, 2))})]
+    for meta, message in (
+        ({"clases": ("a",)}, "meta: key 'clases' is not known"),
+        ({"landmarks": {"five_points": ((0,), (1,), (2,), (0,), (1,))}}, "landmarks: five_points: an index must be"),
+        ({"landmarks": {"flip": (0,)}}, "a.jpg: landmarks: 2 points, but landmarks.flip of meta has 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            raw(tmp_path, given, meta)
+
+
+def test_the_digest_of_a_set_without_a_listing_depends_on_every_value(tmp_path):
+    """Tried: files alone, with which other annotations of the same images go unnoticed."""
+    points = np.zeros((2, 2))
+    plain = dict(values={"image": "a.jpg", "landmarks": points}, id="x", split="train")
+
+    def digest(meta=None, described=None, **changed):
+        return raw(tmp_path, [Sample(**{**plain, **changed})], meta, **(described or {})).digest
+
+    digests = [
+        digest(),
+        digest(id="y"),
+        digest(split="test"),
+        digest(values={"image": "b.jpg", "landmarks": points}),
+        digest(values={"image": "a.jpg", "landmarks": points + 1}),
+        digest(meta={"licence": "mine"}),
+        digest(described={"more": {"template": (np.int32, ())}}),
+        digest(described={"tables": {"pairs": {"a": np.arange(3)}}}),
+    ]
+    assert len(set(digests)) == len(digests)
+    assert digest() == digests[0]
+    fresh = encoded(RGB.rotate(180))
+    write(tmp_path, [])
+    found = samples.gather(tmp_path, [Sample(**plain)], {})
+    (tmp_path / "a.jpg").write_bytes(fresh)
+    assert found.digest not in digests
