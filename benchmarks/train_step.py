@@ -39,6 +39,7 @@ from absl import app, flags
 NAMES = {"ours": "facerep_jax", "eager": "torch eager", "compiled": "torch.compile"}
 CHECKED = 3  # first steps, whose losses are compared
 TOLERANCE = 1e-4
+STEPS_OF_RUN = 1_000_000  # so many that schedules stand still
 OPTIMIZER = dict(learning_rate=1e-4, b2=0.98, weight_decay=0.05)
 CODES, CELLS, EMBEDDING = 8192, 4, 512
 SIDE = 3072  # of the matrices whose product tells the machine's rate
@@ -263,6 +264,7 @@ def our_side(case: Case) -> Trainer:
     import safetensors.numpy
     from flax import nnx
 
+    from facerep_jax import schedules
     from facerep_jax.config import spec
     from facerep_jax.models import text, tokenizer, vit
     from facerep_jax.objectives import combined, contrastive, masked_tokens
@@ -287,14 +289,13 @@ def our_side(case: Case) -> Trainer:
             rngs = nnx.Rngs(params=0)
             sizes = dict(variant=case.variant, image_size=case.image_size, unroll=FLAGS.unroll)
             encoder = vit.ViT(**sizes, dtype="float32", remat=remat, rngs=rngs)
-            return Model(encoder, combined.Combined(encoder, terms=terms, rngs=rngs))
+            return Model(encoder, combined.Combined(encoder, terms=terms, steps=STEPS_OF_RUN, rngs=rngs))
 
         return make
 
     rate = OPTIMIZER["learning_rate"]
-    optimizer = optim.adamw(
-        **OPTIMIZER, initial_learning_rate=rate, final_learning_rate=rate, warmup_steps=1, steps=1_000_000
-    ).transform
+    flat_rate = spec(schedules.warmup_cosine, first=rate, last=rate, warmup_steps=1)
+    optimizer = optim.adamw(**OPTIMIZER, schedule=flat_rate, steps=STEPS_OF_RUN).transform
     make = maker(FLAGS.remat)
     graph, _, _, frozen = abstract(make)
     centres = np.random.default_rng(1).normal(0, 0.1, (CODES, 3 * CELLS**2)).astype(np.float32)

@@ -19,8 +19,11 @@ def constant(*, value: float, steps: int) -> Schedule:
 
 
 def cosine(*, first: float, last: float, duration_steps: int = 0, duration_share: float = 0.0, steps: int) -> Schedule:
-    """From `first` to `last` by half a cosine, then `last`; over the whole run if no duration is given."""
-    duration = duration_of(duration_steps, duration_share, steps) or steps
+    """From `first` to `last` by half a cosine, then `last`; over the whole run if no duration is given.
+
+    A share of less than half a step counts as one step.
+    """
+    duration = max(1, duration_of(duration_steps, duration_share, steps)) if duration_steps or duration_share else steps
 
     def value(step: Int[Array, ""] | int) -> Float[Array, ""]:
         share = jnp.clip(jnp.asarray(step) / duration, 0, 1)

@@ -19,8 +19,8 @@ Metrics = Mapping[str, Array]
 Tree = Any  # a pytree of arrays
 Rules = Sequence[tuple[str, tuple[str | None, ...] | str]]  # of sharding, see `train.sharding.RULES`
 
-STATIC = {"static": True}  # a field of a dataclass that is no array
 BATCH_AXES = ("replica", "fsdp")  # the mesh axes that the batch is split over
+STATIC = {"static": True}  # marks a field of a dataclass that is no array, for jax
 
 
 class Carried(nnx.Variable):
@@ -60,7 +60,7 @@ class View:
     masked: Bool[Array, "b n"] | None = None  # the patches whose embedding is replaced by `fill`; None replaces none
     fill: Float[Array, "d"] | None = None  # the mask token
     taps: tuple[int, ...] = field(default=(), metadata=STATIC)  # indices of the encoder's stages, from 0
-    apart: bool = field(default=False, metadata=STATIC)  # whether to share no pass, see `models.views.encode`
+    apart: bool = field(default=False, metadata=STATIC)  # whether it wants a pass of its own, see `models.views.encode`
 
 
 Views = Mapping[str, View]

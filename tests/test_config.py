@@ -8,7 +8,7 @@ from flax import nnx
 from ml_collections import ConfigDict, config_flags
 
 from facerep_jax import config
-from facerep_jax.config import build, command_line, difference, find, nearest, parse_arg, pick, plain, spec
+from facerep_jax.config import build, build_with, command_line, difference, find, nearest, parse_arg, pick, plain, spec
 from facerep_jax.models.vit import ViT
 
 
@@ -75,6 +75,15 @@ def test_build_calls_what_a_spec_names():
     learnt = build(spec(Learnt, width=6), rngs=nnx.Rngs(0))
     assert isinstance(learnt, Learnt)
     assert learnt.width == 6
+
+
+def test_build_with_gives_what_is_asked_for_and_left_open():
+    """tried: what is offered to all; what is offered over what the spec says."""
+    assert build_with(spec(call), {"open_argument": 1, "steps": 2}) == (1, None, None, 3, None, (1, 2))
+    assert build_with(spec(call, size=5), {"size": 9, "steps": 2}, "given") == ("given", None, None, 5, None, (1, 2))
+    assert build_with(spec(Built), {"steps": 2}).value == 0.5
+    assert build_with(spec(Learnt), {"rngs": nnx.Rngs(0), "width": 9}).width == 4
+    assert build_with(spec(Learnt), {"steps": 2}, rngs=nnx.Rngs(0)).width == 4
 
 
 def test_nested_specs_reach_the_callable_as_plain_data_to_build_itself():

@@ -58,6 +58,6 @@ class BatchNorm(nnx.Module):
         y = (y - mean[:, None]) * factor[:, None] + self.bias[...].reshape(1, 1, -1)
         return y.reshape(x.shape).astype(x.dtype)
 
-    def follow(self, running: Statistics, found: Float[Array, "groups d"]) -> None:
-        """Move a running statistic towards what the groups of a batch have."""
+    def follow(self, running: nnx.Variable, found: Float[Array, "groups d"]) -> None:
+        """Move a running statistic, which is `Carried` in a teacher, towards what the groups of a batch have."""
         running.set_value((1 - self.momentum) * running[...] + self.momentum * jax.lax.stop_gradient(found).mean(0))

@@ -17,6 +17,13 @@ class Seen(dict[str, Features]):
         raise ValueError(f"no view is called {name!r}; there are: {', '.join(sorted(self)) or 'none'}")
 
 
+jax.tree_util.register_pytree_node(
+    Seen,
+    lambda seen: (tuple(seen[name] for name in sorted(seen)), tuple(sorted(seen))),
+    lambda names, features: Seen(zip(names, features, strict=True)),
+)
+
+
 def encode(encoder: Encoder, views: Views, *, train: bool = False, rng: Key[Array, "b"] | None = None) -> Seen:
     """Features of each view, by name, in as few passes of the encoder as the views allow.
 
@@ -63,7 +70,8 @@ def interleaved_views(views: list[View], taps: tuple[int, ...], encoder: Encoder
         b, h, w, _ = views[0].image.shape
         rows, columns = encoder.grid((h, w))
         none = jnp.zeros((b, rows * columns), bool)
-        masked = interleaved([none if view.masked is None else view.masked for view in views])
+        # a mask without a token replaces nothing, and must not take the token of another view
+        masked = interleaved([none if view.masked is None or view.fill is None else view.masked for view in views])
     keep = None if views[0].keep is None else interleaved([view.keep for view in views if view.keep is not None])
     return View(pin(interleaved([view.image for view in views])), keep, masked, fill, taps)
 

@@ -29,7 +29,7 @@ class DiscreteVAE(nnx.Module):
 
     Args:
         embedding: width of a code's vector.
-        temperature: spec of a schedule, see `facerep_jax.schedules`.
+        temperature: spec of a schedule of values above 0, see `facerep_jax.schedules`.
         kl_weight: spec of the schedule of the divergence's weight.
         steps: of the run.
     """
@@ -53,6 +53,10 @@ class DiscreteVAE(nnx.Module):
         self.decoder = DVAEDecoder(encoder.sizes, embedding=embedding, **like, rngs=rngs)
         self.temperature: schedules.Schedule = build(temperature, steps=steps)
         self.kl_weight: schedules.Schedule = build(kl_weight, steps=steps)
+        with jax.ensure_compile_time_eval():  # so that values are known even while a model's shapes are found
+            first, last = (float(self.temperature(step)) for step in (0, steps))
+        if min(first, last) <= 0:
+            raise ValueError(f"a dVAE's temperature is above 0 from the first step to the last, not {first} and {last}")
 
     def begin(self, encoder: Encoder, step: Int[Array, ""]) -> None:
         """Nothing is carried from step to step."""

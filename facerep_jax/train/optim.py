@@ -72,8 +72,8 @@ class FreezeState(NamedTuple):
 def frozen_at_first(transform: optax.GradientTransformation, freeze: Freeze) -> optax.GradientTransformation:
     """A transformation that leaves some parameters as they are for the first steps, momentum included.
 
-    A frozen parameter's gradient counts as 0, so that no momentum builds up, and its update is 0, so that it does not
-    decay. Source: SwAV (2006.09882), whose prototypes have no gradient in the first iterations.
+    A frozen parameter and its gradient count as 0, so that no momentum builds up from either gradient or decay, and its
+    update is 0. Source: SwAV (2006.09882), whose prototypes have no gradient in the first iterations.
 
     Args:
         freeze: (regex on a path, steps) pairs; -1 steps freeze for the whole run. Empty gives `transform` itself.
@@ -92,6 +92,7 @@ def frozen_at_first(transform: optax.GradientTransformation, freeze: Freeze) -> 
         return FreezeState(jnp.zeros((), jnp.int32), transform.init(params))
 
     def update(updates: Tree, state: FreezeState, params: Tree | None = None) -> tuple[Tree, FreezeState]:
+        params = None if params is None else masked(params, state.steps)
         updates, inner = transform.update(masked(updates, state.steps), state.inner, params)
         return masked(updates, state.steps), FreezeState(state.steps + 1, inner)
 

@@ -17,7 +17,7 @@ from facerep_jax.evaluation.problem import Problem
 from facerep_jax.evaluation.tasks.landmarks import Landmarks, Regression
 from facerep_jax.models.vit import ViT
 from facerep_jax.train.state import flat
-from facerep_jax.typing import Carried
+from facerep_jax.typing import Statistics
 
 SIZE = 32
 ROWS, HELD_OUT = np.arange(1, 48), np.arange(16)
@@ -33,11 +33,11 @@ class Counting(Landmarks):
 
     def __init__(self, *args, **keywords):
         super().__init__(*args, **keywords)
-        self.steps = Carried(jnp.zeros(()))
+        self.steps = Statistics(jnp.zeros(()))
 
-    def loss(self, seen, batch, **keywords):
+    def loss(self, seen, views, batch, **keywords):
         self.steps.set_value(self.steps[...] + 1)
-        return super().loss(seen, batch, **keywords)
+        return super().loss(seen, views, batch, **keywords)
 
     def predict(self, seen, batch):
         return 0 * super().predict(seen, batch) + self.steps[...]
@@ -114,7 +114,7 @@ def test_where_features_lie_makes_no_difference(problem, probed, settings):
 
 def test_rounding_is_what_encoding_anew_would_change(problem, probed, monkeypatch):
     """So that the test above is one of `rounded` too."""
-    monkeypatch.setattr(protocols, "see_rounded", protocols.see_images)
+    monkeypatch.setattr(protocols, "look_rounded", protocols.look_at_images)
     learn = protocols.LinearProbe(steps=120, rounds=4, batch_size=16, cache_gigabytes=0.0).prepare(problem)
     assert np.abs(learn(ROWS, HELD_OUT, 0).prediction - probed.prediction).max() > 2e-3
 

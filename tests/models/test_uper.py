@@ -27,7 +27,7 @@ FLAT = (8, 8, 8, 8)
 class Shape:
     """As much of an encoder as a head asks for."""
 
-    width, dtype, remat = 1, "float32", "none"
+    width, stages, dtype, remat, no_matter, rules = 1, 4, "float32", "none", (), {}
 
     def __init__(self, widths, strides):
         self.widths, self.strides = widths, strides
@@ -41,11 +41,11 @@ class Shape:
     def grid(self, image_size):
         raise NotImplementedError
 
-    def __call__(self, view, *, taps=(), train=False, rng=None):
+    def __call__(self, view, *, train=False, rng=None):
         raise NotImplementedError
 
 
-def made(*, channels=CHANNELS, seed=0, dropout=0.0, groups=1, widths=WIDTHS, strides=FLAT):
+def made(*, channels=CHANNELS, seed=0, dropout=0.0, rows=0, widths=WIDTHS, strides=FLAT):
     """A head all of whose parameters and running statistics are drawn, so that none hides a mistake."""
     head = UPerHead(
         Shape(widths, strides),
@@ -53,7 +53,7 @@ def made(*, channels=CHANNELS, seed=0, dropout=0.0, groups=1, widths=WIDTHS, str
         taps=(0, 1, 2, 3),
         channels=channels,
         dropout=dropout,
-        groups=groups,
+        rows=rows,
         rngs=nnx.Rngs(seed),
     )
     rng = np.random.default_rng(seed)
@@ -215,7 +215,7 @@ def test_only_training_moves_the_running_statistics():
 
 
 def test_groups_reach_every_normalisation():
-    one, two = made(), made(groups=2)
+    one, two = made(), made(rows=3)
     maps = drawn_maps(b=6)
     halves = [run(one, tuple(x[rows] for x in maps), keys(3)) for rows in (slice(0, 3), slice(3, 6))]
     np.testing.assert_allclose(run(two, maps, keys(6)), np.concatenate(halves), atol=1e-4)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -8,7 +9,9 @@ from flax import nnx
 from scipy.special import erf
 
 from facerep_jax.models.layers import LayerNorm
-from facerep_jax.models.vit import CLIP_MEAN, CLIP_STD, ViT, patches, random_patches, sincos
+from facerep_jax.models.views import random_patches
+from facerep_jax.models.vit import CLIP_MEAN, CLIP_STD, ViT, patches, sincos
+from facerep_jax.streams import stream
 from facerep_jax.typing import View
 
 PATCH, SIDE, WIDTH, HEADS = 4, 3, 16, 2
@@ -57,7 +60,7 @@ def see(vit, view):
 
 @jax.jit
 def see_taps(vit, view):
-    return vit(view, taps=(1, 0))
+    return vit(replace(view, taps=(1, 0)))
 
 
 def exact_gelu(x):
@@ -123,13 +126,14 @@ def test_features_equal_numpy(reference, either, image, masked, what):
     reference.assert_equal(seen.pooled, pooled)
     reference.assert_equal(seen.tokens, tokens)
     reference.assert_equal(seen.cls, cls)
-    assert seen.maps == ()
+    assert seen.maps == {}
 
 
 def test_taps_give_outputs_of_blocks_as_maps(reference, vit, image):
     seen = see_taps(vit, View(image))
     pooled, _, _, layers = numpy_vit(reference, vit, image)
-    for ours, layer in zip(seen.maps, (layers[1], layers[0]), strict=True):
+    assert set(seen.maps) == {0, 1}
+    for ours, layer in zip(seen.at((1, 0)), (layers[1], layers[0]), strict=True):
         reference.assert_equal(ours, layer[:, 1:].reshape(4, SIDE, SIDE, WIDTH))
     reference.assert_equal(seen.pooled, pooled)
     assert vit.tap_widths((1, 0)) == (WIDTH, WIDTH)
@@ -165,7 +169,7 @@ def test_another_resolution_resizes_the_positions_of_patches_alone(reference, ei
     pooled, tokens, _, layers = numpy_vit(reference, either, image, positions=np.array(resized))
     reference.assert_equal(seen.pooled, pooled)
     reference.assert_equal(seen.tokens, tokens)
-    reference.assert_equal(seen.maps[1], layers[0][:, 1:].reshape(2, rows, columns, WIDTH))
+    reference.assert_equal(seen.maps[0], layers[0][:, 1:].reshape(2, rows, columns, WIDTH))
 
 
 def test_a_patch_is_pixels_of_its_place_row_by_row():
@@ -229,14 +233,14 @@ def test_bfloat16_stays_close_through_twelve_blocks(image, flavour):
         return lambda: make(flavour=flavour, width=64, depth=12, heads=4, dtype=dtype, remat="none")
 
     def loss(vit):
-        seen = vit(View(image), taps=(11,))
+        seen = vit(View(image, taps=(11,)))
         return jnp.square(seen.tokens.astype(jnp.float32)).mean(), seen
 
     exact = jax.jit(of("float32"))()
     half = nnx.merge(nnx.graphdef(nnx.eval_shape(of("bfloat16"))), nnx.state(exact))
     (_, ours), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(half)
     theirs = jax.jit(loss)(exact)[1]
-    assert ours.pooled.dtype == ours.tokens.dtype == ours.maps[0].dtype == jnp.bfloat16
+    assert ours.pooled.dtype == ours.tokens.dtype == ours.maps[11].dtype == jnp.bfloat16
     for leaf in jax.tree.leaves(gradient):
         assert leaf.dtype == jnp.float32
         assert np.isfinite(leaf).all()
@@ -327,8 +331,7 @@ def see_training(vit, image, rng):
 
 def test_patch_dropout_is_the_same_as_keeping_what_it_draws(dropping, image):
     """tried: positions dropped apart from patches; the class token dropped with the rest."""
-    keep = random_patches(KEYS, TILES, 0.5)
-    assert keep.shape == (4, int(TILES / 2))
+    keep = random_patches(stream(KEYS, "patch_dropout"), TILES, int(TILES / 2))
     seen, kept = see_training(dropping, image, KEYS), see(dropping, View(image, keep=keep))
     for a, b in zip(jax.tree.leaves(seen), jax.tree.leaves(kept), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
@@ -345,23 +348,20 @@ def test_patch_dropout_belongs_to_the_example_not_to_its_row(dropping, image):
     np.testing.assert_array_equal(see(dropping, View(image)).tokens.shape[1], TILES)  # nothing outside of training
 
 
-def test_patch_dropout_draws_evenly_without_repetition_in_order():
-    """tried: draws with replacement; the first patches always."""
-    count, draws = 10, 3000
-    keys = jax.random.split(jax.random.key(1), draws)
-    keep = np.asarray(jax.jit(lambda keys: random_patches(keys, count, 0.7))(keys))
-    assert keep.shape == (draws, int(count * (1 - 0.7)))
-    assert (np.diff(keep, axis=1) > 0).all()
-    share = np.bincount(keep.ravel(), minlength=count) / draws
-    assert np.abs(share - keep.shape[1] / count).max() < 4 * (0.3 * 0.7 / draws) ** 0.5
-    assert random_patches(keys[:1], count, 0.99).shape == (1, 1)  # one is always kept
+@pytest.mark.parametrize(("share", "kept"), [(0.5, int(TILES / 2)), (0.7, 2), (0.99, 1)])
+def test_patch_dropout_keeps_one_patch_at_least(vit, image, share, kept):
+    graph = nnx.graphdef(nnx.eval_shape(lambda: make(patch_dropout=share)))
+    dropping = nnx.merge(graph, nnx.state(vit))
+    assert dropping.dropped(View(image), KEYS).keep.shape == (4, kept)
 
 
 def test_patch_dropout_draws_apart_from_drop_path(image):
-    """tried: the stream 0, from which the first block draws."""
+    """tried: patches drawn from the key from which the first block draws."""
     keys = jax.random.split(jax.random.key(2), 2000)
-    dropped = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 0), 0.5))(keys)
-    kept = np.asarray(random_patches(keys, TILES, 0.5))
+    first = jax.vmap(lambda key: jax.random.fold_in(key, 0))(stream(keys, "drop_path"))
+    dropped = jax.vmap(lambda key: jax.random.bernoulli(key, 0.5))(first)
+    images = jnp.zeros((2000, *image.shape[1:]), jnp.uint8)
+    kept = np.asarray(make(patch_dropout=0.5).dropped(View(images), keys).keep)
     for patch in range(TILES):
         assert abs(np.corrcoef(np.asarray(dropped), (kept == patch).any(1))[0, 1]) < 0.1
 
@@ -371,7 +371,7 @@ def test_patch_dropout_refuses_views_whose_places_count(dropping, image, masked)
         dropping(view, train=True, **{"rng": KEYS, **settings})
 
     with pytest.raises(ValueError, match="maps exist of whole images only"):
-        look(View(image), taps=(0,))
+        look(View(image, taps=(0,)))
     for view in (View(image, keep=KEEP), View(image, masked=masked, fill=FILL)):
         with pytest.raises(ValueError, match="patch dropout is for whole images, not for views with kept or masked"):
             look(view)
@@ -406,6 +406,6 @@ def test_an_image_that_patches_do_not_tile_is_an_error(vit, h, w):
 def test_taps_that_cannot_be_given_are_errors(vit, image):
     for taps in ((2,), (0, -1)):
         with pytest.raises(ValueError, match="are not blocks of an encoder that has 2, 0 to 1"):
-            vit(View(image), taps=taps)
+            vit(View(image, taps=taps))
     with pytest.raises(ValueError, match="maps exist of whole images only"):
-        vit(View(image, keep=KEEP), taps=(0,))
+        vit(View(image, keep=KEEP, taps=(0,)))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from facerep_jax import face_world
+from facerep_jax import face_world, schedules
 from facerep_jax.config import spec
 from facerep_jax.models.dvae import DVAEEncoder
 from facerep_jax.models.tokenizer import DVAE
 from facerep_jax.models.vit import ViT
-from facerep_jax.objectives.dvae import DiscreteVAE, cosine, gumbel, logit_laplace
+from facerep_jax.objectives.dvae import DiscreteVAE, gumbel, logit_laplace
 from facerep_jax.objectives.masked_tokens import MaskedTokens
 from facerep_jax.train import optim
 from facerep_jax.train.state import Model, initial, merge, split
@@ -29,7 +29,9 @@ def make_encoder():
 
 def make():
     encoder = make_encoder()
-    settings = dict(embedding=32, temperature_steps=STEPS // 2, kl_steps=STEPS // 10)
+    temperature = spec(schedules.cosine, first=1.0, last=1 / 16, duration_share=0.5)
+    kl_weight = spec(schedules.cosine, first=0.0, last=6.6, duration_share=0.1)
+    settings = dict(embedding=32, temperature=temperature, kl_weight=kl_weight, steps=STEPS)
     return Model(encoder, DiscreteVAE(encoder, **settings, rngs=nnx.Rngs(params=1)))
 
 
@@ -38,9 +40,10 @@ def images():
     return np.stack([face_world.face(0, index, 32)["image"] for index in range(8)])
 
 
-def train(make, batch, frozen=None, **settings):
+def train(make, batch, frozen=None, *, warmup_steps, **settings):
     """The metrics of each step, and the state after."""
-    optimizer = optim.adamw(**settings, weight_decay=1e-4, clip_norm=1.0)
+    schedule = spec(schedules.warmup_cosine, warmup_steps=warmup_steps)
+    optimizer = optim.adamw(**settings, schedule=schedule, weight_decay=1e-4, clip_norm=1.0)
     state = jax.jit(lambda: initial(make, optimizer.transform.init, ema=False))()
     graph, _, _, given = split(nnx.eval_shape(make))
     step = jax.jit(make_step(graph, optimizer.transform, seed=0))
@@ -92,8 +95,8 @@ def test_loss_is_the_evidence_bound_by_numpy(images):
     @jax.jit
     def run(model):
         seen = {"image": model.encoder(View(batch["image"]))}
-        loss, metrics = model.objective.loss(seen, batch, encoder=model.encoder, step=step, rng=rng)
-        temperature = cosine(step, STEPS // 2, 1.0, 1 / 16)
+        loss, metrics = model.objective.loss(seen, {}, batch, encoder=model.encoder, step=step, rng=rng)
+        temperature = 1 / 16 + 15 / 16 * (1 + jnp.cos(jnp.pi * step / (STEPS // 2))) / 2
         weights = jax.nn.softmax((seen["image"].tokens + gumbel(rng, (64, CODES))) / temperature)
         return loss, metrics, seen["image"].tokens, model.objective.decoder(weights.reshape(2, 8, 8, CODES))
 
@@ -104,20 +107,18 @@ def test_loss_is_the_evidence_bound_by_numpy(images):
     kl = (q * np.log(q * CODES)).sum((1, 2)).mean()
     weight = 6.6 * (1 - np.cos(np.pi * 10 / 16)) / 2
     assert loss == pytest.approx((reconstruction + weight * kl) / x[0].size, rel=1e-4)
-    assert metrics["dvae/kl"] == pytest.approx(kl / 64, rel=1e-3)
-    assert metrics["dvae/kl_weight"] == pytest.approx(weight, rel=1e-5)
+    assert metrics["kl"] == pytest.approx(kl / 64, rel=1e-3)
+    assert metrics["kl_weight"] == pytest.approx(weight, rel=1e-5)
     used = np.bincount(logits.argmax(-1).ravel(), minlength=CODES) / 128
-    assert metrics["dvae/codes_used"] == (used > 0).sum()
-    assert metrics["dvae/perplexity"] == pytest.approx(
-        np.exp(-(used[used > 0] * np.log(used[used > 0])).sum()), rel=1e-4
-    )
+    assert metrics["codes_used"] == (used > 0).sum()
+    assert metrics["perplexity"] == pytest.approx(np.exp(-(used[used > 0] * np.log(used[used > 0])).sum()), rel=1e-4)
 
 
-def test_schedules_go_from_first_to_last_and_stay():
-    values = [float(cosine(jnp.int32(step), 100, 1.0, 1 / 16)) for step in (0, 50, 100, 1000)]
+def test_schedules_are_dall_es_unless_told_otherwise():
+    objective = nnx.eval_shape(lambda: DiscreteVAE(make_encoder(), steps=10, rngs=nnx.Rngs(params=0)))
+    values = [float(objective.temperature(step)) for step in (0, 75_000, 150_000, 1_000_000)]
     assert values == pytest.approx([1, (1 + 1 / 16) / 2, 1 / 16, 1 / 16])
-    assert float(cosine(jnp.int32(0), 0, 0.0, 6.6)) == 0
-    assert float(cosine(jnp.int32(1), 0, 0.0, 6.6)) == pytest.approx(6.6)
+    assert [float(objective.kl_weight(step)) for step in (0, 2_500, 5_000, 6_000)] == pytest.approx([0, 3.3, 6.6, 6.6])
 
 
 def test_noise_follows_the_example_and_not_the_row():
@@ -134,12 +135,12 @@ def test_a_tiny_one_learns_faces_by_more_than_a_few_codes(trained, images):
     history, model = trained
     truth = images / 255
     mean_colour = np.square(truth - truth.mean((1, 2), keepdims=True)).mean()
-    assert history[-1]["dvae/reconstruction"] < history[0]["dvae/reconstruction"] - 0.5
+    assert history[-1]["reconstruction"] < history[0]["reconstruction"] - 0.5
     codes = codes_of(model, images)
     assert len(np.unique(codes)) >= 8
     picture = jax.jit(lambda model: model.objective.reconstructed(codes, (8, 8)))(model)
     assert np.square(picture - truth).mean() < 0.6 * mean_colour  # by codes alone, without relaxation
-    assert [h["dvae/temperature"] for h in (history[0], history[-1])] == pytest.approx([1, 1 / 16])
+    assert [h["temperature"] for h in (history[0], history[-1])] == pytest.approx([1, 1 / 16])
 
 
 def test_masked_tokens_learn_the_codes_of_one_that_was_trained(trained, images):
@@ -166,14 +167,20 @@ def test_masked_tokens_learn_the_codes_of_one_that_was_trained(trained, images):
         "position": np.arange(8, dtype=np.uint32),
     }
     history, _ = train(make_masked, batch, split(model)[3], learning_rate=3e-3, warmup_steps=2, steps=40)
-    losses = [float(metrics["masked_tokens/loss"]) for metrics in history]
+    losses = [float(metrics["loss"]) for metrics in history]
     assert losses[-1] < 0.8 * losses[0]
-    assert losses[-1] < float(history[-1]["masked_tokens/unigram"])
+    assert losses[-1] < float(history[-1]["unigram"])
 
 
 def test_another_encoder_or_temperature_is_an_error():
     vit = nnx.eval_shape(lambda: ViT(variant="Nano/8", dtype="float32", remat="none", rngs=nnx.Rngs(params=0)))
     with pytest.raises(ValueError, match=r"a dVAE's encoder is dvae\.DVAEEncoder, not ViT"):
-        DiscreteVAE(vit, rngs=nnx.Rngs(params=0))
-    with pytest.raises(ValueError, match="temperature is a first and a last value above 0"):
-        DiscreteVAE(make_encoder(), temperature=(1.0, 0.0), rngs=nnx.Rngs(params=0))
+        DiscreteVAE(vit, steps=10, rngs=nnx.Rngs(params=0))
+    for first, last in ((1.0, 0.0), (-1.0, 1.0)):
+        schedule = spec(schedules.cosine, first=first, last=last)
+        with pytest.raises(ValueError, match=f"temperature is above 0 from the first step .* {first} and {last}"):
+            nnx.eval_shape(
+                lambda schedule=schedule: DiscreteVAE(
+                    make_encoder(), temperature=schedule, steps=10, rngs=nnx.Rngs(params=0)
+                )
+            )

@@ -96,11 +96,11 @@ def ours(built: Any, model: str, size: int) -> dict[str, np.ndarray]:
 
     @jax.jit
     def see(built: Any, image: jax.Array, text: jax.Array) -> dict[str, jax.Array]:
-        seen = built.encoder(View(image), taps=taps)
+        seen = built.encoder(View(image, taps=taps))
         where = places(model, seen.tokens.shape[1])
         tokens = seen.tokens[:, where]
         outputs = {"pooled": seen.pooled, "cls": seen.cls, "tokens": tokens, "normed": built.encoder.norm_out(tokens)}
-        for tap, layer in zip(taps, seen.maps, strict=True):
+        for tap, layer in seen.maps.items():
             outputs[f"block_{tap}"] = layer.reshape(*seen.tokens.shape)[:, where]
         if built.objective is not None:
             images, texts = built.objective.embed_image(seen.pooled), built.objective.embed_text(text)

@@ -5,6 +5,7 @@ import optax
 import pytest
 from flax import nnx
 
+from facerep_jax import schedules
 from facerep_jax.config import build, spec
 from facerep_jax.models.text import TextTransformer
 from facerep_jax.models.tokenizer import KMeansTokenizer
@@ -12,7 +13,7 @@ from facerep_jax.models.vit import ViT
 from facerep_jax.objectives.combined import Combined
 from facerep_jax.objectives.contrastive import Contrastive
 from facerep_jax.objectives.masked_tokens import MaskedTokens
-from facerep_jax.train.optim import DECAYED, adamw, matching
+from facerep_jax.train.optim import DECAYED, adamw, frozen_at_first, matching
 from facerep_jax.train.state import Model, abstract, flat
 
 PARAMS = {"blocks": {"kernel": jnp.full((2, 3), 2.0), "bias": jnp.full((2, 3), 3.0)}, "scale": jnp.float32(1.5)}
@@ -29,9 +30,12 @@ def updates(optimizer, steps=1, gradient=GRADIENT):
     return given
 
 
+CONSTANT = spec(schedules.warmup_cosine, last=0.1)
+
+
 def constant(**settings):
     """An optimizer whose learning rate is always 0.1."""
-    return adamw(**{"learning_rate": 0.1, "final_learning_rate": 0.1, "steps": 100, **settings})
+    return adamw(**{"learning_rate": 0.1, "schedule": CONSTANT, "steps": 100, **settings})
 
 
 def test_kernels_projections_and_word_embeddings_are_decayed_and_nothing_else():
@@ -42,7 +46,7 @@ def test_kernels_projections_and_word_embeddings_are_decayed_and_nothing_else():
         text = spec(TextTransformer, vocabulary=9, context=4, width=8, depth=2, heads=2)
         tokens = spec(MaskedTokens, tokenizer=spec(KMeansTokenizer, patch=8, codes=4), heads=3)
         terms = dict(contrastive=spec(Contrastive, text_encoder=text), masked_tokens=tokens)
-        return Model(encoder, build(spec(Combined, terms=terms), encoder, rngs=nnx.Rngs(params=0)))
+        return Model(encoder, build(spec(Combined, terms=terms), encoder, steps=1, rngs=nnx.Rngs(params=0)))
 
     decayed = flat(matching(abstract(make)[1], DECAYED))
     layers = ("query", "key", "value", "out", "up", "down")
@@ -72,14 +76,8 @@ def test_a_step_is_adamws():
 
 def test_schedule_warms_up_and_falls_as_half_a_cosine():
     """tried: a cosine that ends with the warm-up's steps too late."""
-    optimizer = adamw(
-        learning_rate=1.0,
-        warmup_steps=10,
-        initial_learning_rate=0.1,
-        final_learning_rate=0.2,
-        weight_decay=0.0,
-        steps=50,
-    )
+    rates = spec(schedules.warmup_cosine, warmup_steps=10, first=0.1, last=0.2)
+    optimizer = adamw(learning_rate=1.0, schedule=rates, weight_decay=0.0, steps=50)
     schedule = optimizer.schedule
     assert [float(schedule(step)) for step in (0, 5, 10)] == pytest.approx([0.1, 0.55, 1.0])
     assert float(schedule(30)) == pytest.approx(0.6)  # half way down
@@ -92,7 +90,7 @@ def test_schedule_warms_up_and_falls_as_half_a_cosine():
 
 @pytest.mark.parametrize(("warmup", "steps"), [(0, 5), (5, 2), (3, 1), (0, 1)])
 def test_short_runs_have_a_schedule_too(warmup, steps):
-    optimizer = adamw(learning_rate=1.0, warmup_steps=warmup, steps=steps)
+    optimizer = adamw(learning_rate=1.0, schedule=spec(schedules.warmup_cosine, warmup_steps=warmup), steps=steps)
     rates = np.array([float(optimizer.schedule(step)) for step in range(steps + 1)])
     assert np.isfinite(rates).all()
     assert rates[-1] == pytest.approx(1e-6)
@@ -102,13 +100,14 @@ def test_short_runs_have_a_schedule_too(warmup, steps):
 
 def test_steps_are_those_of_multisteplr():
     """tried: milestones counted from the end of the warm-up."""
-    optimizer = constant(warmup_steps=10, initial_learning_rate=0.0, schedule="steps", milestones=(0.5, 0.8))
+    down = spec(schedules.warmup_steps_down, warmup_steps=10, first=0.0, milestones=(0.5, 0.8))
+    optimizer = constant(schedule=down)
     rates = [float(optimizer.schedule(step)) for step in (0, 5, 10, 49, 50, 79, 80, 99)]
     assert rates == pytest.approx([0, 0.05, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
-    flat_one = constant(schedule="steps")
+    flat_one = constant(schedule=spec(schedules.warmup_steps_down))
     assert [float(flat_one.schedule(step)) for step in (0, 50, 99)] == pytest.approx([0.1] * 3)
-    with pytest.raises(ValueError, match="schedule is cosine or steps, not 'linear'"):
-        constant(schedule="linear")
+    with pytest.raises(ValueError, match=r"no callable 'facerep_jax\.schedules:linear'"):
+        constant(schedule={"call": "facerep_jax.schedules:linear"})
 
 
 def test_multipliers_scale_what_their_pattern_matches():
@@ -133,6 +132,85 @@ def test_clipping_holds_the_global_norm_and_leaves_smaller_gradients():
     assert second(clip, large) == pytest.approx(second(clip, GRADIENT), rel=1e-5)
     assert second(constant(weight_decay=0.0), large) != pytest.approx(second(clip, GRADIENT), rel=1e-2)
     assert second(constant(clip_norm=2 * norm), GRADIENT) == second(constant(), GRADIENT)
+
+
+FREEZE = (("bias$", 2), ("blocks/kernel", 4), ("nowhere", 5))
+THAWED = {"blocks/bias": 2, "blocks/kernel": 4, "scale": 0}
+
+
+def some(step):
+    """The gradient of a step: another one each time."""
+    rng = np.random.default_rng(step)
+    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), PARAMS)
+
+
+def run(transform, steps, params=PARAMS, gradients=some):
+    """Parameters after each of some steps."""
+    state, seen = transform.init(params), []
+    for step in range(steps):
+        update, state = jax.jit(transform.update)(gradients(step), state, params)
+        params = optax.apply_updates(params, update)
+        seen.append(flat(params))
+    return seen
+
+
+@pytest.mark.parametrize("momentum", ["plain", "nesterov"])
+def test_a_frozen_parameter_is_one_whose_training_starts_later(momentum):
+    """With coupled decay, which would build up momentum, against runs that are not frozen and start at the thaw.
+
+    tried: the update masked alone, the gradient alone, decay that reaches the momentum; a step too few or too many; the
+    last pattern for all; one count of steps that starts anew at the thaw.
+    """
+    transform = optax.chain(
+        optax.add_decayed_weights(0.3), optax.sgd(0.1, momentum=0.9, nesterov=momentum == "nesterov")
+    )
+    frozen = run(frozen_at_first(transform, FREEZE), 7)
+    for path, thaw in THAWED.items():
+        later = run(transform, 7 - thaw, gradients=lambda step, thaw=thaw: some(step + thaw))
+        for step in range(7):
+            expected = flat(PARAMS)[path] if step < thaw else later[step - thaw][path]
+            np.testing.assert_array_equal(frozen[step][path], expected, err_msg=f"{path} after step {step}")
+
+
+def test_freezing_masks_update_momentum_and_decay_of_adamw():
+    """AdamW by its definition, whose steps are counted from the run's start. tried: as above."""
+    b1, b2, lr, decay = 0.8, 0.95, 0.1, 0.3
+    found = run(constant(b1=b1, b2=b2, weight_decay=decay, freeze=FREEZE).transform, 7)
+    for path, thaw in THAWED.items():
+        x = np.asarray(flat(PARAMS)[path], np.float64)
+        m = v = np.zeros_like(x)
+        for step in range(7):
+            if step >= thaw:
+                g, t = np.asarray(flat(some(step))[path], np.float64), step + 1
+                m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * np.square(g)
+                move = (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + 1e-8)
+                x = x - lr * (move + (decay * x if path.endswith("kernel") else 0))
+                np.testing.assert_allclose(found[step][path], x, rtol=1e-5)
+            else:
+                np.testing.assert_array_equal(found[step][path], flat(PARAMS)[path])
+
+
+def test_minus_one_freezes_for_ever():
+    """tried: -1 taken for a number of steps that is over."""
+    found = run(constant(freeze=(("blocks", -1),)).transform, 5)
+    for params in found:
+        np.testing.assert_array_equal(params["blocks/kernel"], PARAMS["blocks"]["kernel"])
+        np.testing.assert_array_equal(params["blocks/bias"], PARAMS["blocks"]["bias"])
+    assert abs(float(found[0]["scale"]) - 1.5) > 0.05
+
+
+def test_gradients_of_frozen_parameters_do_not_count_towards_clipping():
+    """What is trained goes as if it were alone."""
+    loud = jax.tree.map(lambda x: 100 * x, GRADIENT)
+    clip = constant(clip_norm=1.0, weight_decay=0.0, freeze=(("blocks", -1),)).transform
+    quiet = {"blocks": GRADIENT["blocks"], "scale": loud["scale"]}
+    given = [run(clip, 2, gradients=lambda step, g=g: g if step else GRADIENT)[1]["scale"] for g in (loud, quiet)]
+    assert given[0] == given[1]
+
+
+def test_nothing_is_frozen_unless_asked_for():
+    transform = optax.sgd(0.1)
+    assert frozen_at_first(transform, ()) is transform
 
 
 def test_matching_goes_by_the_path():

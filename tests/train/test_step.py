@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax import nnx
 
-from facerep_jax.config import build, spec
+from facerep_jax.config import build_with, spec
 from facerep_jax.models.dvae import DVAEEncoder
 from facerep_jax.models.text import TextTransformer
 from facerep_jax.models.tokenizer import KMeansTokenizer
@@ -19,8 +19,8 @@ from facerep_jax.objectives.dvae import DiscreteVAE
 from facerep_jax.objectives.masked_tokens import MaskedTokens
 from facerep_jax.train import optim, sharding
 from facerep_jax.train.state import Model, abstract, flat, initial, split
-from facerep_jax.train.step import deinterleave, encode, interleave, make_step
-from facerep_jax.typing import Carried, View
+from facerep_jax.train.step import look_at_views, make_step
+from facerep_jax.typing import Carried, Statistics, View
 
 BATCH = 16
 
@@ -50,7 +50,7 @@ def make_model(objective):
     encoder = make_encoder()
     if objective == "dvae":
         encoder = DVAEEncoder(variant="Nano", codes=16, dtype="float32", remat="none", rngs=nnx.Rngs(params=0))
-    return Model(encoder, build(OBJECTIVES[objective], encoder, rngs=nnx.Rngs(params=1)))
+    return Model(encoder, build_with(OBJECTIVES[objective], {"steps": 10}, encoder, rngs=nnx.Rngs(params=1)))
 
 
 @pytest.fixture(scope="module")
@@ -185,24 +185,26 @@ def test_a_step_moves_everything_that_is_learnt(farl, batch):
 
 
 class Line(nnx.Module):
-    """The simplest objective: (weight - x)^2; a teacher, a counter and draws, to see what a step does with them."""
+    """The simplest objective: (weight - x)^2; with a teacher, a running statistic, a counter and draws."""
 
-    needs, taps, micro_batches = ("x",), (), "exact"
+    needs, offers = ("x",), ()
 
     def __init__(self):
         self.weight = nnx.Param(jnp.float32(1.0))
         self.teacher = Carried(jnp.float32(0.0))
+        self.running = Statistics(jnp.float32(0.0))
         self.steps = Carried(jnp.int32(0))
         self.losses = Carried(jnp.float32(0.0))
 
     def begin(self, encoder, step):
         self.teacher.set_value(self.weight[...] * 10)
+        self.running.set_value(self.weight[...] * 10)
         self.steps.set_value(step)
 
-    def views(self, batch, rng):
+    def views(self, batch, *, encoder, rng):
         return {}
 
-    def loss(self, seen, batch, *, encoder, step, rng):
+    def loss(self, seen, views, batch, *, encoder, step, rng):
         loss = jnp.square(self.weight[...] - batch["x"]).mean() + 0 * self.teacher[...]
         self.losses.set_value(self.losses[...] + loss)
         draws = jax.vmap(jax.random.uniform)(rng)
@@ -218,10 +220,10 @@ def line():
         return Model(None, Line())
 
     def look(encoder, objective, batch, rng):
-        return {}
+        return {}, {}
 
     def run(batches, seed=0, ema=0.0, start=None):
-        step = jax.jit(make_step(abstract(make)[0], optimizer, seed=seed, ema=ema, see=look))
+        step = jax.jit(make_step(abstract(make)[0], optimizer, seed=seed, ema=ema, look=look))
         state = start or initial(make, optimizer.init, ema=ema > 0)
         seen = []
         for batch in batches:
@@ -238,16 +240,16 @@ def of(*values, position=0):
 
 def test_the_average_follows_its_definition(line):
     """tried: the average of the parameters before their update; the decay on the wrong side."""
-    decay, weight, average, teacher = 0.8, 1.0, 1.0, 0.0
+    decay, weight, average, running = 0.8, 1.0, 1.0, 0.0
     targets = [(3.0, 5.0), (-1.0, 1.0), (2.0, 2.0)]
     for (state, _), x in zip(line([of(*x) for x in targets], ema=decay), targets, strict=True):
-        teacher = decay * teacher + (1 - decay) * 10 * weight
+        running = decay * running + (1 - decay) * 10 * weight
         weight = weight - 0.25 * 2 * (weight - np.mean(x))
         average = decay * average + (1 - decay) * weight
         np.testing.assert_allclose(flat(state.params)["objective/weight"], weight, rtol=1e-6)
         np.testing.assert_allclose(flat(state.ema)["params/objective/weight"], average, rtol=1e-6)
-        np.testing.assert_allclose(state.ema["variables"]["objective/teacher"], teacher, rtol=1e-6)
-    assert "objective/steps" not in state.ema["variables"]
+        np.testing.assert_allclose(flat(state.ema)["variables/objective/running"], running, rtol=1e-6)
+        assert set(flat(state.ema)) == {"params/objective/weight", "variables/objective/running"}
 
 
 def test_no_average_is_kept_unless_asked_for(line):
@@ -278,95 +280,42 @@ def test_draws_are_a_function_of_seed_step_and_position(line):
     assert not np.isin(line([far])[0][1]["draws"], draws).any()
 
 
-class Counting:
-    """An encoder that counts its passes."""
+class Looking(Line):
+    """Line with two views of the batch's images, which its loss is given beside their features."""
 
-    def __init__(self, encoder, **attributes):
-        self.encoder, self.passes = encoder, []
-        self.width, self.dtype, self.remat = encoder.width, encoder.dtype, encoder.remat
-        self.tap_widths, self.tap_strides, self.grid = encoder.tap_widths, encoder.tap_strides, encoder.grid
-        self.__dict__.update(attributes)
+    def views(self, batch, *, encoder, rng):
+        return {"a": View(batch["image"], taps=(1,)), "b": View(batch["image"])}
 
-    def __call__(self, view, *, taps=(), train=False, rng=None):
-        self.passes.append(view.image.shape[0])
-        return self.encoder(view, taps=taps, train=train, rng=rng)
+    def loss(self, seen, views, batch, *, encoder, step, rng):
+        loss = jnp.square(self.weight[...] - seen["a"].pooled).mean()
+        apart = jnp.abs(seen["a"].pooled - seen["b"].pooled)
+        return loss, {"own": loss, "loss": 2 * loss, "taps": views["a"].taps[0], "apart": apart}
 
 
-@pytest.fixture(scope="module")
-def vit(reference):
-    return reference.randomised(nnx.eval_shape(make_encoder))
+def test_a_step_looks_at_the_views_in_training_with_keys_of_the_examples(batch):
+    """And reports the loss that it follows.
 
+    tried: a metric of that name in its place; features without drop-path; keys of the first example for all.
+    """
 
-def encode_counted(vit, views, rng, **attributes):
-    passes = []
+    def make():
+        return Model(make_encoder(), Looking())
 
-    def run(vit, views, rng):
-        counting = Counting(vit, **attributes)
-        seen = encode(counting, views, taps=(1,), train=rng is not None, rng=rng)
-        passes.extend(counting.passes)
-        return seen
-
-    return jax.jit(run)(vit, views, rng), passes
-
-
-def test_views_of_equal_shape_share_a_pass_and_are_what_they_are_apart(vit, batch):
-    """tried: views one after another taken apart as if interleaved; keys of one view for both."""
-    image = jnp.asarray(batch["image"])
+    optimizer = optax.sgd(0.1)
+    step = jax.jit(make_step(abstract(make)[0], optimizer, seed=0))
+    _, metrics = step(jax.jit(lambda: initial(make, optimizer.init, ema=False))(), {}, batch)
+    assert metrics["taps"] == 1
+    assert metrics["loss"] == metrics["own"] > 0
+    assert (np.asarray(metrics["apart"]).max(1) > 1e-3).mean() > 0.3  # drop-path, which each view draws on its own
     rng = jax.random.split(jax.random.key(0), BATCH)
-    fill = jnp.linspace(-2, 2, 16)
-    views = {
-        "masked": View(image, masked=jnp.asarray(batch["masked"]), fill=fill),
-        "clean": View(255 - image),
-        "large": View(jnp.tile(image, (1, 2, 1, 1))),
-    }
-    together, passes = encode_counted(vit, views, rng)
-    apart, more = encode_counted(vit, views, rng, batch_statistics=True)
-    assert sorted(passes) == [BATCH, 2 * BATCH]
-    assert more == [BATCH] * 3
-    assert set(together) == set(apart) == set(views)
-    for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-    alone = jax.jit(lambda vit, view: vit(view))(vit, views["masked"])
-    assert np.abs(np.asarray(alone.pooled - together["masked"].pooled)).max() > 1e-2  # drop-path is at work
 
+    @jax.jit
+    def look(image, rng):
+        return look_at_views(make_encoder(), Looking(), {"image": image}, rng)[1]["a"].pooled
 
-def test_views_of_one_image_draw_on_their_own(vit, batch):
-    """tried: the same keys for all views."""
+    order = np.random.default_rng(0).permutation(BATCH)
     image = jnp.asarray(batch["image"])
-    seen, _ = encode_counted(vit, {"a": View(image), "b": View(image)}, jax.random.split(jax.random.key(0), BATCH))
-    assert np.abs(np.asarray(seen["a"].pooled - seen["b"].pooled)).max() > 1e-2
-
-
-def test_views_that_keep_patches_share_a_pass_where_they_keep_as_many(vit, batch):
-    image = jnp.asarray(batch["image"])
-    rows = np.stack([np.random.default_rng(i).permutation(4) for i in range(BATCH)])
-    keep = {"a": jnp.asarray(rows[:, :2]), "b": jnp.asarray(rows[:, 2:]), "c": jnp.asarray(rows[:, :3])}
-    views = {name: View(image, keep=kept) for name, kept in keep.items()}
-
-    def run(vit, views):
-        counting = Counting(vit)
-        return encode(counting, views), {name: vit(view) for name, view in views.items()}, len(counting.passes)
-
-    together, apart, passes = jax.jit(run)(vit, views)
-    assert passes == 2
-    for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-
-
-def test_interleaved_rows_lie_side_by_side_and_come_apart_again():
-    a, b = jnp.arange(6).reshape(3, 2), 10 + jnp.arange(6).reshape(3, 2)
-    joined = interleave([a, b])
-    np.testing.assert_array_equal(joined, [[0, 1], [10, 11], [2, 3], [12, 13], [4, 5], [14, 15]])
-    for part, whole in zip(deinterleave({"x": joined}, 2), (a, b), strict=True):
-        np.testing.assert_array_equal(part["x"], whole)
-    keys = jax.random.split(jax.random.key(0), 3)
-    assert interleave([keys, keys]).shape == (6,)
-
-
-def test_two_mask_tokens_cannot_share_a_pass(vit, batch):
-    view = View(jnp.asarray(batch["image"]), masked=jnp.asarray(batch["masked"]), fill=jnp.zeros(16))
-    with pytest.raises(ValueError, match="views with mask tokens of their own cannot share a pass"):
-        encode(vit, {"a": view, "b": view})
+    np.testing.assert_allclose(look(image[order], rng[order]), look(image, rng)[order], rtol=1e-5, atol=1e-5)
 
 
 class Root(nnx.Module):
@@ -378,7 +327,7 @@ class Root(nnx.Module):
     def begin(self, encoder, step):
         self.seen.set_value(self.seen[...] + 1)
 
-    def loss(self, seen, batch, *, encoder, step, rng):
+    def loss(self, seen, views, batch, *, encoder, step, rng):
         return jnp.sqrt(self.value[...]), {}
 
 
@@ -388,7 +337,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count(value, finite):
     optimizer = optim.adamw(learning_rate=0.1, steps=10)
     model = Model(None, Root(value))
     state = initial(lambda: model, optimizer.transform.init, ema=True)
-    step = make_step(split(model)[0], optimizer.transform, seed=0, ema=0.9, see=lambda *_: {})
+    step = make_step(split(model)[0], optimizer.transform, seed=0, ema=0.9, look=lambda *_: ({}, {}))
     after, metrics = jax.jit(step)(state, {}, {"position": jnp.arange(2, dtype=jnp.uint32)})
     assert bool(jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])) == finite
     assert int(after.step) == 1
