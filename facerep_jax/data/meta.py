@@ -19,6 +19,7 @@ _FLIPS = {  # -> the names whose order it permutes
     "action_unit_flip": "action_units",
     "vertex_flip": "vertices",
 }
+CROPS = ("box", "whole")  # what an evaluation shows of an image: the face's box and a margin, or all of it
 _NORMALISERS = {"inter_ocular": ("left", "right"), "inter_pupil": ("left", "right"), "box": (), "diagonal": ()}
 
 # The 68 points of iBUG 300-W seen in a mirror: jaw, brows, nose bridge, nostrils, eyes, outer lips, inner lips.
@@ -46,7 +47,9 @@ def checked_meta(meta: Any) -> dict[str, Any]:
     """`meta` itself; ValueError for an unknown key, a flip that is no mirror, an index out of range."""
     if not isinstance(meta, dict):
         raise ValueError(f"a JSON object is expected, not {shown(meta)}")
-    check_keys(meta, (*_NAMES_IN_ORDER, *_FLIPS, "landmarks"))
+    check_keys(meta, (*_NAMES_IN_ORDER, *_FLIPS, "landmarks", "crop"))
+    if meta.get("crop", CROPS[0]) not in CROPS:
+        raise ValueError(f"crop: must be {' or '.join(CROPS)}, not {shown(meta['crop'])}")
     for key in _NAMES_IN_ORDER:
         if key in meta:
             with at(f"{key}: "):

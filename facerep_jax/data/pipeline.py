@@ -1,7 +1,6 @@
 """Records to batches by grain. Everything random is a function of (seed, position in the stream)."""
 
 import functools
-import inspect
 import itertools
 import multiprocessing
 import os
@@ -18,7 +17,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from facerep_jax.config import Spec, build, locate
+from facerep_jax.config import Spec, build_with
 from facerep_jax.data.mixture import Mixture, Weights
 from facerep_jax.data.transforms import Example, Transform, decode, text_of
 
@@ -134,13 +133,11 @@ def split_host(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     return device, {name: x for name, x in batch.items() if name in HOST_ONLY}
 
 
-def build_transforms(specs: Iterable[Spec], meta: Mapping[str, Any] = MappingProxyType({})) -> tuple[Transform, ...]:
-    """The transforms that specs name; those that take `meta` are given that of the data set."""
-
-    def one(spec: Spec) -> Transform:
-        return build(spec, meta=meta) if "meta" in inspect.signature(locate(spec)).parameters else build(spec)
-
-    return tuple(one(spec) for spec in specs)
+def build_transforms(
+    specs: Iterable[Spec], meta: Mapping[str, Any] = MappingProxyType({}), **given: Any
+) -> tuple[Transform, ...]:
+    """The transforms that specs name, with those of the data set's `meta` and the `given` arguments that they take."""
+    return tuple(build_with(described, {"meta": meta, **given}) for described in specs)
 
 
 class Stream:
