@@ -338,9 +338,7 @@ def settled(config: ConfigDict, dataset: Dataset, loaded: Loaded) -> ConfigDict:
     whole = with_encoder(config, loaded.spec)
     size, crop = config.data.get("size") or loaded.image_size, config.data.get("crop") or dataset.meta.get("crop")
     if not size:
-        raise ValueError(
-            "the checkpoint does not say the size of its images: add size=PIXELS to the config's arguments"
-        )
+        raise ValueError("the checkpoint does not say the size of its images: add size=PIXELS to the arguments")
     with whole.unlocked():
         whole.data.size = size
         whole.data.crop = crop or ("box" if "bbox" in dataset.features else "whole")

@@ -25,6 +25,8 @@ With `small` they have 64 channels, heatmaps at the images' size, and none of Fa
 thousand steps.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from facerep_jax.config import OPEN, parse_arg, pick, spec
@@ -72,7 +74,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             spec(augmentations.BoxBlur),
         ),
     )
-    settings = {}
+    settings: dict[str, Any] = {}
     if args.small:
         settings = dict(steps=240, batch_size=32)
     elif args.head == "farl":

@@ -11,6 +11,8 @@ finetune have FaRL's settings then and its number of steps on LaPa. Without an a
 channels, --config.task.head.channels=64, and of its steps, --config.protocol.steps=1000 --config.protocol.ema=0.99.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from facerep_jax.config import OPEN, parse_arg, pick, spec
@@ -65,7 +67,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             spec(augmentations.BoxBlur),
         ),
     )
-    settings = {}
+    settings: dict[str, Any] = {}
     if args.small:
         settings = dict(steps=500, batch_size=32)
     elif args.head == "farl":
