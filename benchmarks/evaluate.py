@@ -24,10 +24,11 @@ from facerep_jax.data.transforms import CropToBox
 from facerep_jax.evaluation.problem import Problem, size
 from facerep_jax.evaluation.protocols import LinearProbe
 from facerep_jax.evaluation.tasks.landmarks import Landmarks
+from facerep_jax.models.taps import QUARTERS
 from facerep_jax.models.vit import ViT
 from facerep_jax.typing import Task
 
-VARIANT, PIXELS, TAPS = "Nano/8", 48, (0, 1, 2, 3)
+VARIANT, PIXELS = "Nano/8", 48
 BATCH_SIZE = 32
 
 
@@ -64,7 +65,8 @@ def make_problem(faces: str, folder: Path) -> Problem:
     encoder = ViT(variant=VARIANT, image_size=PIXELS, dtype="float32", remat="none", rngs=nnx.Rngs(params=0))
 
     def make_task(seed: int) -> Task:
-        return Landmarks(encoder, taps=TAPS, image_size=PIXELS, meta=dataset.meta, rngs=nnx.Rngs(params=seed))
+        settings: dict[str, Any] = dict(taps=QUARTERS, image_size=PIXELS, label_shape=(68, 2), meta=dataset.meta)
+        return Landmarks(encoder, **settings, rngs=nnx.Rngs(params=seed))
 
     metric = build(Landmarks.metric(dataset.meta))
     return Problem(encoder, make_task, metric, *splits, dataset.source("train"), transforms, folder=folder)

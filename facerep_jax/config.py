@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, config_dict
 
 Spec: TypeAlias = Mapping[str, Any] | ConfigDict  # {"call": "module:name", keyword: value, ...}
 
+OPEN: Any = ...  # given to `spec` for an argument that is known only at run time, although it has a default
 ROOTS = (Path(), Path(__file__).parents[1], Path(__file__).parent)  # working directory, checkout, installed package
 
 
@@ -28,8 +29,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def spec(call: Callable[..., Any], **keywords: Any) -> ConfigDict:
     """A callable and its keyword arguments as plain data, with every default written out.
 
-    Parameters without a default that are not given stay open: `build` takes them at run time. A default of None becomes
-    a placeholder, which a command line can fill. Raises ValueError on an unknown keyword.
+    Parameters without a default that are not given stay open, and so do those given as `OPEN`: `build` takes them at
+    run time. A default of None becomes a placeholder, which a command line can fill. Raises ValueError on an unknown
+    keyword.
     """
     function = call.__init__ if inspect.isclass(call) else call  # a module's metaclass hides the signature of its class
     parameters = {k: v for k, v in inspect.signature(function).parameters.items() if k != "self"}
@@ -40,7 +42,7 @@ def spec(call: Callable[..., Any], **keywords: Any) -> ConfigDict:
     values: dict[str, Any] = {"call": f"{call.__module__}:{call.__qualname__}"}
     for name, parameter in parameters.items():
         value = keywords.get(name, parameter.default)
-        if value is not inspect.Parameter.empty:
+        if value is not inspect.Parameter.empty and value is not OPEN:
             values[name] = config_dict.placeholder(_plain_type(hints.get(name))) if value is None else value
     return ConfigDict(values)
 
@@ -65,10 +67,14 @@ def build(described: Spec, *args: Any, **runtime: Any) -> Any:
 
 def build_with(described: Spec, offered: Mapping[str, Any], *args: Any, **runtime: Any) -> Any:
     """Call what a spec names, see `build`, also with those of the `offered` arguments that it takes and leaves open."""
+    return build(described, *args, **runtime, **taken(described, offered))
+
+
+def taken(described: Spec, offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the `offered` arguments that the callable takes and its spec leaves open."""
     call = locate(described)
     parameters = inspect.signature(call.__init__ if inspect.isclass(call) else call).parameters
-    taken = {name: value for name, value in offered.items() if name in parameters and name not in described}
-    return build(described, *args, **runtime, **taken)
+    return {name: value for name, value in offered.items() if name in parameters and name not in described}
 
 
 def locate(described: Spec) -> Any:
@@ -103,26 +109,22 @@ def with_found_path(config: str) -> str:
     return find(path) + colon + arguments
 
 
-def operational(*, threads: int = 8) -> dict[str, Any]:
-    """How a pre-training is operated, in every recipe alike; all of it may change when a run goes on.
+def overridden(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested defaults of which some values are replaced, each by its own name; ValueError on an unknown name."""
+    known: set[str] = set()
 
-    threads, workers: that read records; keep_checkpoints: how many; processes: that must appear, 0 for any number;
-    sample_ledger: write down each step's records; nonfinite_steps: in a row that end the run; skip_ids: a file of the
-    ids of records to leave out; profile_steps: the first to trace and the one after the last; peak_flops: operations
-    per second of a device, 0 for what is known of its kind; compilation_cache: keep compiled programs in the workdir.
-    """
-    return dict(
-        threads=threads,
-        workers=0,
-        keep_checkpoints=3,
-        processes=0,
-        sample_ledger=False,
-        nonfinite_steps=5,
-        skip_ids="",
-        profile_steps=(),
-        peak_flops=0.0,
-        compilation_cache=True,
-    )
+    def replaced(values: Mapping[str, Any]) -> dict[str, Any]:
+        known.update(name for name, value in values.items() if not isinstance(value, dict))
+        return {
+            name: replaced(value) if isinstance(value, dict) else overrides.get(name, value)
+            for name, value in values.items()
+        }
+
+    whole = replaced(defaults)
+    for name in overrides:
+        if name not in known:
+            raise ValueError(f"configs have no {name!r}; {nearest(name, known)}")
+    return whole
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:

@@ -32,6 +32,7 @@ UNLABELLED = "generated_faces:size=80,train=16000,validation=0,test=0"
 LABELLED = "generated_faces:size=80,train=2000,validation=500,test=1000,seed=1"
 STEPS = 90  # of the pre-training for each minute of the demo; they take half of it
 TASKS = ("landmarks", "parsing")
+LABELS = "dataset=generated_faces/labelled,fraction=0.1,small"
 EVALUATION: tuple[str, ...] = ()  # further flags of the evaluations
 
 
@@ -63,9 +64,10 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     def score(name: str, task: str) -> None:
         results = out / "results" / f"{task}_{name}"
         if not (results / "results.json").exists():
+            encoder = ",variant=Nano/8,size=48" if name == "random" else ""  # which a checkpoint brings along
             call(
                 evaluate,
-                f"--config=configs/evaluate/{task}_generated_faces.py:data_dir={data}",
+                f"--config=configs/evaluate/{task}.py:{LABELS},data_dir={data}{encoder}",
                 f"--checkpoint={'random' if name == 'random' else workdir}",
                 f"--workdir={results}",
                 *EVALUATION,

@@ -1,11 +1,12 @@
 r"""Score an encoder on a task.
 
-facerep evaluate --config configs/evaluate/landmarks_manifest.py:dataset=manifest/faces,fraction=0.1 \
+facerep evaluate --config configs/evaluate/landmarks.py:dataset=manifest/faces,fraction=0.1 \
     --checkpoint runs/farl --workdir results/farl_landmarks
 
---checkpoint is the workdir of a pre-training (its newest step, or WORKDIR@STEP), or `random`: the same encoder before
-any training, which every result should be held against. The config's encoder must be that of the checkpoint, and its
-`weights` say which are taken: params, or ema where the pre-training kept an average.
+--checkpoint is the workdir of a pre-training (its newest step, or WORKDIR@STEP), which brings the encoder's
+architecture, normalisation and image size along; or `random`, an encoder before any training, which every result should
+be held against and which the config's arguments must describe (variant=B/16,size=224). `config.weights` says which
+weights are taken: params, or ema if the pre-training kept an average.
 
 `config.baselines` are learnt on the same labels: those of the task that need no network; `random`, the encoder before
 any training, by the same protocol; and `scratch`, encoder and head trained as a whole from random initialisation, by
@@ -24,7 +25,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -35,19 +36,21 @@ from PIL import Image
 from tqdm import tqdm
 
 from facerep_jax import pictures
-from facerep_jax.config import Spec, build, command_line, difference, locate, nearest, plain
+from facerep_jax.config import Spec, build, build_with, command_line, difference, locate, nearest, plain, taken
 from facerep_jax.data.library import Dataset, open_dataset
+from facerep_jax.data.meta import CROPS
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.evaluation import selection, sheets
 from facerep_jax.evaluation.labels import Labels, draw, labelled
 from facerep_jax.evaluation.problem import Arrays, Problem, size, take
 from facerep_jax.evaluation.protocols import Protocol
-from facerep_jax.evaluation.results import JUDGED, NETWORKS, NO_MATTER, RANDOM, SCRATCH
+from facerep_jax.evaluation.results import JUDGED, NETWORKS, RANDOM, SCRATCH
 from facerep_jax.evaluation.selection import Outcome
 from facerep_jax.evaluation.statistics import summary
 from facerep_jax.evaluation.tables import PerSubset, evenly, write_predictions, write_statistics
 from facerep_jax.files import local_path, write
 from facerep_jax.train import handover
+from facerep_jax.train.handover import tuples
 from facerep_jax.train.model import arrays_of, filled
 from facerep_jax.train.state import abstract, count, merge, split
 from facerep_jax.typing import Encoder, Metric, Task
@@ -99,7 +102,9 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> dict[st
     folder = folder_for(workdir)
     with timed(seconds, "load"):
         dataset = open_dataset(config.data.dataset, config.data.data_dir)
-        encoder, origin = load_encoder(config, checkpoint_name)
+        loaded = load_encoder(config, checkpoint_name)
+        encoder, origin = loaded.encoder, loaded.origin
+        config = settled(config, dataset, loaded)
         problem = make_problem(config, dataset, encoder, folder)
     labels = draw(problem, config.fraction, config.seeds, config.validation_minimum)
     if SCRATCH in protocols and len(labels[0].train) < SCRATCH_LABELS:
@@ -245,23 +250,49 @@ def learnt(
         return [learn(subset.train, subset.validation, subset.seed) for subset in progress]
 
 
-def load_encoder(config: ConfigDict, name: str) -> tuple[Encoder, Any]:
-    """The config's encoder with the weights that `--checkpoint` names, and where they came from, for the results."""
-    if name == "random":
-        return random_encoder(config), "random"
+class Loaded(NamedTuple):
+    """An encoder, and where it came from."""
+
+    encoder: Encoder
+    spec: Mapping[str, Any]  # of the encoder
+    image_size: int | None  # pixels of a side of the images that it was trained on; None if that is not known
+    origin: Any  # path, step, weights and digest, or `random`
+
+
+def load_encoder(config: ConfigDict, name: str) -> Loaded:
+    """The encoder that `--checkpoint` names; its spec may say no other than the config's, as far as that says any."""
+    if name == RANDOM:
+        described = random_spec(config)
+        encoder = random_encoder(with_encoder(config, described))
+        return Loaded(encoder, described, described.get("image_size"), RANDOM)
     if name == SCRATCH and not Path(name).is_dir():
         raise ValueError("scratch is a baseline beside an encoder, not one: name it in --config.baselines")
     handed = handover.encoder(name, weights=config.weights, remat=config.remat)
-    require_same(plain(handed.spec), plain(config.encoder), name)
-    arrays = arrays_of(handed.encoder)
-    return filled(nnx.eval_shape(lambda: make_encoder(config)), arrays, f"the checkpoint {name}"), handed.origin
+    here = plain(config.encoder)
+    if here:
+        require_same(plain(handed.spec), here, name)
+    described = tuples(handed.spec | here)
+    encoder = nnx.eval_shape(lambda: make_encoder(with_encoder(config, described)))
+    encoder = filled(encoder, arrays_of(handed.encoder), f"the checkpoint {name}")
+    return Loaded(encoder, described, handed.image_size, handed.origin)
 
 
 def require_same(trained: Mapping[str, Any], here: Mapping[str, Any], name: str) -> None:
-    """ValueError where two specs of encoders of equal shapes compute different features, by normalisation or grid."""
-    shared = [key for key in here if key in trained and key not in NO_MATTER]
+    """Raises ValueError if two specs of encoders differ in a setting that both say and that features depend on."""
+    shared = [key for key in here if key in trained and key not in locate(here).no_matter]
     if changes := difference({k: trained[k] for k in shared}, {k: here[k] for k in shared}):
         raise ValueError(f"the checkpoint {name} holds another encoder than config.encoder: {'; '.join(changes)}")
+
+
+def random_spec(config: ConfigDict) -> dict[str, Any]:
+    """The spec of the encoder before any training, which the config must say, for images of `config.data.size`."""
+    described, size = config.encoder.to_dict(), config.data.get("size")
+    if not described or not (size or described.get("image_size")):
+        raise ValueError(
+            "--checkpoint random needs an encoder and the size of its images: "
+            "add variant=SIZE/PATCH,size=PIXELS to the arguments of the config"
+        )
+    return described | taken(described, {"image_size": size})
 
 
 def make_encoder(config: ConfigDict) -> Encoder:
@@ -270,9 +301,31 @@ def make_encoder(config: ConfigDict) -> Encoder:
 
 
 def random_encoder(config: ConfigDict) -> Encoder:
-    """The same, made by one compiled program: one operation after the other takes seconds."""
+    """`make_encoder`, compiled: eager initialisation takes seconds."""
     graph, _, _, _ = abstract(lambda: make_encoder(config))
     return merge(graph, *jax.jit(lambda: split(make_encoder(config))[1:])())
+
+
+def with_encoder(config: ConfigDict, described: Mapping[str, Any]) -> ConfigDict:
+    """A config with another encoder."""
+    whole = config.copy_and_resolve_references()
+    with whole.unlocked():
+        whole.encoder = ConfigDict(described)
+    return whole
+
+
+def settled(config: ConfigDict, dataset: Dataset, loaded: Loaded) -> ConfigDict:
+    """A config with what it leaves to checkpoint and data set: the encoder, the size of its images, the crop."""
+    whole = with_encoder(config, loaded.spec)
+    size, crop = config.data.get("size") or loaded.image_size, config.data.get("crop") or dataset.meta.get("crop")
+    if not size:
+        raise ValueError("the checkpoint does not say the size of its images: add size=PIXELS to the arguments")
+    with whole.unlocked():
+        whole.data.size = size
+        whole.data.crop = crop or ("box" if "bbox" in dataset.features else "whole")
+    if whole.data.crop not in CROPS:
+        raise ValueError(f"crop is {' or '.join(CROPS)}, not {crop!r}")
+    return whole
 
 
 def origin_name(origin: Any) -> str:
@@ -293,19 +346,23 @@ def make_problem(config: ConfigDict, dataset: Dataset, encoder: Encoder, folder:
         raise ValueError(
             f"an evaluation needs the splits {', '.join(needed)}; {missing[0]!r} of {dataset.name!r} is empty: {there}"
         )
-    transforms = build_transforms(config.data.transforms, dataset.meta)
+    given = {"size": config.data.size, "whole": config.data.crop == "whole"}
+    transforms = build_transforms(config.data.transforms, dataset.meta, **given)
     train, validation, test = (
         load(dataset.source(split), transforms, task.needs, optional=("bbox", "landmarks_scale"), name=dataset.name)
         if dataset.splits.get(split)
         else {"id": []}
         for split in names
     )
-    pixels = train["image"].shape[1]
+    pixels, label_shape = train["image"].shape[1], train[task.label].shape[1:]
 
     def make_task(seed: int) -> Task:
-        return build(config.task, encoder, image_size=pixels, meta=dataset.meta, rngs=nnx.Rngs(params=seed))
+        rngs = nnx.Rngs(params=seed)
+        offered = {"label_shape": label_shape}
+        return build_with(config.task, offered, encoder, image_size=pixels, meta=dataset.meta, rngs=rngs)
 
-    metric, augment = build(task.metric(dataset.meta)), build_transforms(config.data.augmentations, dataset.meta)
+    metric = build(task.metric(dataset.meta))
+    augment = build_transforms(config.data.augmentations, dataset.meta, **given)
     source = dataset.source(names[0])
     return Problem(encoder, make_task, metric, train, validation, test, source, augment, config.selection, folder)
 

@@ -170,7 +170,8 @@ class Metric(Protocol):
 class Task(Objective, Protocol):
     """A downstream problem: an objective with a prediction, metrics and baselines.
 
-    Built as `Class(encoder, ..., image_size=pixels, meta=of_the_data_set, rngs=rngs)`.
+    Built as `Class(encoder, ..., image_size=pixels, meta=of_the_data_set, rngs=rngs)`; a class that takes `label_shape`
+    is given the shape of one label.
     """
 
     label: str  # the key of the batch that is predicted

@@ -146,7 +146,7 @@ def test_a_near_flag_is_suggested(refused):
 def test_a_flag_that_is_missing(refused, tmp_path):
     assert "--workdir" in refused("pretrain", "--config", FARL)
     assert "--config" in refused("pretrain", "--workdir", tmp_path)
-    assert "--checkpoint" in refused("evaluate", "--config=configs/evaluate/landmarks_manifest.py", "--workdir=x")
+    assert "--checkpoint" in refused("evaluate", "--config=configs/evaluate/landmarks.py", "--workdir=x")
     assert "--config" in refused("pretrain", "--config")
 
 

@@ -1,4 +1,3 @@
-import importlib
 import json
 import shlex
 
@@ -8,7 +7,21 @@ from flax import nnx
 from ml_collections import ConfigDict, config_flags
 
 from facerep_jax import config
-from facerep_jax.config import build, build_with, command_line, difference, find, nearest, parse_arg, pick, plain, spec
+from facerep_jax.config import (
+    OPEN,
+    build,
+    build_with,
+    command_line,
+    difference,
+    find,
+    nearest,
+    overridden,
+    parse_arg,
+    pick,
+    plain,
+    spec,
+    taken,
+)
 from facerep_jax.models.vit import ViT
 
 
@@ -208,12 +221,17 @@ def test_difference_names_each_place():
     assert difference(plain(spec(Built)), plain(spec(Built, value=1.0))) == ["value: 0.5 -> 1.0"]
 
 
-PRETRAIN = sorted(path.stem for path in (config.ROOTS[1] / "configs" / "pretrain").glob("[!_]*.py"))
+def test_an_argument_with_a_default_can_be_left_to_run_time():
+    described = spec(call, size=OPEN, pair=OPEN)
+    assert set(described) == {"call", "number", "name", "nested"}
+    offered = {"size": 9, "number": 3, "unknown": 1}
+    assert taken(described, offered) == {"size": 9}  # the others are said, or not taken
+    assert build_with(described, offered, 1) == (1, None, None, 9, None, (1, 2))
 
 
-@pytest.mark.parametrize("name", PRETRAIN)
-def test_a_pretraining_config_holds_the_names_of_all_and_is_plain(name):
-    made = importlib.import_module(f"configs.pretrain.{name}").get_config()
-    names = "seed steps log_every checkpoint_every checkpoint_minutes dtype remat ema data encoder objective optimizer"
-    assert {*names.split(), "mesh", "sharding", "operational"} == set(made.keys())
-    assert json.loads(json.dumps(plain(made))) == plain(made)
+def test_nested_defaults_are_overridden_by_name():
+    defaults = {"a": 1, "b": {"c": 2, "d": {"e": (3,)}}}
+    assert overridden(defaults, {"e": (), "a": 5}) == {"a": 5, "b": {"c": 2, "d": {"e": ()}}}
+    assert overridden(defaults, {}) == defaults
+    with pytest.raises(ValueError, match="configs have no 'b'"):
+        overridden(defaults, {"b": {}})

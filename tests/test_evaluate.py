@@ -1,6 +1,7 @@
 import io
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ from facerep_jax import cli
 from facerep_jax.config import build
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
-from facerep_jax.evaluate import completed
+from facerep_jax.evaluate import Loaded, completed, image_size_of, settled
 from facerep_jax.reporting.workdirs import read_statistics
 
 DRAWN = "generated_faces:size=48,train=40,validation=12,test=16"
 SHORT = ("--config.protocol.steps=12", "--config.seeds=(0,1)")
-SHALLOW = ("--config.encoder.depth=2", "--config.task.taps=(0,1)")
+SMALL, RANDOM = "fraction=0.1,small", "variant=Nano/8,size=48"
 TASKS = {"landmarks": "nme_box", "parsing": "f1_mean_foreground"}
 LABELS = {"landmarks": "landmarks", "parsing": "mask"}
 READ = ("bbox", "landmarks_scale")  # what the metric reads if it is there
@@ -26,12 +27,12 @@ SCRATCH = ("--config.scratch.steps=4", "--config.scratch.rounds=2", "--config.sc
 
 
 def build_config(task):
-    path = Path(__file__).parents[1] / f"configs/evaluate/{task}_generated_faces.py"
-    return runpy.run_path(str(path))["get_config"]()
+    path = Path(__file__).parents[1] / f"configs/evaluate/{task}.py"
+    return runpy.run_path(str(path))["get_config"](f"{SMALL},{RANDOM}")
 
 
-def evaluate(task, workdir, *flags, checkpoint="random", data=DRAWN):
-    config = f"configs/evaluate/{task}_generated_faces.py"
+def evaluate(task, workdir, *flags, checkpoint="random", data=DRAWN, arguments=f"{SMALL},{RANDOM}"):
+    config = f"configs/evaluate/{task}.py:{arguments}"
     where = (f"--config={config}", f"--checkpoint={checkpoint}", f"--workdir={workdir}")
     return cli.main(["facerep", "evaluate", *where, f"--config.data.dataset={data}", *SHORT, *flags])
 
@@ -88,7 +89,7 @@ def test_predictions_are_kept_and_score_as_reported(finished):
     assert [(r["id"], r["subset"], r["encoder"]) for r in rows] == [
         (r["id"], r["subset"], r["encoder"]) for r in statistics
     ]
-    transforms = build_transforms([build_config(task).data.transforms[0]])
+    transforms = build_transforms([build_config(task).data.transforms[0]], size=48, whole=False)
     test = load(open_dataset(DRAWN, "nowhere").source("test"), transforms, ("image", LABELS[task]), optional=READ)
     of = [r["prediction"] for r in rows if r["encoder"] == "encoder" and r["subset"] == 1]
     if task == "landmarks":
@@ -121,7 +122,7 @@ def test_the_command_is_kept(finished):
     task, workdir, _ = finished
     command = (workdir / "command.txt").read_text()
     assert command.startswith("facerep evaluate --config=")
-    assert f"{task}_generated_faces.py" in command
+    assert f"configs/evaluate/{task}.py:{SMALL}" in command
     assert "--checkpoint=random" in command
     assert "'--config.seeds=[0, 1]'" in command
 
@@ -196,7 +197,7 @@ def test_the_last_step_needs_no_validation(tmp_path):
     ],
 )
 def test_farl_s_head_by_the_protocols_that_see_images(task, protocol, head, said, tmp_path):
-    config = f"--config=configs/evaluate/{task}_generated_faces.py:head=farl,protocol={protocol},steps=4"
+    config = f"--config=configs/evaluate/{task}.py:head=farl,protocol={protocol},steps=4,{SMALL},{RANDOM}"
     few = ("--config.seeds=(0,)", "--config.protocol.rounds=2", "--config.protocol.batch_size=4")
     where = (f"--config.data.dataset={DRAWN}", "--checkpoint=random", f"--workdir={tmp_path}")
     assert cli.main(["facerep", "evaluate", config, f"--config.task.{head}.channels=8", *few, *where]) == 0
@@ -229,18 +230,65 @@ def test_a_checkpoint_is_scored_and_named(pretrained, tmp_path):
     assert len(origin["digest"]) == 64
 
 
+def test_a_checkpoint_brings_its_encoder_and_the_size_of_its_images(pretrained, tmp_path):
+    own, larger, named = (tmp_path / name for name in ("own", "larger", "named"))
+    flags = ("--config.baselines=('random',)", "--config.seeds=(0,)")
+    assert evaluate("landmarks", own, *flags, checkpoint=pretrained, arguments=SMALL) == 0
+    assert evaluate("landmarks", larger, *flags, checkpoint=pretrained, arguments=f"{SMALL},size=64") == 0
+    assert evaluate("landmarks", named, *flags, checkpoint=pretrained) == 0
+    own, larger, named = (json.loads((folder / "results.json").read_text()) for folder in (own, larger, named))
+    assert own["encoder"] == {"kind": "pre-trained", "name": "ViT Nano/8", "parameters": 469_824}
+    for results, size in ((own, 48), (larger, 64), (named, 48)):
+        encoder, data = results["config"]["encoder"], results["config"]["data"]
+        assert (encoder["variant"], encoder["image_size"]) == ("Nano/8", 48)
+        assert (data["size"], data["crop"]) == (size, "box")
+    assert own["metrics"] == named["metrics"]
+    assert own["baselines"] == named["baselines"]  # `random` is of the checkpoint's architecture
+    assert own["metrics"] != larger["metrics"]
+
+
+def test_what_is_shown_of_an_image_is_asked_for_or_the_data_sets_to_say(tmp_path):
+    dataset, loaded = open_dataset(DRAWN, "nowhere"), Loaded(None, {}, 48, "random")
+
+    def crop(asked="", meta=None, features=dataset.features):
+        config = ConfigDict({"encoder": {}, "data": {"crop": asked}})
+        return settled(config, replace(dataset, meta=meta or {}, features=features), loaded).data.crop
+
+    assert crop() == "box"
+    assert crop(features=("id", "image")) == "whole"
+    assert crop(meta={"crop": "whole"}) == "whole"
+    assert crop("box", meta={"crop": "whole"}) == "box"
+    with pytest.raises(ValueError, match="crop is box or whole, not 'face'"):
+        crop("face")
+    with pytest.raises(ValueError, match="does not say the size of its images: add size=PIXELS"):
+        settled(ConfigDict({"encoder": {}, "data": {}}), dataset, loaded._replace(image_size=None))
+
+
+def test_the_size_of_a_pretrainings_images_is_its_encoders_or_its_transforms():
+    crop, flip = {"call": "a:b", "size": 96}, {"call": "a:c"}
+    assert image_size_of({"encoder": {"image_size": 48}, "data": {"transforms": [crop]}}) == 48
+    assert image_size_of({"encoder": {}, "data": {"transforms": [flip, crop]}}) == 96
+    assert image_size_of({"encoder": {}, "data": {"transforms": [flip]}}) is None
+
+
+@pytest.mark.parametrize("arguments", ["", "size=48", "variant=Nano/8"])
+def test_a_random_encoder_must_be_described(arguments, tmp_path, capsys):
+    assert evaluate("landmarks", tmp_path / "result", arguments=arguments) == 2
+    message = "--checkpoint random needs an encoder and the size of its images: add variant=SIZE/PATCH,size=PIXELS"
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "checkpoint", "data", "message"),
     [
         ((), "nowhere", DRAWN, "no checkpoint in nowhere; give WORKDIR[@STEP] of a pre-training, or random"),
-        (SHALLOW, "PRETRAINED", DRAWN, "is of another architecture: encoder/blocks/"),
+        (("--config.encoder.depth=2",), "PRETRAINED", DRAWN, "another encoder than config.encoder: depth: None -> 2"),
         (("--config.encoder.mean=(0.5,0.5,0.5)",), "PRETRAINED", DRAWN, "another encoder than config.encoder: mean"),
         (("--config.weights=ema",), "PRETRAINED", DRAWN, "holds no ema/params/encoder"),
         (("--config.weights=best",), "PRETRAINED", DRAWN, "weights are params or ema, not 'best'"),
-        (("--config.task.points=5",), "random", DRAWN, "has 68 landmarks and the head 5: set --config.task.points=68"),
         ((), "random", "generated_faces:size=48,train=8,validation=0,test=8", "'validation' of"),
         ((), "random", "generated_faces/none", "facerep prepare generated_faces --name none"),
-        (("--config.task.taps=(9,)",), "random", DRAWN, "taps (9,) are not blocks"),
+        (("--config.task.taps=(9.0,)",), "random", DRAWN, "taps are shares of the encoder's depth, "),
         (("--config.fraction=1.5",), "random", DRAWN, "fraction must be above 0 and at most 1"),
         (("--config.fraction=0.04",), "random", DRAWN, "0.04 of 40 training examples is less than 2 labels"),
         (("--config.selection=tset_best",), "random", DRAWN, "no selection 'tset_best'; did you mean 'test_best'?"),

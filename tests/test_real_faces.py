@@ -34,11 +34,11 @@ def test_from_a_manifest_to_a_report(sixteen, tmp_path):
     facerep("prepare", "manifest", f"--manual_dir={sixteen}", "--name=faces", data)
     recipe = f"configs/pretrain/farl_nano.py:dataset=manifest/faces,data_dir={tmp_path / 'data'},steps=2"
     facerep("pretrain", f"--config={recipe}", f"--workdir={runs / 'pretrained'}", "--config.data.batch_size=8")
-    arguments = f"dataset=manifest/faces,data_dir={tmp_path / 'data'},variant=Nano/8,size=48"
-    for name in ("random", "pretrained"):
+    arguments = f"dataset=manifest/faces,data_dir={tmp_path / 'data'}"
+    for name, encoder in (("random", ",variant=Nano/8,size=48"), ("pretrained", "")):
         facerep(
             "evaluate",
-            f"--config=configs/evaluate/landmarks_manifest.py:{arguments}",
+            f"--config=configs/evaluate/landmarks.py:{arguments}{encoder}",
             f"--checkpoint={name if name == 'random' else runs / name}",
             f"--workdir={runs / f'landmarks_{name}'}",
             "--config.protocol.steps=12",

@@ -20,11 +20,14 @@ rate 1e-4 to 1.25e-6, temperature annealed in 150,000 updates, divergence in 5,0
 from ml_collections import ConfigDict
 
 from facerep_jax import schedules
-from facerep_jax.config import operational, parse_arg, pick, spec
+from facerep_jax.config import parse_arg, pick, spec
 from facerep_jax.data import transforms
 from facerep_jax.models import dvae
 from facerep_jax.objectives import dvae as objective
 from facerep_jax.train import optim
+from facerep_jax.train.recipe import recipe
+
+EXAMPLES = ("variant=DALL-E", "crop=box", "smoke")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -47,38 +50,26 @@ def get_config(arg: str | None = None) -> ConfigDict:
         box=spec(transforms.CropToBox, size=args.size, margin=0.25, shift=0.08, zoom=0.15),
     )
 
-    config = ConfigDict()
-    config.seed = 0
-    config.steps = args.steps
-    config.log_every = 1 if args.smoke else 50
-    config.checkpoint_every = 0
-    config.checkpoint_minutes = 30.0
-    config.dtype = "auto"
-    config.remat = "none"
-    config.ema = 0.0
-    config.data = dict(
+    return recipe(
+        steps=args.steps,
         dataset=args.dataset,
         data_dir=args.data_dir,
-        split="train",
-        weights=(),
-        batch_size=16 if args.smoke else 64,
         transforms=(pick("crop", args.crop, crops),),
+        batch_size=16 if args.smoke else 64,
+        encoder=spec(dvae.DVAEEncoder, variant=args.variant),
+        objective=spec(
+            objective.DiscreteVAE,
+            temperature=spec(schedules.cosine, first=1.0, last=1 / 16, duration_share=0.5),
+            kl_weight=spec(schedules.cosine, first=0.0, last=6.6, duration_share=0.05),
+        ),
+        optimizer=spec(
+            optim.adamw,
+            learning_rate=1e-3,
+            schedule=spec(schedules.warmup_cosine, warmup_share=0.02),
+            b2=0.999,
+            weight_decay=1e-4,
+            clip_norm=1.0,
+        ),
+        log_every=1 if args.smoke else 50,
+        remat="none",
     )
-    config.encoder = spec(dvae.DVAEEncoder, variant=args.variant)
-    config.objective = spec(
-        objective.DiscreteVAE,
-        temperature=spec(schedules.cosine, first=1.0, last=1 / 16, duration_share=0.5),
-        kl_weight=spec(schedules.cosine, first=0.0, last=6.6, duration_share=0.05),
-    )
-    config.optimizer = spec(
-        optim.adamw,
-        learning_rate=1e-3,
-        schedule=spec(schedules.warmup_cosine, warmup_share=0.02),
-        b2=0.999,
-        weight_decay=1e-4,
-        clip_norm=1.0,
-    )
-    config.mesh = dict(replica=1, fsdp=-1, model=1)
-    config.sharding = "replicated"
-    config.operational = operational()
-    return config

@@ -33,11 +33,17 @@ as the data set has them unless `align` is given, since that needs landmarks.
 from ml_collections import ConfigDict
 
 from facerep_jax import schedules
-from facerep_jax.config import operational, parse_arg, pick, spec
+from facerep_jax.config import parse_arg, pick, spec
 from facerep_jax.data import alignment, transforms
 from facerep_jax.models import text, tokenizer, vit
 from facerep_jax.objectives import combined, contrastive, masked_tokens
 from facerep_jax.train import optim
+from facerep_jax.train.recipe import recipe
+
+EXAMPLES = (
+    *("objective=itc", "objective=mim", "mim_depth=6", "objective=itc,align", "align", "flip", "variant=H/14", "smoke"),
+    *("tokenizer=dvae,weights=x", "tokenizer=dvae_small,weights=x,objective=mim", "smoke,tokenizer=dvae,weights=x"),
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -101,34 +107,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
     inputs = {"itc+mim": (tokenize, block_mask), "itc": (tokenize,), "mim": (block_mask,)}
 
-    config = ConfigDict()
-    config.seed = 0
-    config.steps = 2 if args.smoke else 16 * epoch
-    config.log_every = 1 if args.smoke else 50
-    config.checkpoint_every = 0
-    config.checkpoint_minutes = 30.0
-    config.dtype = "auto"
-    config.remat = "dots_with_no_batch_dims_saveable"
-    config.ema = 0.0
-    config.data = dict(
+    return recipe(
+        steps=2 if args.smoke else 16 * epoch,
         dataset=args.dataset,
         data_dir=args.data_dir,
-        split="train",
-        weights=(),
-        batch_size=16 if args.smoke else 5120,
         transforms=(crop, *flip, *pick("objective", args.objective, inputs)),
+        batch_size=16 if args.smoke else 5120,
+        encoder=spec(vit.ViT, variant=args.variant, image_size=size),
+        objective=spec(combined.Combined, **objectives[args.objective]),
+        optimizer=spec(
+            optim.adamw,
+            learning_rate=1.5e-3,
+            schedule=spec(schedules.warmup_cosine, first=1e-6, last=1e-6, warmup_share=1 / 16),
+            b1=0.9,
+            b2=0.98,
+            weight_decay=0.05,
+        ),
+        log_every=1 if args.smoke else 50,
     )
-    config.encoder = spec(vit.ViT, variant=args.variant, image_size=size)
-    config.objective = spec(combined.Combined, **objectives[args.objective])
-    config.optimizer = spec(
-        optim.adamw,
-        learning_rate=1.5e-3,
-        schedule=spec(schedules.warmup_cosine, first=1e-6, last=1e-6, warmup_share=1 / 16),
-        b1=0.9,
-        b2=0.98,
-        weight_decay=0.05,
-    )
-    config.mesh = dict(replica=1, fsdp=-1, model=1)
-    config.sharding = "replicated"
-    config.operational = operational()
-    return config

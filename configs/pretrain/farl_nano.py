@@ -13,12 +13,14 @@ of steps is what counts at this scale.
 from ml_collections import ConfigDict
 
 from facerep_jax import schedules
-from facerep_jax.config import operational, parse_arg, pick, spec
+from facerep_jax.config import parse_arg, pick, spec
 from facerep_jax.data import alignment, transforms
 from facerep_jax.models import text, tokenizer, vit
 from facerep_jax.objectives import combined, contrastive, masked_tokens
 from facerep_jax.train import optim
+from facerep_jax.train.recipe import recipe
 
+EXAMPLES = ("objective=itc", "objective=mim", "crop=align", "crop=whole,flip", "captions=oracle_caption")
 PATCH = 8
 BUCKETS = 2048  # of the vocabulary of captions
 
@@ -66,34 +68,24 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
     inputs = {"itc+mim": (tokenize, block_mask), "itc": (tokenize,), "mim": (block_mask,)}
 
-    config = ConfigDict()
-    config.seed = 0
-    config.steps = args.steps
-    config.log_every = 20
-    config.checkpoint_every = 0
-    config.checkpoint_minutes = 5.0
-    config.dtype = "auto"
-    config.remat = "none"
-    config.ema = 0.0
-    config.data = dict(
+    return recipe(
+        steps=args.steps,
         dataset=args.dataset,
         data_dir=args.data_dir,
-        split="train",
-        weights=(),
-        batch_size=64,
         transforms=(pick("crop", args.crop, crops), *flip, *pick("objective", args.objective, inputs)),
+        batch_size=64,
+        encoder=spec(vit.ViT, variant=f"Nano/{PATCH}", image_size=args.size, unroll=4),
+        objective=spec(combined.Combined, **objectives[args.objective]),
+        optimizer=spec(
+            optim.adamw,
+            learning_rate=2e-3,
+            schedule=spec(schedules.warmup_cosine, warmup_steps=60),
+            b2=0.98,
+            weight_decay=0.05,
+            clip_norm=1.0,
+        ),
+        log_every=20,
+        checkpoint_minutes=5.0,
+        remat="none",
+        threads=4,
     )
-    config.encoder = spec(vit.ViT, variant=f"Nano/{PATCH}", image_size=args.size, unroll=4)
-    config.objective = spec(combined.Combined, **objectives[args.objective])
-    config.optimizer = spec(
-        optim.adamw,
-        learning_rate=2e-3,
-        schedule=spec(schedules.warmup_cosine, warmup_steps=60),
-        b2=0.98,
-        weight_decay=0.05,
-        clip_norm=1.0,
-    )
-    config.mesh = dict(replica=1, fsdp=-1, model=1)
-    config.sharding = "replicated"
-    config.operational = operational(threads=4)
-    return config

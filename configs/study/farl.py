@@ -21,7 +21,9 @@ from facerep_jax.config import parse_arg, pick
 
 FACES = "generated_faces:size=80,validation=0,test=0"
 RECIPE = "configs/pretrain/farl_nano.py"
-PROBE = "variant=Nano/8,size=48"
+PROBE = "variant=Nano/8,size=48"  # of random encoders too
+
+EXAMPLES = ("faces=elsewhere", "encoders=mim+farl")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -63,12 +65,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
             against=("random", *(name for name in ("itc", "mim", "farl") if name in pretrain)),
             evaluate=dict(
                 landmarks=dict(
-                    config=f"configs/evaluate/landmarks_generated_faces.py:{labelled},{PROBE}",
+                    config=f"configs/evaluate/landmarks.py:{labelled},small,{PROBE}",
                     fractions=fractions,
                     scratch=fractions,
                 ),
                 parsing=dict(
-                    config=f"configs/evaluate/parsing_generated_faces.py:{labelled},{PROBE}",
+                    config=f"configs/evaluate/parsing.py:{labelled},small,{PROBE}",
                     fractions=fractions,
                     scratch=fractions,
                 ),
@@ -79,7 +81,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.prepare.real = "manifest"
         config.manual_dirs.real = args.faces
         config.evaluate.real_landmarks = dict(
-            config=f"configs/evaluate/landmarks_manifest.py:dataset=manifest/real,{PROBE}",
+            config=f"configs/evaluate/landmarks.py:dataset=manifest/real,{PROBE}",
             fractions=fractions,
             scratch=(0.1, 1.0),  # three labels teach a whole network nothing
         )

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image, ImageFilter
 
 from facerep_jax.data.features import MISSING_CLASS
-from facerep_jax.data.transforms import Example, box_of, crop, placed, sampled
+from facerep_jax.data.transforms import Example, box_of, crop, placed, sampled, whole_box
 
 LEAST_ZOOM = 0.1  # a normal draw has no least value
 
@@ -32,7 +32,7 @@ class RandomAffine:
         angle_rad: largest angle, uniform; with `normal` its standard deviation.
         zoom: largest difference of the factor from 1, uniform; with `normal` its standard deviation.
         normal: whether angle and factor are normally distributed.
-        whole: whether the box is the whole image, in place of the example's `bbox`.
+        whole: whether the box is the whole image, without a margin, in place of the example's `bbox`.
     """
 
     def __init__(
@@ -46,13 +46,12 @@ class RandomAffine:
         normal: bool = False,
         whole: bool = False,
     ):
-        self.size, self.margin, self.shift, self.angle_rad, self.zoom = size, margin, shift, angle_rad, zoom
-        self.normal, self.whole = normal, whole
+        self.size, self.shift, self.angle_rad, self.zoom = size, shift, angle_rad, zoom
+        self.normal, self.whole, self.margin = normal, whole, 0.0 if whole else margin
         self.reads = () if whole else ("bbox",)
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        rows, columns = example["image"].shape[:2]
-        x0, y0, x1, y1 = (-0.5, -0.5, columns - 0.5, rows - 0.5) if self.whole else box_of(example, "RandomAffine")
+        x0, y0, x1, y1 = whole_box(example) if self.whole else box_of(example, "RandomAffine")
         shift, angle, zoom = self.draw(rng)
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         # The square around all that will be seen, at the resolution of the result: a rigid motion is left.

@@ -20,6 +20,7 @@ _FLIPS = {  # -> the names whose order it permutes
     "vertex_flip": "vertices",
 }
 _LICENCE = {"licence": str, "agreement": str, "research_only": bool, "may_show_images": bool}
+CROPS = ("box", "whole")  # what an evaluation shows of an image: the face's box and a margin, or all of it
 _NORMALISERS = {"inter_ocular": ("left", "right"), "inter_pupil": ("left", "right"), "box": (), "diagonal": ()}
 
 # The 68 points of iBUG 300-W seen in a mirror: jaw, brows, nose bridge, nostrils, eyes, outer lips, inner lips.
@@ -63,11 +64,13 @@ def checked_meta(meta: Any) -> dict[str, Any]:
     """
     if not isinstance(meta, dict):
         raise ValueError(f"a JSON object is expected, not {shown(meta)}")
-    check_keys(meta, (*_NAMES_IN_ORDER, *_FLIPS, "landmarks", *_LICENCE))
+    check_keys(meta, (*_NAMES_IN_ORDER, *_FLIPS, "landmarks", "crop", *_LICENCE))
     for key, kind in _LICENCE.items():
         if key in meta and (type(meta[key]) is not kind or meta[key] == ""):
             wanted = "true or false" if kind is bool else "a text that is not empty"
             raise ValueError(f"{key}: must be {wanted}, not {shown(meta[key])}")
+    if meta.get("crop", CROPS[0]) not in CROPS:
+        raise ValueError(f"crop: must be {' or '.join(CROPS)}, not {shown(meta['crop'])}")
     for key in _NAMES_IN_ORDER:
         if key in meta:
             with at(f"{key}: "):

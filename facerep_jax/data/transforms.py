@@ -113,15 +113,16 @@ class CropToBox:
         margin: share of the box's width and height that is added on each side; what lies outside the image is black.
         shift: largest random shift to either side, as a share of the enlarged box.
         zoom: largest random change of its width and height together, as a share of them.
+        whole: whether the box is the whole image, without a margin, in place of the example's `bbox`.
     """
 
-    reads = ("bbox",)
-
-    def __init__(self, *, size: int, margin: float = 0.0, shift: float = 0.0, zoom: float = 0.0):
-        self.size, self.margin, self.shift, self.zoom = size, margin, shift, zoom
+    def __init__(self, *, size: int, margin: float = 0.0, shift: float = 0.0, zoom: float = 0.0, whole: bool = False):
+        self.size, self.shift, self.zoom, self.whole = size, shift, zoom, whole
+        self.margin = 0.0 if whole else margin
+        self.reads = () if whole else ("bbox",)
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        x0, y0, x1, y1 = box_of(example, "CropToBox")
+        x0, y0, x1, y1 = whole_box(example) if self.whole else box_of(example, "CropToBox")
         grow = 1 + 2 * self.margin
         right, down, zoom = rng.uniform(-1, 1, 3)
         w, h = grow * (x1 - x0), grow * (y1 - y0)
@@ -345,6 +346,12 @@ def resample(
     if (x0, y0, x1, y1) == (0, 0, size, size) == (0, 0, pixels.shape[1], pixels.shape[0]):
         return pixels
     return np.array(Image.fromarray(pixels).resize((size, size), filter, box=(x0, y0, x1, y1)))
+
+
+def whole_box(example: Example) -> tuple[float, float, float, float]:
+    """The box of the whole image."""
+    rows, columns = example["image"].shape[:2]
+    return -0.5, -0.5, columns - 0.5, rows - 0.5
 
 
 def box_of(example: Example, wanted_by: str) -> tuple[float, float, float, float]:

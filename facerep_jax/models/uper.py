@@ -115,14 +115,6 @@ class Convolution(nnx.Module):
         return jax.nn.relu(self.norm(x, train=train))
 
 
-def taps_of(depth: int) -> tuple[int, ...]:
-    """FaRL's four taps: the blocks, from 0, that end a third, a half, two thirds and all of the depth.
-
-    3, 5, 7, 11 of 12 and 7, 11, 15, 23 of 24. Changed: of 32, FaRL takes 8, 14, 20, 31, and this is 10, 15, 20, 31.
-    """
-    return tuple(max(round(depth * share), 1) - 1 for share in (1 / 3, 1 / 2, 2 / 3, 1))
-
-
 def is_flat(strides: tuple[int, ...]) -> bool:
     """Whether maps have one resolution; ValueError where they neither do nor shrink by two from one to the next."""
     if len(set(strides)) > 1 and any(b != 2 * a for a, b in pairwise(strides)):

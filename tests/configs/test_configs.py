@@ -1,5 +1,8 @@
 """Config: every file under configs/ is read, spelt right, and builds. A new config is covered by being there.
 
+A config may hold EXAMPLES, arguments worth trying, which are built like its default. They name values for arguments
+that are choices, and what stands beside arguments that act only with others.
+
 Planted and seen red, each in a config: a list, a None, a name missing, an argument that changes nothing, one that the
 docstring lacks, the command of another config, a misspelt flag in it, a keyword that its callable does not take, heads
 that do not divide the width, a mask of another grid than the encoder's.
@@ -25,11 +28,13 @@ from flax import nnx
 from ml_collections import ConfigDict, FieldReference
 
 from facerep_jax import face_world, study
-from facerep_jax.config import build, locate, plain
+from facerep_jax.config import OPEN, build, build_with, locate, plain, spec
 from facerep_jax.data.datasets import generated_faces
 from facerep_jax.data.pipeline import build_transforms
+from facerep_jax.models import vit
 from facerep_jax.pretrain import flops_per_image, model_maker
-from facerep_jax.train import sharding
+from facerep_jax.train import optim, sharding
+from facerep_jax.train.recipe import recipe
 from facerep_jax.train.state import abstract, initial
 from facerep_jax.train.step import make_step
 
@@ -39,41 +44,11 @@ PRETRAIN = [path for path in PATHS if path.startswith("configs/pretrain/")]
 STUDY = [path for path in PATHS if path.startswith("configs/study/")]
 EVALUATE = [path for path in PATHS if path.startswith("configs/evaluate/")]
 
-PRETRAIN_NAMES = {
-    *("seed", "steps", "log_every", "checkpoint_every", "checkpoint_minutes", "dtype", "remat", "ema"),
-    *("data", "encoder", "objective", "optimizer", "mesh", "sharding", "operational"),
-}
-RUNTIME = {  # what `build` is given beside a spec
-    *("encoder", "rngs", "dtype", "remat", "steps", "image_size", "meta"),
-    *("outputs", "points", "taps"),  # heads, by their task
-}
-OTHER = {
-    "variant": ("S/16",),
-    "protocol": ("finetune",),
-    "selection": ("last",),
-    "head": ("farl",),
-    "crop": ("whole", "box"),
-    "dataset": ("manifest/other",),
-    "data_dir": ("elsewhere",),
-    "objective": ("itc",),
-    "tokenizer": ("dvae",),
-    "weights": ("elsewhere",),
-    "captions": ("oracle_caption",),
-    "faces": ("elsewhere",),
-    "encoders": ("mim+farl",),
-    "encoder_size": (448,),
-}
-BESIDE = {"weights": "tokenizer=dvae"}  # arguments that act only beside others
-VARIANTS = {
-    "configs/pretrain/farl.py": (
-        *("objective=itc", "objective=mim", "mim_depth=6", "objective=itc,align", "align", "flip", "smoke"),
-        "variant=H/14",
-        *("tokenizer=dvae,weights=x", "tokenizer=dvae_small,weights=x,objective=mim", "smoke,tokenizer=dvae,weights=x"),
-    ),
-    "configs/pretrain/farl_nano.py": ("objective=itc", "objective=mim", "crop=align", "crop=whole,flip"),
-    "configs/pretrain/dvae.py": ("variant=DALL-E", "crop=box", "smoke"),
-}
-META = {"classes": ("background", "skin")}  # of a data set, as much as tasks ask for
+OTHER = "elsewhere"  # tried as another value of an argument that is text
+STAGES = ("transforms", "augmentations")
+BARE_RECIPE = recipe(
+    steps=1, dataset="", transforms=(), batch_size=1, encoder=spec(vit.ViT), objective={}, optimizer=spec(optim.adamw)
+)
 
 
 def load(path: str) -> ModuleType:
@@ -90,10 +65,34 @@ def arguments(path: str) -> dict[str, Any]:
     return {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
 
 
+def examples(path: str) -> tuple[str, ...]:
+    """What the config holds as EXAMPLES: arguments worth trying, each as it stands after the colon."""
+    return getattr(load(path), "EXAMPLES", ())
+
+
 def documentation(path: str) -> str:
-    """The docstring, with that of the config that it refers to."""
+    """The docstring, with that of the config that it refers to for its arguments."""
     text = load(path).__doc__
-    return text + "".join(load(other).__doc__ for other in re.findall(r"as of (configs/\S+\.py)", text))
+    return text + "".join(load(other).__doc__ for other in re.findall(r"Arguments: see (configs/\S+\.py)", text))
+
+
+def left_open(path: str) -> set[str]:
+    """Names of the arguments that the config gives to `spec` as OPEN."""
+    return set(re.findall(r"(\w+)=OPEN\b", (ROOT / path).read_text()))
+
+
+def outcome(path: str, arg: str) -> Any:
+    """The config as plain data; the error's message if the arguments are refused."""
+    try:
+        return plain(load(path).get_config(arg))
+    except ValueError as error:
+        return str(error)
+
+
+def acts(path: str, name: str, arg: str) -> bool:
+    """Whether `arg` is accepted and an argument of this name in it changes what comes out."""
+    others = ",".join(item for item in arg.split(",") if item.partition("=")[0] != name)
+    return not isinstance(outcome(path, arg), str) and outcome(path, others) != outcome(path, arg)
 
 
 def leaves(value: Any, name: str = "config") -> Iterator[tuple[str, Any]]:
@@ -123,21 +122,27 @@ def specs(value: Any, name: str = "config") -> Iterator[tuple[str, Mapping[str, 
             yield from specs(child, f"{name}.{key}")
 
 
-def transformed(described: tuple[ConfigDict, ...]) -> dict[str, Any]:
+def transformed(described: tuple[ConfigDict, ...], **given: Any) -> dict[str, Any]:
     """A generated face after a config's transforms."""
     example = face_world.face(0, 0, 96)
-    for transform in build_transforms(described, face_world.META):
+    for transform in build_transforms(described, face_world.META, **given):
         example = transform(example, np.random.default_rng(0))
     return example
 
 
+def given(config: ConfigDict) -> dict[str, Any]:
+    """What an evaluation gives to its transforms."""
+    return {"size": config.data.size, "whole": config.data.crop == "whole"}
+
+
 def build_encoder(config: ConfigDict) -> Any:
-    return build(config.encoder, dtype="float32", remat=config.remat, rngs=nnx.Rngs(params=0))
+    runtime = dict(dtype="float32", remat=config.remat, rngs=nnx.Rngs(params=0))
+    return build_with(config.encoder, {"image_size": config.data.get("size")}, **runtime)
 
 
 def test_there_are_configs():
     assert "configs/pretrain/farl.py" in PRETRAIN
-    assert "configs/evaluate/landmarks_manifest.py" in EVALUATE
+    assert "configs/evaluate/landmarks.py" in EVALUATE
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -158,22 +163,22 @@ def test_its_arguments_are_documented_and_used(path):
         if isinstance(value, bool):
             assert value is False, f"{name} is set by its name alone, so it must be false by default"
             assert plain(get_config(f"{name}=false")) == default
-            other = name
+            guess = name
         else:
             assert plain(get_config(f"{name}={value}")) == default
-            others = OTHER.get(name, (value * 2,))
-            other = f"{name}={next(other for other in others if other != value)}"
-        beside = BESIDE.get(name, "")
-        assert plain(get_config(f"{beside},{other}")) != plain(get_config(beside)), f"{other} changes nothing"
+            guess = f"{name}={OTHER if isinstance(value, str) else 2 * value or 1}"
+        tried = [arg for arg in (guess, *examples(path)) if acts(path, name, arg)]
+        assert tried, f"neither {guess} nor any of EXAMPLES shows what {name} changes: add arguments that do"
     with pytest.raises(ValueError, match="'nonsense'"):
         get_config("nonsense=1")
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if "variant" in arguments(path)])
 def test_a_wrong_variant_is_named(path):
+    size = ",size=32" if "size" in arguments(path) else ""
     for variant in ("B", "B/x", "Q/16", "B/0"):
         with pytest.raises(ValueError, match=re.escape(variant)):
-            nnx.eval_shape(lambda v=variant: build_encoder(load(path).get_config(f"variant={v}")))
+            nnx.eval_shape(lambda v=variant: build_encoder(load(path).get_config(f"variant={v}{size}")))
 
 
 @pytest.mark.parametrize("path", [*PRETRAIN, *EVALUATE])
@@ -185,9 +190,8 @@ def test_its_specs_name_callables_and_their_keywords(path):
         function = call.__init__ if inspect.isclass(call) else call
         parameters = {k: v for k, v in inspect.signature(function).parameters.items() if k != "self"}
         assert set(described) - {"call"} <= set(parameters), name
-        open_ones = {k for k, v in parameters.items() if k not in described}
-        assert open_ones <= RUNTIME, name
-        assert all(parameters[k].default is inspect.Parameter.empty for k in open_ones), f"{name}: a default is missing"
+        with_default = {k for k, v in parameters.items() if v.default is not inspect.Parameter.empty}
+        assert with_default - set(described) <= left_open(path), f"{name}: a default is missing"
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -205,9 +209,9 @@ def test_its_docstring_holds_a_command_that_is_right(path, monkeypatch):
     assert command == "study" or own.workdir
 
 
-@pytest.mark.parametrize("path", STUDY)
-def test_the_cells_of_a_study_are_commands_that_are_right(path, tmp_path):
-    cells = list(study.cells(load(path).get_config("faces=elsewhere"), tmp_path))
+@pytest.mark.parametrize(("path", "arg"), [(path, arg) for path in STUDY for arg in ("", *examples(path))])
+def test_the_cells_of_a_study_are_commands_that_are_right(path, arg, tmp_path):
+    cells = list(study.cells(load(path).get_config(arg), tmp_path))
     assert len({cell.folder for cell in cells}) == len(cells)
     prepared = {
         f"{cell.arguments[1].partition(':')[0]}/{cell.folder.name}" for cell in cells if cell.arguments[0] == "prepare"
@@ -229,13 +233,15 @@ def test_farl_s_own_head_comes_with_farl_s_own_training():
     """What FaRL's optimizers, trainers and logs say; a linear head, and a probe, keep settings of their own."""
     shared = {"batch_size": 40, "weight_decay": 1e-5, "decayed": ".", "warmup_steps": 0, "clip_norm": 0.0, "ema": 0.999}
     for task, rate, milestone, steps in (("landmarks", 1e-2, 0.8, 250 * 79), ("parsing", 1e-3, 2 / 3, 300 * 455)):
-        get_config = load(f"configs/evaluate/{task}_manifest.py").get_config
+        get_config = load(f"configs/evaluate/{task}.py").get_config
         for protocol in ("frozen", "finetune"):
-            found = get_config(f"head=farl,protocol={protocol},size=448,encoder_size=224")
+            found = get_config(f"head=farl,protocol={protocol},size=448")
             assert {name: found.protocol[name] for name in shared} == shared
             assert (found.protocol.learning_rate, found.protocol.schedule) == (rate, "steps")
             assert (found.protocol.steps, found.protocol.milestones) == (steps, (milestone,))
-            assert (found.encoder.image_size, found.data.transforms[0].size) == (224, 448)
+            assert (found.encoder.to_dict(), found.data.size) == ({}, 448)  # an encoder of 224 pixels is one of those
+            sizes = {transformed(found.data[name], **given(found))["image"].shape for name in STAGES}
+            assert sizes == {(448, 448, 3)}
             assert get_config(f"protocol={protocol}").protocol.ema == 0
         assert rate * get_config("head=farl,protocol=finetune").protocol.encoder_multiplier == pytest.approx(1e-4)
         build(get_config("head=farl").protocol)
@@ -267,10 +273,11 @@ def test_a_study_of_some_encoders_draws_only_what_they_read_and_changes_no_comma
         load("configs/study/farl.py").get_config("encoders=both")
 
 
-@pytest.mark.parametrize(("path", "arg"), [(path, arg) for path in PRETRAIN for arg in ("", *VARIANTS.get(path, ()))])
+@pytest.mark.parametrize(("path", "arg"), [(path, arg) for path in PRETRAIN for arg in ("", *examples(path))])
 def test_a_pretraining_builds_and_its_step_traces(path, arg):
     config = load(path).get_config(arg)
-    assert set(config) == PRETRAIN_NAMES
+    assert set(config) == set(BARE_RECIPE)
+    assert set(config.data) == set(BARE_RECIPE.data)
     assert set(config.mesh) == set(sharding.AXES)
     sharding.rules_by_name(config.sharding)
 
@@ -287,20 +294,24 @@ def test_a_pretraining_builds_and_its_step_traces(path, arg):
     assert {x.shape for x in metrics.values()} == {()}
 
 
-@pytest.mark.parametrize(
-    ("path", "arg"), [(path, arg) for path in EVALUATE for arg in ("", "head=farl")[: 1 + ("head" in arguments(path))]]
-)
+@pytest.mark.parametrize(("path", "arg"), [(path, arg) for path in EVALUATE for arg in ("", *examples(path))])
 def test_an_evaluation_builds(path, arg):
     config = load(path).get_config(arg)
-    size = transformed(config.data.transforms)["image"].shape[0]
-    assert transformed(config.data.augmentations)["image"].shape[0] == size
+    if not config.encoder:
+        config.encoder = spec(vit.ViT, variant="Nano/8", image_size=OPEN)
+    config.data.size = config.data.size or 48
+    seen = transformed(config.data.transforms, **given(config))
+    size = seen["image"].shape[0]
+    assert transformed(config.data.augmentations, **given(config))["image"].shape[0] == size
 
     def make() -> Any:
-        return build(config.task, build_encoder(config), image_size=size, meta=META, rngs=nnx.Rngs(params=0))
+        offered = {"label_shape": seen[locate(config.task).label].shape}
+        runtime = dict(image_size=size, meta=face_world.META, rngs=nnx.Rngs(params=0))
+        return build_with(config.task, offered, build_encoder(config), **runtime)
 
     task = nnx.eval_shape(make)
     assert task.label in task.needs
-    build(locate(config.task).metric(META))
+    build(locate(config.task).metric(face_world.META))
     assert build(config.protocol).name
 
 

@@ -102,6 +102,8 @@ def test_with_nothing_drawn_it_is_the_crop():
     assert np.abs(one["image"].astype(int) - other["image"]).max() <= 1
     whole = augmentations.RandomAffine(size=SIZE, whole=True)(example, rng())
     np.testing.assert_allclose(whole["landmarks"], Resize(size=SIZE)(example, rng())["landmarks"], atol=1e-4)
+    without = augmentations.RandomAffine(size=SIZE, margin=0.2, whole=True)(example, rng())  # no margin around it all
+    np.testing.assert_array_equal(without["landmarks"], whole["landmarks"])
 
 
 def test_what_lies_next_to_the_box_comes_into_sight_and_beyond_the_image_is_black_and_ignored():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facerep_jax.config import locate, spec
+from facerep_jax.config import OPEN, locate, spec
 from facerep_jax.data import alignment, augmentations, transforms
 from facerep_jax.data.library import Kept
 from facerep_jax.data.pipeline import ATTEMPTS, Part, Stream, Subset, build_transforms, load
@@ -157,6 +157,12 @@ def test_transforms_are_built_in_order():
     )
     assert [type(transform) for transform in built] == [transforms.Resize, transforms.BlockMask]
     assert built[0].size == 16
+
+
+def test_a_transform_is_given_what_its_spec_leaves_open():
+    specs = [spec(transforms.CropToBox, whole=OPEN), spec(transforms.Resize, size=4)]
+    open_one, said = build_transforms(specs, size=8, whole=True)
+    assert (open_one.size, open_one.whole, said.size) == (8, True, 4)
 
 
 def test_a_transform_that_takes_meta_is_given_that_of_the_data_set():

@@ -171,6 +171,14 @@ def test_a_box_beyond_the_border_is_black_there_and_its_mask_ignored():
     assert (outside["mask"] == 255).all()
 
 
+def test_a_crop_of_the_whole_image_is_the_image_resized():
+    example = {"id": b"a", "image": smooth(60, 40), "landmarks": np.array([[3.0, 7.0]], np.float32)}
+    whole, resized = CropToBox(size=20, margin=0.3, whole=True), Resize(size=20)
+    assert whole.reads == ()
+    for name, value in resized(example, rng()).items():
+        np.testing.assert_array_equal(whole(example, rng())[name], value)
+
+
 def test_a_margin_enlarges_the_box_on_each_side():
     example = {"id": b"a", "image": smooth(60, 60), "bbox": np.array([19.5, 9.5, 39.5, 49.5], np.float32)}
     moved = CropToBox(size=30, margin=0.25)(example, rng())

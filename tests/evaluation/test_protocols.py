@@ -54,7 +54,8 @@ def problem(tmp_path_factory):
     encoder = make_encoder()
 
     def make_task(seed):
-        return Landmarks(encoder, taps=(0, 1), image_size=SIZE, meta=dataset.meta, rngs=nnx.Rngs(seed))
+        settings = dict(taps=(0.5, 1.0), image_size=SIZE, label_shape=(68, 2), meta=dataset.meta)
+        return Landmarks(encoder, **settings, rngs=nnx.Rngs(seed))
 
     metric, folder = build(Landmarks.metric(dataset.meta)), tmp_path_factory.mktemp("cache")
     records = Kept(dataset.source("train"))  # drawn once
@@ -64,8 +65,8 @@ def problem(tmp_path_factory):
 @pytest.fixture(scope="module")
 def counting(problem):
     def make_task(seed):
-        head = spec(Regression, cells=1)
-        return Counting(problem.encoder, taps=(0,), head=head, image_size=SIZE, meta={}, rngs=nnx.Rngs(seed))
+        settings = dict(taps=(0.5,), image_size=SIZE, label_shape=(68, 2), meta={})
+        return Counting(problem.encoder, head=spec(Regression, cells=1), **settings, rngs=nnx.Rngs(seed))
 
     return problem._replace(make_task=make_task, selection="last")
 

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from scipy.signal import correlate
 from scipy.special import erf
 
-from facerep_jax.models.uper import UPerHead, averaged, kept_channels, taps_of
+from facerep_jax.models.uper import UPerHead, averaged, kept_channels
 from facerep_jax.train.state import count, split
 
 WIDTHS, OUTPUTS, CHANNELS = (6, 5, 4, 3), 5, 7
@@ -232,12 +232,6 @@ def test_kernels_start_at_the_scales_of_their_sources():
     }
     for deviation, parameter in deviations.items():
         assert float(parameter[...].std()) == pytest.approx(deviation, rel=0.05)
-
-
-def test_the_taps_of_farl():
-    assert taps_of(12) == (3, 5, 7, 11)
-    assert taps_of(24) == (7, 11, 15, 23)
-    assert taps_of(4) == (0, 1, 2, 3)
 
 
 def parameters(widths, channels, outputs):

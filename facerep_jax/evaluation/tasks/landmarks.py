@@ -16,6 +16,7 @@ from facerep_jax.evaluation.metrics import NME
 from facerep_jax.models import heatmaps
 from facerep_jax.models.heads import LINEAR, Maps, Standardise, resized
 from facerep_jax.models.layers import Linear
+from facerep_jax.models.taps import stages_at
 from facerep_jax.typing import Batch, Carried, Encoder, Features, Metrics, View, Views
 
 PIXELS = 32  # side of the images that the ridge baseline sees
@@ -31,7 +32,9 @@ class Regression(nnx.Module):
 
     Args:
         cells: the finest grid that the head reads; finer maps are averaged.
-        points, taps, image_size: as of the task.
+        points: landmarks of a face.
+        taps: stages of the encoder, by index.
+        image_size: pixels of a side of the images.
     """
 
     def __init__(
@@ -83,9 +86,11 @@ class Heatmaps(nnx.Module):
 
     Args:
         dense: spec of a dense head, see `models.heads`.
-        size: pixels of a side of the drawn heatmaps.
+        size: pixels of a side of the drawn heatmaps; None for those of the images.
         radius: of the drawn points, in these pixels.
-        points, taps, image_size: as of the task.
+        points: landmarks of a face.
+        taps: stages of the encoder, by index.
+        image_size: pixels of a side of the images.
     """
 
     def __init__(
@@ -96,11 +101,11 @@ class Heatmaps(nnx.Module):
         taps: tuple[int, ...],
         image_size: int,
         dense: Spec = LINEAR,
-        size: int = 128,
+        size: int | None = 128,
         radius: float = 5.0,
         rngs: nnx.Rngs,
     ):
-        self.image_size, self.size, self.radius = image_size, size, radius
+        self.image_size, self.size, self.radius = image_size, size or image_size, radius
         self.dense = build(dense, encoder, points, taps=taps, rngs=rngs)
 
     def fit(self, maps: Maps, labels: Float[Array, "b k 2"]) -> None:
@@ -130,10 +135,10 @@ class Landmarks(nnx.Module):
     `known` is the share of those that are.
 
     Args:
-        taps: blocks of the encoder.
-        points: landmarks of a face.
+        taps: stages of the encoder, as shares of its depth.
         head: spec of `Regression` or `Heatmaps`.
         image_size: pixels of a side of the images.
+        label_shape: landmarks of a face, and 2.
         meta: of the data set.
     """
 
@@ -145,28 +150,22 @@ class Landmarks(nnx.Module):
         self,
         encoder: Encoder,
         *,
-        taps: tuple[int, ...],
-        points: int = 68,
+        taps: tuple[float, ...],
         head: Spec = REGRESSION,
         image_size: int,
+        label_shape: tuple[int, ...],
         meta: Mapping[str, Any],
         rngs: nnx.Rngs,
     ):
-        self.taps, self.points = tuple(taps), points
-        self.head = build(head, encoder, points, taps=self.taps, image_size=image_size, rngs=rngs)
+        self.taps = stages_at(taps, encoder.stages)
+        self.head = build(head, encoder, label_shape[0], taps=self.taps, image_size=image_size, rngs=rngs)
 
     def begin(self, encoder: Encoder | None, step: Int[Array, ""]) -> None:
         """Nothing is carried from step to step."""
 
     def calibrate(self, seen: Mapping[str, Features], batch: Batch) -> None:
         """Let the head take what it takes from training examples."""
-        labels = jnp.asarray(batch["landmarks"])
-        if labels.shape[1] != self.points:
-            raise ValueError(
-                f"the data set has {labels.shape[1]} landmarks and the head {self.points}: "
-                f"set --config.task.points={labels.shape[1]}"
-            )
-        self.head.fit(seen["image"].at(self.taps), labels)
+        self.head.fit(seen["image"].at(self.taps), jnp.asarray(batch["landmarks"]))
 
     def views(self, batch: Batch, *, encoder: Encoder | None, rng: Key[Array, "b"]) -> Views:
         return {"image": View(batch["image"], taps=self.taps)}

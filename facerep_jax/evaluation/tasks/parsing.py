@@ -14,6 +14,7 @@ from facerep_jax.config import Spec, build, spec
 from facerep_jax.data.features import MISSING_CLASS
 from facerep_jax.evaluation.metrics import F1
 from facerep_jax.models.heads import LINEAR, resized
+from facerep_jax.models.taps import stages_at
 from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
 COLOURS = np.array(  # of classes in pictures
@@ -36,7 +37,7 @@ class Parsing(nnx.Module):
     so faces weigh by their size there and equally here.
 
     Args:
-        taps: blocks of the encoder.
+        taps: stages of the encoder, as shares of its depth.
         head: spec of a dense head, see `models.heads`.
         image_size: pixels of a side of the images.
         meta: of the data set; `classes` are its names of classes.
@@ -50,13 +51,13 @@ class Parsing(nnx.Module):
         self,
         encoder: Encoder,
         *,
-        taps: tuple[int, ...],
+        taps: tuple[float, ...],
         head: Spec = LINEAR,
         image_size: int,
         meta: Mapping[str, Any],
         rngs: nnx.Rngs,
     ):
-        self.taps, self.image_size = tuple(taps), image_size
+        self.taps, self.image_size = stages_at(taps, encoder.stages), image_size
         self.head = build(head, encoder, len(class_names(meta)), taps=self.taps, rngs=rngs)
 
     def begin(self, encoder: Encoder | None, step: Int[Array, ""]) -> None:

@@ -1,6 +1,5 @@
 """MCF in small (tests/contracts/mcf_like.py) on drawn faces. Arguments: weights of the frozen network; residual."""
 
-from facerep_jax.train.recipe import recipe
 from ml_collections import ConfigDict
 
 from facerep_jax.config import parse_arg, spec
@@ -8,6 +7,7 @@ from facerep_jax.data import transforms
 from facerep_jax.models import views, vit
 from facerep_jax.objectives import combined
 from facerep_jax.train import optim
+from facerep_jax.train.recipe import recipe
 from tests.contracts import mcf_like, residual
 
 SIZE = 32

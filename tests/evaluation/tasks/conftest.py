@@ -7,10 +7,11 @@ import optax
 import pytest
 from flax import nnx
 
-from facerep_jax.config import spec
+from facerep_jax.config import build_with, spec
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.data.transforms import CropToBox
+from facerep_jax.models.taps import QUARTERS
 from facerep_jax.models.views import encode
 from facerep_jax.models.vit import ViT
 from facerep_jax.train.state import Model, abstract, initial, merge
@@ -32,10 +33,10 @@ def learnt(task_class, *, steps, **keywords):
     def make():
         sizes = dict(variant="Nano/8", image_size=SIZE, width=32, depth=4, heads=2)
         encoder = ViT(**sizes, dtype="float32", remat="none", rngs=nnx.Rngs(params=0))
-        task = task_class(
-            encoder, taps=(0, 1, 2, 3), image_size=SIZE, meta=dataset.meta, rngs=nnx.Rngs(params=1), **keywords
-        )
-        return Model(encoder, task)
+        described = spec(task_class, taps=QUARTERS, **keywords)
+        runtime = dict(image_size=SIZE, meta=dataset.meta, rngs=nnx.Rngs(params=1))
+        label_shape = faces[task_class.label].shape[1:]
+        return Model(encoder, build_with(described, {"label_shape": label_shape}, encoder, **runtime))
 
     @jax.jit
     def predict(state):

@@ -23,7 +23,7 @@ def encoder():
 
 
 def task_with(encoder, cells: int) -> Parsing:
-    return Parsing(encoder, taps=(1,), head=spec(PerToken, cells=cells), image_size=SIZE, meta=META, rngs=nnx.Rngs(0))
+    return Parsing(encoder, taps=(1.0,), head=spec(PerToken, cells=cells), image_size=SIZE, meta=META, rngs=nnx.Rngs(0))
 
 
 def features(count: int) -> dict[str, Features]:

@@ -1,0 +1,93 @@
+r"""Parsing: a class for each pixel of a face, at a fraction of the labels.
+
+facerep evaluate --config configs/evaluate/parsing.py:dataset=manifest/faces,fraction=0.1 \
+    --checkpoint runs/farl --workdir results/parsing
+
+Arguments: see configs/evaluate/landmarks.py; the data set has masks. And `cells`: parts of a side of each patch that
+have logits of their own under a linear head, 4, or 8 with `small`, where not given.
+
+FaRL's head comes with FaRL's augmentations for parsing (2112.03109), which protocols that see images use; frozen and
+finetune have FaRL's settings then and its number of steps on LaPa. Without an accelerator take fewer than its 768
+channels, --config.task.head.channels=64, and of its steps, --config.protocol.steps=1000 --config.protocol.ema=0.99.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from facerep_jax.config import OPEN, parse_arg, pick, spec
+from facerep_jax.data import augmentations, transforms
+from facerep_jax.evaluation import protocols
+from facerep_jax.evaluation.tasks import parsing
+from facerep_jax.evaluation.trial import from_scratch, trial
+from facerep_jax.models import heads, taps, uper, vit
+
+EXAMPLES = ("head=farl", "head=farl,small", "protocol=finetune", "selection=last", "crop=whole", "variant=S/16")
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The evaluation; `arg` is what follows the colon."""
+    args = parse_arg(
+        arg,
+        dataset="manifest/faces",
+        data_dir="data",
+        fraction=1.0,
+        head="linear",
+        cells=0,
+        protocol="linear_probe",
+        steps=0,
+        selection="validation",
+        random=False,
+        scratch=False,
+        size=0,
+        crop="",
+        variant="",
+        small=False,
+    )
+    cells = args.cells or (8 if args.small else 4)
+    choices = dict(
+        linear=dict(taps=taps.QUARTERS, head=spec(heads.PerToken, cells=cells)),
+        farl=dict(taps=taps.FARL, head=spec(uper.UPerHead, channels=64 if args.small else 768)),
+    )
+    moved = dict(shift=0.05, zoom=0.1) if args.small else {}
+    augmented = dict(
+        linear=(spec(transforms.CropToBox, margin=0.25, whole=OPEN, **moved),),
+        farl=(
+            spec(
+                augmentations.RandomAffine,
+                margin=0.25,
+                shift=0.01,
+                angle_rad=0.314,
+                zoom=0.1,
+                normal=True,
+                whole=OPEN,
+            ),
+            spec(augmentations.Grey),
+            spec(augmentations.Gamma),
+            spec(augmentations.BoxBlur),
+        ),
+    )
+    settings: dict[str, Any] = {}
+    if args.small:
+        settings = dict(steps=500, batch_size=32)
+    elif args.head == "farl":
+        settings = protocols.as_farl(args.protocol, steps=136_500, learning_rate=1e-3, milestones=(2 / 3,))
+    if (args.protocol, args.head) == ("linear_probe", "linear"):  # a linear head alone bears such rates
+        settings["learning_rates"] = (0.2,) if args.small else (0.05, 0.2)
+    if args.steps:
+        settings["steps"] = args.steps
+    return trial(
+        task=spec(parsing.Parsing, **pick("head", args.head, choices)),
+        protocol=spec(protocols.by_name(args.protocol), **settings),
+        scratch=from_scratch(steps=1_500, batch_size=32) if args.small else from_scratch(),
+        baselines=("most_frequent_class", *(name for name in ("random", "scratch") if args[name])),
+        selection=args.selection,
+        fraction=args.fraction,
+        dataset=args.dataset,
+        data_dir=args.data_dir,
+        size=args.size,
+        crop=args.crop,
+        transforms=(spec(transforms.CropToBox, margin=0.25, whole=OPEN),),
+        augmentations=pick("head", args.head, augmented),
+        encoder=spec(vit.ViT, variant=args.variant, image_size=OPEN, unroll=4) if args.variant else {},
+    )

@@ -1,0 +1,72 @@
+"""Configs of evaluations, of which each says only what is its own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from facerep_jax.config import Spec, overridden, spec
+from facerep_jax.evaluation.protocols import FineTune
+
+
+def trial(
+    *,
+    task: Spec,
+    protocol: Spec,
+    dataset: str,
+    transforms: Sequence[Spec],
+    augmentations: Sequence[Spec],
+    **overrides: Any,
+) -> ConfigDict:
+    """The config of an evaluation, with all keys that it does not say itself.
+
+    fraction: of the training labels; seeds: of the subsets, one each.
+    selection: validation, last or test_best. validation_minimum: validation labels, however small the fraction.
+    baselines: names, None for all of the task's; scratch: the protocol of the baseline of that name.
+    predictions: test examples, evenly spaced, whose predictions are kept.
+    data_dir; train_split, validation_split, test_split.
+    size: pixels of a side of the images, 0 for those of the checkpoint; crop: box, whole, or "" for what the data set's
+    meta says, else its boxes if it has any. Transforms that leave `size` and `whole` open are given these.
+    encoder: a spec which the checkpoint's must match, and which `--checkpoint random` needs; {} for any.
+    encoder_seed: of a random encoder; weights: of the checkpoint, params or ema; remat: name of a policy.
+
+    Args:
+        task: spec of the task; shape of the labels, size of the images and meta are given to it.
+        protocol: spec of how it is learnt.
+        dataset: FAMILY/NAME of a prepared data set, or FAMILY:ARGUMENTS of one that is drawn.
+        transforms: specs, of all examples.
+        augmentations: specs, of training examples, for protocols that see images.
+        overrides: values of these keys by name; an unknown name raises ValueError.
+    """
+    defaults = dict(
+        scratch=from_scratch(),
+        selection="validation",
+        validation_minimum=10,
+        baselines=None,
+        predictions=1_000,
+        fraction=1.0,
+        seeds=(0, 1, 2, 3, 4),
+        data=dict(
+            data_dir="data", train_split="train", validation_split="validation", test_split="test", size=0, crop=""
+        ),
+        encoder=ConfigDict(),
+        encoder_seed=0,
+        weights="params",
+        remat="dots_with_no_batch_dims_saveable",
+    )
+    whole = overridden(defaults, overrides)
+    whole["data"] |= dict(dataset=dataset, transforms=tuple(transforms), augmentations=tuple(augmentations))
+    return ConfigDict(whole | dict(task=task, protocol=protocol))
+
+
+def from_scratch(*, steps: int = 10_000, batch_size: int = 40) -> ConfigDict:
+    """The spec by which encoder and head are trained as a whole from random initialisation."""
+    return spec(
+        FineTune,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=1e-3,
+        encoder_multiplier=1.0,
+        warmup_steps=200,
+        weight_decay=0.05,
+    )

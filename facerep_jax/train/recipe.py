@@ -1,0 +1,75 @@
+"""Configs of pre-training, of which each says only what is its own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from facerep_jax.config import Spec, overridden
+
+
+def recipe(
+    *,
+    steps: int,
+    dataset: str,
+    transforms: Sequence[Spec],
+    batch_size: int,
+    encoder: Spec,
+    objective: Spec,
+    optimizer: Spec,
+    **overrides: Any,
+) -> ConfigDict:
+    """The config of a pre-training, with all keys that it does not say itself.
+
+    seed. log_every: steps. checkpoint_every: steps, 0 for by minutes alone; checkpoint_minutes.
+    dtype: of matrix products, auto, float32 or bfloat16. remat: name of a rematerialisation policy.
+    ema: decay of an average of the weights, 0 for none.
+    init: the checkpoint that the encoder starts from, empty for a random start; init_weights: which of its weights.
+    data_dir; split; weights: of the parts of a mixture, see `data.mixture`, equal if there are none.
+    replica, fsdp, model: sizes of the axes of the mesh, -1 for the devices that are left.
+    sharding: name of rules; sharding_rules: further ones, (regex on a path, mesh axes), which come first.
+
+    How a run is operated, all of which may change when it goes on:
+    threads, workers: that read records. keep_checkpoints: how many. processes: that must appear, 0 for any number.
+    sample_ledger: write down each step's records. nonfinite_steps: in a row that end the run. skip_ids: a file of the
+    ids of records to leave out. profile_steps: the first to trace and the one after the last. peak_flops: operations
+    per second of a device, 0 for what is known of its kind. compilation_cache: keep compiled programs in the workdir.
+
+    Args:
+        steps: of the optimizer.
+        dataset: names of data sets, joined by +.
+        transforms: specs, of each example.
+        batch_size: over all devices.
+        encoder, objective, optimizer: specs.
+        overrides: values of these keys by name; an unknown name raises ValueError.
+    """
+    defaults = dict(
+        seed=0,
+        log_every=50,
+        checkpoint_every=0,
+        checkpoint_minutes=30.0,
+        dtype="auto",
+        remat="dots_with_no_batch_dims_saveable",
+        ema=0.0,
+        init="",
+        init_weights="params",
+        data=dict(data_dir="data", split="train", weights=()),
+        mesh=dict(replica=1, fsdp=-1, model=1),
+        sharding="replicated",
+        sharding_rules=(),
+        operational=dict(
+            threads=8,
+            workers=0,
+            keep_checkpoints=3,
+            processes=0,
+            sample_ledger=False,
+            nonfinite_steps=5,
+            skip_ids="",
+            profile_steps=(),
+            peak_flops=0.0,
+            compilation_cache=True,
+        ),
+    )
+    whole = overridden(defaults, overrides)
+    whole["data"] |= dict(dataset=dataset, batch_size=batch_size, transforms=tuple(transforms))
+    return ConfigDict(whole | dict(steps=steps, encoder=encoder, objective=objective, optimizer=optimizer))
