@@ -1,5 +1,6 @@
 """Paths as users give them, and files that are never there in part."""
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -28,6 +29,21 @@ def write(path: Path, content: str | Callable[[Path], Any]) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        ValueError: the file is not JSON, or holds something else than an object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold an object, not {type(value).__name__}")
+    return value
 
 
 def append_lines(path: Path) -> TextIO:

@@ -5,8 +5,7 @@ l text length, k classes, prototypes or landmarks.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -21,6 +20,7 @@ Tree = Any  # a pytree of arrays
 Rules = Sequence[tuple[str, tuple[str | None, ...]]]  # (regex on a path of parameters, mesh axis of each array axis)
 
 BATCH_AXES = ("replica", "fsdp")  # the mesh axes that the batch is split over
+STATIC = {"static": True}  # marks a field of a dataclass that is no array, for jax
 
 
 class Carried(nnx.Variable):
@@ -50,7 +50,7 @@ def as_kind(module: Any, kind: type[nnx.Variable]) -> Any:
     return nnx.merge(graph, jax.tree.map(turned, state, is_leaf=lambda x: isinstance(x, nnx.Variable)))
 
 
-@partial(jax.tree_util.register_dataclass, meta_fields=["taps", "apart"])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class View:
     """What an encoder looks at: whole images, or some patches of them; and which of its stages are wanted as maps."""
@@ -59,8 +59,8 @@ class View:
     keep: Int[Array, "b m"] | None = None  # the patches that are kept; None keeps all
     masked: Bool[Array, "b n"] | None = None  # the patches whose embedding is replaced by `fill`; None replaces none
     fill: Float[Array, "d"] | None = None  # the mask token
-    taps: tuple[int, ...] = ()  # indices of the encoder's stages, from 0
-    apart: bool = False  # whether it must not share a pass with other views of its shape, see `models.views.encode`
+    taps: tuple[int, ...] = field(default=(), metadata=STATIC)  # indices of the encoder's stages, from 0
+    apart: bool = field(default=False, metadata=STATIC)  # from other views of its shape, see `models.views.encode`
 
 
 Views = Mapping[str, View]

@@ -1,6 +1,305 @@
-"""The results of an evaluation, as `results.json` holds them: what is written by evaluation and read by a report."""
+"""The schema of `results.json`: what an evaluation writes, and reports, studies and the demo read.
+
+A `Results` says all that a reader needs to know, in words too, so that a reader needs no table of tasks, metrics,
+protocols or encoders. `Results.to_json` gives the object of the file, `Results.read` the contents of one.
+
+The file is one object. Its keys are the fields of `Results`, with two exceptions: the fields of `judged` stand at the
+top level, and a checkpoint that is None is written as the string "random".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from facerep_jax.files import read_object
 
 JUDGED = "encoder"  # the encoder that an evaluation is about, among the names in examples.parquet
 RANDOM, SCRATCH = "random", "scratch"
 NETWORKS = (RANDOM, SCRATCH)  # baselines that are the encoder: untrained, and trained on the same labels alone
 NO_MATTER = ("drop_path", "patch_dropout", "unroll")  # settings of an encoder that its features do not depend on
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric over the label subsets; None stands for a value that is not defined."""
+
+    mean: float | None
+    std: float | None  # n - 1 in the denominator, 0 for one subset
+    values: Sequence[float | None]  # one for each subset, in the order of `Results.seeds`
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of the judged encoder or of one baseline, and how it learnt.
+
+    A baseline without a network has metrics alone, and its protocol is empty.
+    """
+
+    metrics: Mapping[str, Summary]
+    protocol: str = ""  # the protocol's name
+    protocol_settings: Mapping[str, Any] | None = None  # the keyword arguments of the protocol
+    validation_labels: int | None = None  # labels that something was selected by, 0 if nothing was; None: not recorded
+    trains_encoder: bool = False  # whether the protocol trains the encoder too, not only a head
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The encoder that was judged."""
+
+    name: str  # for people, such as "ViT B/16"
+    kind: str = ""  # "pre-trained" or "random"
+    parameters: int | None = None
+    # What must be equal for two encoders to be the same before any training. Settings that features do not depend on
+    # are left out by the writer.
+    architecture: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the encoder's weights came from."""
+
+    path: str
+    step: int | None = None  # None if the file has no steps
+    weights: str | None = None  # which of the checkpoint's weights, such as "params" or "ema"
+    digest: str | None = None  # SHA-256 of the weights
+
+
+@dataclass(frozen=True)
+class TaskWords:
+    """A task in words."""
+
+    title: str  # for headings, such as "Landmarks"
+    drawn: str  # how the sheets show truth and prediction: "truth green (ring), prediction red (dot)"
+
+
+@dataclass(frozen=True)
+class Words:
+    """Explanations, each from the thing that it explains: task, metric and protocols."""
+
+    task: TaskWords
+    columns: Sequence[str]  # metrics of the main table, the headline first
+    names: Mapping[str, str]  # metric -> how tables write it, such as "NME, inter-ocular"; may leave some out
+    counts: Sequence[str]  # metrics that are counts; all others are fractions and printed in percent
+    metrics: Sequence[str]  # sentences that explain the metrics, in order
+    protocols: Mapping[str, str]  # name -> a sentence, for each protocol of the results
+    unit: str  # what a row of examples.parquet is, a singular noun: "image", "pair", "template"
+    per_row: bool  # whether the headline is defined on single rows, as a mean over rows is and an F1 is not
+    error_limit: float | None  # the largest error of a row that is still a success; None if there is no such limit
+
+    def name(self, metric: str) -> str:
+        """How tables write a metric: as given, or derived from its name."""
+        return self.names.get(metric) or titled(metric)
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that came of an evaluation."""
+
+    task: str  # the name of the task's module
+    dataset: str
+    dataset_digest: str | None
+    encoder: Encoder
+    head: str  # the task's head in words; empty if there is none
+    selection: str  # how step and settings were chosen: "validation", "last" or "test_best"
+    fraction: float  # share of the training labels, above 0 and at most 1
+    labels: int  # training labels of a subset
+    test_images: int | None  # test examples, each a `words.unit`
+    predictions: int | None  # test examples whose predictions are kept
+    seeds: Sequence[int]  # one for each subset of the labels
+    headline: str  # the metric that counts
+    lower_is_better: bool  # of the headline
+    judged: Scores
+    baselines: Mapping[str, Scores]
+    metric: Mapping[str, Any]  # the spec of the metric
+    checkpoint: Checkpoint | None  # None: the encoder before any training
+    seconds: Mapping[str, float]  # phase -> wall time
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]  # package -> version
+    words: Words
+
+    @property
+    def protocol(self) -> str:
+        """The protocol by which the judged encoder learnt."""
+        return self.judged.protocol
+
+    @property
+    def scores(self) -> dict[str, Scores]:
+        """The scores of all, by their names in examples.parquet."""
+        return {JUDGED: self.judged, **self.baselines}
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of results.json."""
+        found = asdict(self)
+        if self.checkpoint is None:
+            found["checkpoint"] = RANDOM
+        found["baselines"] = {
+            name: scores if scores["protocol"] else {"metrics": scores["metrics"]}
+            for name, scores in found["baselines"].items()
+        }
+        flat: dict[str, Any] = {}
+        for key, value in found.items():
+            flat |= value if key == "judged" else {key: value}
+        return flat
+
+    @classmethod
+    def read(cls, path: Path) -> "Results":
+        """Read a results.json.
+
+        What earlier versions did not write has a default: no explanations, the first three metrics as columns.
+
+        Raises:
+            ValueError: a key is missing or has a value of the wrong type; the message names file and key.
+        """
+        return _results(_Object(str(path), read_object(path)))
+
+
+def titled(name: str) -> str:
+    """`linear_probe` as words, the first with a capital."""
+    words = name.replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+class _Object(NamedTuple):
+    """An object of the file, and what it is called in messages."""
+
+    where: str
+    found: Mapping[str, Any]
+
+    def need(self, key: str, kind: type) -> Any:
+        """The value of a key that must be there."""
+        if key not in self.found:
+            raise ValueError(f"{self.where} has no {key!r}; was it written by facerep evaluate?")
+        return _checked(f"{self.where}: {key}", self.found[key], kind)
+
+    def get(self, key: str, kind: type, default: Any) -> Any:
+        """The value of a key, or the default if it is missing or null."""
+        return default if self.found.get(key) is None else self.need(key, kind)
+
+    def objects(self, key: str) -> dict[str, "_Object"]:
+        """The objects in the object of a key, by name; none if it is missing."""
+        return {
+            name: _Object(where := f"{self.where}: {key}: {name}", _checked(where, value, dict))
+            for name, value in self.get(key, dict, {}).items()
+        }
+
+    def object(self, key: str) -> "_Object":
+        """The object of a key, or an empty one if it is missing."""
+        return _Object(f"{self.where}: {key}", self.get(key, dict, {}))
+
+
+KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+}
+
+
+def _checked(where: str, value: Any, kind: type) -> Any:
+    # JSON writes a float without a fraction as a whole number. To Python true is a number, to JSON it is not.
+    allowed = (int, float) if kind is float else kind
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{where} must be {KINDS[kind]}, not {value!r}")
+    return value
+
+
+def _results(top: _Object) -> Results:
+    config = top.get("config", dict, {})
+    found = Results(
+        task=top.need("task", str),
+        dataset=top.need("dataset", str),
+        dataset_digest=top.get("dataset_digest", str, None),
+        encoder=_encoder(top.object("encoder"), config),
+        head=top.get("head", str, ""),
+        selection=top.need("selection", str),
+        fraction=float(top.need("fraction", float)),
+        labels=top.need("labels", int),
+        test_images=top.get("test_images", int, None),
+        predictions=top.get("predictions", int, None),
+        seeds=tuple(_checked(f"{top.where}: seeds", seed, int) for seed in top.need("seeds", list)),
+        headline=top.need("headline", str),
+        lower_is_better=top.need("lower_is_better", bool),
+        judged=replace(_scores(top), protocol=top.need("protocol", str)),
+        baselines={name: _scores(entry) for name, entry in top.objects("baselines").items()},
+        metric=top.need("metric", dict),
+        checkpoint=_checkpoint(top),
+        seconds=top.get("seconds", dict, {}),
+        config=config,
+        versions=top.get("versions", dict, {}),
+        words=_words(top),
+    )
+    if found.headline not in found.judged.metrics:
+        raise ValueError(f"{top.where} has no metric {found.headline!r}, its headline")
+    return found
+
+
+def _scores(entry: _Object) -> Scores:
+    """The scores in the top level or in a baseline's object."""
+    entry.need("metrics", dict)
+    return Scores(
+        metrics={name: _summary(metric) for name, metric in entry.objects("metrics").items()},
+        protocol=entry.get("protocol", str, ""),
+        protocol_settings=entry.get("protocol_settings", dict, None),
+        validation_labels=entry.get("validation_labels", int, None),
+        trains_encoder=entry.get("trains_encoder", bool, False),
+    )
+
+
+def _summary(metric: _Object) -> Summary:
+    if not {"mean", "std", "values"} <= set(metric.found):
+        raise ValueError(f"{metric.where} must have mean, std and values, not {', '.join(metric.found)}")
+    values = metric.need("values", list)
+    return Summary(
+        mean=metric.get("mean", float, None),
+        std=metric.get("std", float, None),
+        values=tuple(None if v is None else _checked(f"{metric.where}: values", v, float) for v in values),
+    )
+
+
+def _encoder(encoder: _Object, config: Mapping[str, Any]) -> Encoder:
+    name = encoder.get("name", str, "")
+    return Encoder(
+        name=name,
+        kind=encoder.get("kind", str, ""),
+        parameters=encoder.get("parameters", int, None),
+        architecture=encoder.get("architecture", dict, {"name": name, "encoder": config.get("encoder")}),
+    )
+
+
+def _checkpoint(top: _Object) -> Checkpoint | None:
+    value = top.found.get("checkpoint")
+    if value == RANDOM:
+        return None
+    if "checkpoint" in top.found and not isinstance(value, dict):
+        raise ValueError(f"{top.where}: checkpoint is an object or {RANDOM!r}, not {value!r}")
+    top.need("checkpoint", dict)
+    origin = top.object("checkpoint")
+    return Checkpoint(
+        path=origin.need("path", str),
+        step=origin.get("step", int, None),
+        weights=origin.get("weights", str, None),
+        digest=origin.get("digest", str, None),
+    )
+
+
+def _words(top: _Object) -> Words:
+    words = top.object("words")
+    task = words.object("task")
+    headline, known = top.need("headline", str), list(top.need("metrics", dict))
+    first = [headline, *(name for name in known[:3] if name != headline)]
+    return Words(
+        task=TaskWords(
+            task.get("title", str, titled(top.need("task", str))), task.get("drawn", str, "truth and prediction")
+        ),
+        columns=tuple(words.get("columns", list, first)),
+        names=words.get("names", dict, {}),
+        counts=tuple(words.get("counts", list, [name for name in known if name.startswith("images")])),
+        metrics=tuple(words.get("metrics", list, ())),
+        protocols=words.get("protocols", dict, {}),
+        unit=words.get("unit", str, "image"),
+        per_row=words.get("per_row", bool, False),
+        error_limit=words.get("error_limit", float, None),
+    )
