@@ -111,7 +111,7 @@ def verdict(task: str, results: Path) -> str:
         difference = paired_difference(
             theirs[2],
             ours[2],
-            lambda sums: metric.compute(sums)[headline],
+            lambda *given: metric.compute(*given)[headline],
             lower_is_better=found["lower_is_better"],
         )
         a, b, gain, _, low, high = (100 * x for x in difference)

@@ -201,7 +201,7 @@ def scores_of(config: ConfigDict, folder: Path, evaluation: str) -> Iterator[Sco
         def drawn(
             folders: list[Path], name: str = "encoder", metric: Metric = metric, headline: str = headline
         ) -> Resampled:
-            return resampled(stacked(folders, name), lambda sums: metric.compute(sums)[headline])
+            return resampled(stacked(folders, name), lambda *given: metric.compute(*given)[headline])
 
         draws = {kind: drawn(folders) for kind, folders in kinds.items()}
         for name, baseline in first["baselines"].items():

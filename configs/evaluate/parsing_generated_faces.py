@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from facerep_jax.config import parse_arg, pick, spec
 from facerep_jax.data import augmentations, transforms
 from facerep_jax.evaluation import protocols
+from facerep_jax.evaluation.protocols import finetune
 from facerep_jax.evaluation.tasks import parsing
 from facerep_jax.models import heads, uper, vit
 
@@ -63,15 +64,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dict(
             task=spec(parsing.Parsing, **pick("head", args.head, choices)),
             protocol=spec(protocols.by_name(args.protocol), steps=args.steps, batch_size=32, **settings),
-            scratch=spec(
-                protocols.FineTune,
-                steps=1_500,
-                batch_size=32,
-                learning_rate=1e-3,
-                encoder_multiplier=1.0,
-                warmup_steps=200,
-                weight_decay=0.05,
-            ),
+            scratch=finetune.scratch(steps=1_500, batch_size=32),
             selection=args.selection,
             validation_minimum=10,
             baselines=("most_frequent_class", *(name for name in ("random", "scratch") if args[name])),
@@ -81,9 +74,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             data=dict(
                 dataset=args.dataset,
                 data_dir=args.data_dir,
-                train_split="train",
-                validation_split="validation",
-                test_split="test",
+                splits=dict(train="train", validation="validation", test="test"),
                 transforms=(spec(transforms.CropToBox, size=args.size, margin=0.25),),
                 augmentations=pick("head", args.head, augmented),
             ),

@@ -24,7 +24,6 @@ from facerep_jax.data.transforms import Example, Transform, decode, text_of
 
 HOST_ONLY = ("id", "truncated", "replaced")  # keys that the training loop reads and the device never sees
 ATTEMPTS = 16  # records in a row that may be unreadable: more are no accident
-OPTIONAL = ("bbox", "landmarks_scale")  # what metrics read where it is there
 
 
 class Unreadable(Exception):
@@ -210,10 +209,18 @@ class Stream:
         self._iterator.close()
 
 
-def load(source: Sequence[Any], transforms: Sequence[Transform], keys: Sequence[str], *, name: str = "") -> Example:
+def load(
+    source: Sequence[Any],
+    transforms: Sequence[Transform],
+    keys: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+    name: str = "",
+) -> Example:
     """All records of a source as arrays over examples, transformed without chance, plus `id` (a list of strings).
 
-    For evaluation, where every split fits in memory at the size that the encoder sees.
+    For evaluation, where every split fits in memory at the size that the encoder sees. `optional` keys are loaded if
+    they are there.
     """
 
     def one(index: int, source: Sequence[Any]) -> Example:
@@ -227,10 +234,10 @@ def load(source: Sequence[Any], transforms: Sequence[Transform], keys: Sequence[
                 f"the task needs {', '.join(missing)}, which data set {name!r} has not; "
                 f"its records have: {', '.join(sorted(record))}"
             )
-        return {"id": text_of(example["id"]), **{k: example[k] for k in (*keys, *OPTIONAL) if k in example}}
+        return {"id": text_of(example["id"]), **{k: example[k] for k in (*keys, *optional) if k in example}}
 
     one(0, source)  # whatever a record lacks, the error names all that it has
-    wanted = read_in_part(source, transforms, (*keys, *OPTIONAL))
+    wanted = read_in_part(source, transforms, (*keys, *optional))
     with ThreadPoolExecutor(4) as pool:
         examples = list(pool.map(one, range(len(source)), itertools.repeat(wanted)))
     arrays = {key: np.stack([e[key] for e in examples]) for key in examples[0] if key != "id"}

@@ -83,9 +83,9 @@ class Line:
             path = self.evaluation.folder / "results.json"
             raise ValueError(f"{path}: cannot build metric {spec}: {error}") from None
 
-    def value(self, sums: np.ndarray) -> float:
-        """The headline of summed statistics."""
-        return self.metric.compute(sums)[self.results["headline"]]
+    def value(self, statistics: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The headline of rows of statistics, for each set of weights that say how much a row counts."""
+        return self.metric.compute(statistics, weights)[self.results["headline"]]
 
     @cached_property
     def statistics(self) -> tuple[list[int], list[str], np.ndarray] | None:

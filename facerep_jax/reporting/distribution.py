@@ -25,7 +25,8 @@ def errors(line: Line) -> Float[np.ndarray, "subsets n"]:
         raise ValueError(f"{line.evaluation.folder} has no examples.parquet")
     statistics = line.statistics[2]
     subsets, n, width = statistics.shape
-    return np.array([line.value(row) for row in statistics.reshape(-1, width)]).reshape(subsets, n)
+    once = np.ones((1, 1))
+    return np.array([line.value(row[None], once)[0] for row in statistics.reshape(-1, width)]).reshape(subsets, n)
 
 
 def area(values: Float[np.ndarray, "n"], limit: float) -> float:
@@ -66,7 +67,7 @@ def table(found: Mapping[Line, Float[np.ndarray, "_ _"]]) -> Table:
     """The distribution in four numbers: median, ninth decile, area under the curve, failures."""
     first = next(iter(found))
     headline = first.results["headline"]
-    limit = getattr(first.metric, "threshold", None)  # the largest error of the area and of a success
+    limit = first.metric.error_limit  # the largest error of the area and of a success
     heads = ["Encoder", "Median (%) ↓", "90th percentile (%) ↓"]
     if limit:
         heads += [f"Area up to {100 * limit:g}% (%) ↑", f"Failures above {100 * limit:g}% (%) ↓"]

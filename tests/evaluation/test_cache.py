@@ -23,7 +23,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), np.uint8)
 class Wide(nnx.Module):
     """An encoder whose map is 128 KB for each image, and the red of its first pixel."""
 
-    width, dtype, remat = 64, "float32", "none"
+    width, stages, dtype, remat = 64, 1, "float32", "none"
+    no_matter, rules = (), {}  # noqa: RUF012
 
     def tap_widths(self, taps):
         return (64,) * len(taps)
@@ -34,9 +35,9 @@ class Wide(nnx.Module):
     def grid(self, image_size):
         return 32, 32
 
-    def __call__(self, view, *, taps=(), train=False, rng=None):
+    def __call__(self, view, *, train=False, rng=None):
         x = jnp.broadcast_to(view.image[:, :1, :1, :1] / 255, (len(view.image), 32, 32, 64))
-        return Features(pooled=x[:, 0, 0], tokens=x[:, 0], maps=(x,))
+        return Features(pooled=x[:, 0, 0], tokens=x[:, 0], maps={0: x})
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def parts_of_four(monkeypatch):
 
 def test_features_are_the_encoders_own_up_to_half_precision(encoder, parts_of_four):
     cached = extractor(encoder, (0, 1))(IMAGES)
-    seen = encoder(View(jnp.asarray(IMAGES)), taps=(0, 1))
+    seen = encoder(View(jnp.asarray(IMAGES), taps=(0, 1)))
     assert cached["map1"].dtype == jnp.bfloat16
     for name, expected in (("pooled", seen.pooled), ("map0", seen.maps[0]), ("map1", seen.maps[1])):
         assert len(cached[name]) == 10
@@ -92,8 +93,9 @@ def test_a_large_cache_does_not_fill_memory(tmp_path):
 
 def test_rounding_is_that_of_the_cache(encoder):
     values = jax.random.normal(jax.random.key(0), (4, 2, 2, 32)) * 100
-    features = Features(pooled=values[:, 0, 0], tokens=values[:, 0], maps=(values,))
-    got = jax.jit(rounded)(features)
+    features = Features(pooled=values[:, 0, 0], tokens=values[:, 0], maps={0: values})
+    got = jax.jit(lambda features: tuple(rounded(features)))(features)
+    got = Features(*got)
     np.testing.assert_array_equal(got.maps[0], np.asarray(values.astype(jnp.bfloat16), np.float32))
     np.testing.assert_array_equal(got.pooled, np.asarray(values[:, 0, 0].astype(jnp.bfloat16), np.float32))
     assert got.tokens.shape[1] == 0

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 from PIL import Image
 
 from facerep_jax.config import Spec, build, spec
-from facerep_jax.evaluation.metrics import F1, IGNORED
+from facerep_jax.data.features import MISSING_CLASS
+from facerep_jax.evaluation.metrics import F1
 from facerep_jax.models.heads import LINEAR, resized
 from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
@@ -43,7 +44,12 @@ class Parsing(nnx.Module):
 
     needs = ("image", "mask")
     offers = ()
+    title = "Parsing"
+    drawn = "image, truth, prediction"
     label = "mask"
+    splits = ("train", "validation", "test")
+    tables = ()
+    drawn_by = "id"
 
     def __init__(
         self,
@@ -79,7 +85,7 @@ class Parsing(nnx.Module):
         rng: Key[Array, "b"],
     ) -> tuple[Float[Array, ""], Metrics]:
         mask = batch["mask"].astype(jnp.int32)
-        known = mask != IGNORED
+        known = mask != MISSING_CLASS
         logits = resized(
             self.head(seen["image"].at(self.taps), rng=rng), (mask.shape[1], mask.shape[2]), antialias=False
         )
