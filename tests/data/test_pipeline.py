@@ -174,7 +174,9 @@ def test_fewer_records_than_asked_for_are_peeked_at_once_each():
 
 
 def test_a_split_is_loaded_in_order_with_ids_and_what_metrics_read():
-    loaded = load(SOURCE, (transforms.Resize(size=4),), ("image", "landmarks"), optional=NME.optional)
+    loaded = load(
+        SOURCE, (transforms.Resize(size=4),), ("image", "landmarks"), optional=("bbox", "landmarks_scale", "mask")
+    )
     assert set(loaded) == {"id", "image", "landmarks", "bbox", "landmarks_scale"}
     assert loaded["id"] == [f"face-{index}" for index in range(RECORDS)]
     np.testing.assert_array_equal(loaded["image"][:, 0, 0, 0], np.arange(RECORDS))

@@ -23,8 +23,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), np.uint8)
 class Wide(nnx.Module):
     """An encoder whose map is 128 KB for each image, and the red of its first pixel."""
 
-    width, stages, dtype, remat = 64, 1, "float32", "none"
-    no_matter, rules = (), {}  # noqa: RUF012
+    width, stages, dtype, remat, no_matter, rules = 64, 1, "float32", "none", (), {}
 
     def tap_widths(self, taps):
         return (64,) * len(taps)
@@ -93,12 +92,13 @@ def test_a_large_cache_does_not_fill_memory(tmp_path):
 
 def test_rounding_is_that_of_the_cache(encoder):
     values = jax.random.normal(jax.random.key(0), (4, 2, 2, 32)) * 100
-    features = Features(pooled=values[:, 0, 0], tokens=values[:, 0], maps={0: values})
-    got = jax.jit(lambda features: tuple(rounded(features)))(features)
-    got = Features(*got)
-    np.testing.assert_array_equal(got.maps[0], np.asarray(values.astype(jnp.bfloat16), np.float32))
+    features = Features(pooled=values[:, 0, 0], tokens=values[:, 0], maps={3: values})
+    got = jax.jit(rounded)(features)
+    np.testing.assert_array_equal(got.maps[3], np.asarray(values.astype(jnp.bfloat16), np.float32))
     np.testing.assert_array_equal(got.pooled, np.asarray(values[:, 0, 0].astype(jnp.bfloat16), np.float32))
-    assert got.tokens.shape[1] == 0
+    for what in ("tokens", "cls"):
+        with pytest.raises(ValueError, match=r"not kept: .*choose a protocol that sees images, such as frozen"):
+            getattr(got, what)
 
 
 def test_features_are_told_from_labels():

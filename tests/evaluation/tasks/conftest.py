@@ -11,9 +11,10 @@ from facerep_jax.config import spec
 from facerep_jax.data.features import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.data.transforms import CropToBox
+from facerep_jax.models.views import encode
 from facerep_jax.models.vit import ViT
 from facerep_jax.train.state import Model, abstract, initial, merge
-from facerep_jax.train.step import encode, make_step
+from facerep_jax.train.step import make_step
 from facerep_jax.typing import View
 
 SIZE = 48
@@ -39,7 +40,8 @@ def learnt(task_class, *, steps, **keywords):
     @jax.jit
     def predict(state):
         model = merge(graph, state.params, state.variables, {})
-        return model.objective.predict(encode(model.encoder, {"image": View(batch["image"])}, taps=(0, 1, 2, 3)), batch)
+        views = {"image": View(batch["image"], taps=(0, 1, 2, 3))}
+        return model.objective.predict(encode(model.encoder, views), batch)
 
     optimizer, graph = optax.adam(1e-2), abstract(make)[0]
     state = jax.jit(lambda: initial(make, optimizer.init, ema=False))()

@@ -31,7 +31,7 @@ def task(encoder):
 
 def features(count: int, seed: int = 0) -> dict[str, Features]:
     rng = np.random.default_rng(seed)
-    maps = tuple(jnp.asarray(rng.normal(3, 2, (count, 4, 4, 16)), jnp.float32) for _ in range(2))
+    maps = {tap: jnp.asarray(rng.normal(3, 2, (count, 4, 4, 16)), jnp.float32) for tap in range(2)}
     return {"image": Features(pooled=jnp.zeros((count, 16)), tokens=jnp.zeros((count, 16, 16)), maps=maps)}
 
 
@@ -41,7 +41,7 @@ def labels(count: int, seed: int = 1) -> np.ndarray:
 
 def loss_of(task: Landmarks, seen, batch) -> jax.Array:
     return task.loss(
-        seen, batch, encoder=None, step=jnp.zeros((), jnp.int32), rng=jax.random.split(jax.random.key(0), 4)
+        seen, {}, batch, encoder=None, step=jnp.zeros((), jnp.int32), rng=jax.random.split(jax.random.key(0), 4)
     )[0]
 
 
@@ -55,7 +55,7 @@ def test_before_it_learns_the_head_gives_the_mean_shape_of_the_training_labels(t
 
 def test_features_are_standardised_per_channel(task):
     task.calibrate(features(6), {"landmarks": jnp.asarray(labels(6))})
-    x = np.asarray(task.head.standardise(task.head.averaged(features(6)["image"].maps)))
+    x = np.asarray(task.head.standardise(task.head.averaged(features(6)["image"].at((0, 1)))))
     np.testing.assert_allclose(x.mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(x.std((0, 1, 2)), 1, atol=1e-4)
 
@@ -124,20 +124,21 @@ def test_the_losses_of_heatmaps_are_farls_over_known_points(heatmaps):
     seen = features(4)
     loss, metrics = heatmaps.loss(
         seen,
+        {},
         {"landmarks": jnp.asarray(truth)},
         encoder=None,
         step=jnp.zeros((), jnp.int32),
         rng=jax.random.split(jax.random.key(0), 4),
     )
-    expected = heatmap_losses(np.asarray(heatmaps.head.dense(seen["image"].maps), np.float64), truth)
-    np.testing.assert_allclose(metrics["landmarks/coordinates"], expected[0], rtol=1e-4)
-    np.testing.assert_allclose(metrics["landmarks/heatmaps"], expected[1], rtol=1e-4)
+    expected = heatmap_losses(np.asarray(heatmaps.head.dense(seen["image"].at((0, 1))), np.float64), truth)
+    np.testing.assert_allclose(metrics["coordinates"], expected[0], rtol=1e-4)
+    np.testing.assert_allclose(metrics["heatmaps"], expected[1], rtol=1e-4)
     np.testing.assert_allclose(loss, sum(expected), rtol=1e-4)
-    np.testing.assert_allclose(metrics["landmarks/known"], 13 / 20)
+    np.testing.assert_allclose(metrics["known"], 13 / 20)
 
 
 def test_heatmaps_are_read_in_pixels_of_the_image(heatmaps):
-    logits = np.asarray(heatmaps.head.dense(features(3)["image"].maps), np.float64)
+    logits = np.asarray(heatmaps.head.dense(features(3)["image"].at((0, 1))), np.float64)
     weight = 1 / (1 + np.exp(-logits))
     mean = np.stack([np.einsum("bhwk,w->bk", weight, np.arange(4)), np.einsum("bhwk,h->bk", weight, np.arange(4))], -1)
     mean /= weight.sum((1, 2))[..., None]
