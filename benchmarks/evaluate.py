@@ -21,8 +21,8 @@ from facerep_jax.config import build, spec
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.data.transforms import CropToBox
-from facerep_jax.evaluation.problem import Problem, size
-from facerep_jax.evaluation.protocols import LinearProbe
+from facerep_jax.evaluation.problem import ROLES, Problem, size
+from facerep_jax.evaluation.protocols.linear_probe import LinearProbe
 from facerep_jax.evaluation.tasks.landmarks import Landmarks
 from facerep_jax.models.taps import QUARTERS
 from facerep_jax.models.vit import ViT
@@ -57,19 +57,25 @@ def make_problem(faces: str, folder: Path) -> Problem:
     """Landmarks of generated faces, for a random encoder."""
     dataset = open_dataset(faces, "nowhere")
     transforms = build_transforms([spec(CropToBox, size=PIXELS, margin=0.25)])
-    optional = ("bbox", "landmarks_scale")
-    splits = [
-        load(dataset.source(name), transforms, Landmarks.needs, optional=optional)
-        for name in ("train", "validation", "test")
-    ]
+    metric = build(Landmarks.metric(dataset.meta))
+    splits = {role: load(dataset.source(role), transforms, Landmarks.needs, optional=metric.optional) for role in ROLES}
     encoder = ViT(variant=VARIANT, image_size=PIXELS, dtype="float32", remat="none", rngs=nnx.Rngs(params=0))
 
     def make_task(seed: int) -> Task:
         settings: dict[str, Any] = dict(taps=QUARTERS, image_size=PIXELS, label_shape=(68, 2), meta=dataset.meta)
         return Landmarks(encoder, **settings, rngs=nnx.Rngs(params=seed))
 
-    metric = build(Landmarks.metric(dataset.meta))
-    return Problem(encoder, make_task, metric, *splits, dataset.source("train"), transforms, folder=folder)
+    source = dataset.source("train")
+    return Problem(
+        encoder=encoder,
+        make_task=make_task,
+        task=make_task(0),
+        metric=metric,
+        splits=splits,
+        source=source,
+        transforms=transforms,
+        folder=folder,
+    )
 
 
 def seconds_of(probe: LinearProbe, problem: Problem, repeats: int) -> tuple[float, float]:
@@ -77,7 +83,7 @@ def seconds_of(probe: LinearProbe, problem: Problem, repeats: int) -> tuple[floa
     spent = []
     for _ in range(1 + repeats):  # the first compiles
         start = time.perf_counter(), time.process_time()
-        probe.prepare(problem)(np.arange(size(problem.train)), np.arange(size(problem.validation)), 0)
+        probe.prepare(problem)(*(np.arange(size(problem.splits[role])) for role in ROLES[:2]), 0)
         spent.append((time.perf_counter() - start[0], time.process_time() - start[1]))
     clock, processor = zip(*spent[1:], strict=True)
     return min(clock), min(processor)

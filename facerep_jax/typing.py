@@ -1,7 +1,7 @@
 """The contracts: what flows between data, encoders, objectives, tasks and metrics.
 
 Shape letters, everywhere: b batch, v views, h w pixels or grid cells, c channels, n tokens, m kept tokens, d width,
-l text length, k classes, prototypes or landmarks.
+l text length, k classes, prototypes or landmarks; of metrics: n rows, s statistics, r sets of weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
@@ -146,24 +147,50 @@ class Objective(Protocol):
         ...
 
 
+class Rows(NamedTuple):
+    """What a metric makes of predictions: a row for each image, each pair of images, or whatever else it scores."""
+
+    ids: list[str]  # a name for each row; no two are alike
+    units: list[str]  # what each row belongs to that is independent of all others, such as the image or a person
+    statistics: Float[np.ndarray, "n s"]  # float64
+
+
 @runtime_checkable
 class Metric(Protocol):
-    """Sums of per-example statistics, so that batches, hosts and bootstrap samples all add up exactly."""
+    """How good predictions are: a function of rows of statistics and of how much each row counts.
+
+    With weights of one `compute` gives the metric. With the counts of a draw with replacement it gives a bootstrap of
+    the metric, and from a single row the score of that row. So the statistics of a row must not depend on other rows.
+    """
 
     headline: str  # the name of the value that counts
-    lower_is_better: bool
+    lower_is_better: bool  # of the headline
+    columns: tuple[str, ...]  # the values for a table, the headline first
+    optional: tuple[str, ...]  # keys of a split that `rows` reads if they are there
+    unit: str  # what a row is, a singular noun: "image", "pair", "template"
+    per_row: bool  # whether a single row has a headline, so that rows can be ranked
+    error_limit: float | None  # the largest headline of a row that still is a success; None if there is no such limit
+    names: Mapping[str, str]  # how tables write a value, if not as its name with spaces
+    counts: tuple[str, ...]  # the values that are counts; all others are fractions
+    explains: tuple[str, ...]  # sentences for readers, in order
 
-    def examples(self, prediction: Any, batch: Batch) -> Any:
-        """Per-example statistics, a host array (b, s); a metric is a function of their sum."""
+    def rows(self, prediction: Any, split: Mapping[str, Any]) -> Rows:
+        """Score predictions of a split's examples.
+
+        `split` holds arrays over examples in the order of `prediction`, `id` (a list of strings), and `tables`, the
+        side tables that the task names: `split["tables"][name][column]` is an array over the rows of a table. A split
+        may hold some of its examples only; rows that need others are left out.
+        """
         ...
 
-    def init(self) -> Tree: ...
+    def compute(
+        self, statistics: Float[np.ndarray, "n s"], weights: Float[np.ndarray, "r n"]
+    ) -> dict[str, Float[np.ndarray, "r"]]:
+        """The values of the metric for each of r sets of weights; NaN for a value that is not defined.
 
-    def update(self, state: Tree, prediction: Any, batch: Batch) -> Tree:
-        """Honours `batch["valid"]` where it is there."""
+        A metric that is a function of sums takes `weights @ statistics`.
+        """
         ...
-
-    def compute(self, state: Tree) -> dict[str, float]: ...
 
 
 @runtime_checkable
@@ -171,14 +198,24 @@ class Task(Objective, Protocol):
     """A downstream problem: an objective with a prediction, metrics and baselines.
 
     Built as `Class(encoder, ..., image_size=pixels, meta=of_the_data_set, rngs=rngs)`; a class that takes `label_shape`
-    is given the shape of one label.
+    is given the shape of one label. Its view is named `image`; of that view a linear probe's head sees the pooled
+    features and the maps of `taps` alone.
     """
 
+    title: str  # for headings, such as "Landmarks"
+    drawn: str  # how `draw` shows truth and prediction
     label: str  # the key of the batch that is predicted
     taps: tuple[int, ...]  # stages of the encoder whose maps the head reads
+    splits: tuple[str, ...]  # the roles of the splits that it needs, of which `test` is predicted
+    tables: tuple[str, ...]  # names of the data set's side tables that its metric reads
+    drawn_by: str  # subsets of the labels are drawn over the values of this key: "id", or "identity" for whole persons
 
     def calibrate(self, seen: Mapping[str, Features], batch: Batch) -> None:
-        """Set what the head takes from training examples before it learns, such as means; ValueError on a misfit."""
+        """Set what the head takes from training examples before it learns, such as means.
+
+        Raises:
+            ValueError: the examples do not fit the head.
+        """
         ...
 
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> Array: ...

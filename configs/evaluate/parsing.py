@@ -18,8 +18,9 @@ from ml_collections import ConfigDict
 from facerep_jax.config import OPEN, parse_arg, pick, spec
 from facerep_jax.data import augmentations, transforms
 from facerep_jax.evaluation import protocols
+from facerep_jax.evaluation.protocols.finetune import from_scratch
 from facerep_jax.evaluation.tasks import parsing
-from facerep_jax.evaluation.trial import from_scratch, trial
+from facerep_jax.evaluation.trial import trial
 from facerep_jax.models import heads, taps, uper, vit
 
 EXAMPLES = ("head=farl", "head=farl,small", "protocol=finetune", "selection=last", "crop=whole", "variant=S/16")

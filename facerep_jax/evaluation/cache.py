@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from facerep_jax.typing import Encoder, Features, View
 
@@ -32,7 +32,9 @@ class Extractor(NamedTuple):
         """Pooled features and the maps of the taps of all images: in memory, or mapped from nameless files in a folder.
 
         A file without a name needs no removal: its space is free again when nothing maps it, however the process ends.
-        ValueError where the folder does not take the features.
+
+        Raises:
+            ValueError: the folder does not take the features.
         """
         parts = (jax.device_get(self.run(self.weights, images[rows])) for rows in parts_of(len(images)))
         if folder is None:
@@ -50,6 +52,29 @@ class Extractor(NamedTuple):
 
 
 CHOICES = "choose --config.protocol.cache_folder, or encode anew in every step with --config.protocol.cache_gigabytes=0"
+
+
+REMEDY = (
+    "a linear probe keeps the pooled features and the maps of the task's taps; read the map of a tap, or choose a "
+    "protocol that sees images, such as frozen"
+)
+
+
+class Kept(Features):
+    """The features that a cache holds: pooled and maps. Raises ValueError if tokens or the class token are read."""
+
+    @property
+    def tokens(self) -> Array:
+        raise ValueError(f"the task reads tokens, which are not kept: {REMEDY}")
+
+    @property
+    def cls(self) -> Array:
+        raise ValueError(f"the task reads the class token, which is not kept: {REMEDY}")
+
+
+def kept(pooled: Float[Array, "b d"], maps: Mapping[int, Float[Array, "b _ _ _"]]) -> Kept:
+    """Features that hold what a cache does."""
+    return Kept(pooled=pooled, tokens=pooled[:, None][:, :0], maps=maps)
 
 
 def extractor(encoder: Encoder, taps: tuple[int, ...]) -> Extractor:
@@ -75,19 +100,16 @@ def given(batch: Mapping[str, Any]) -> dict[str, Features]:
     features = {name: jnp.asarray(x, jnp.float32) for name, x in features_of(batch).items()}
     pooled = features.pop("pooled")
     maps = {int(name.removeprefix("map")): x for name, x in features.items()}
-    return {"image": Features(pooled=pooled, tokens=pooled[:, None][:, :0], maps=maps)}
+    return {"image": kept(pooled, maps)}
 
 
-def rounded(features: Features) -> Features:
+def rounded(features: Features) -> Kept:
     """Features as they come out of a cache: pooled and maps alone, with the precision that is kept there."""
 
-    def kept(x: Array) -> Array:  # where XLA may compute with more bits, it drops a cast to and fro
+    def half(x: Array) -> Array:  # XLA drops a cast to and fro if it may compute with more bits
         return jax.lax.reduce_precision(x.astype(jnp.float32), exponent_bits=8, mantissa_bits=7)
 
-    pooled = kept(features.pooled)
-    return Features(
-        pooled=pooled, tokens=pooled[:, None][:, :0], maps={tap: kept(x) for tap, x in features.maps.items()}
-    )
+    return kept(half(features.pooled), {tap: half(x) for tap, x in features.maps.items()})
 
 
 def mapped(parts: Iterable[Mapping[str, np.ndarray]], count: int, folder: Path) -> dict[str, np.ndarray]:
@@ -109,7 +131,7 @@ def mapped(parts: Iterable[Mapping[str, np.ndarray]], count: int, folder: Path) 
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """ValueError where a folder's disk has less than `needed` bytes left."""
+    """Raise ValueError if a folder's disk has less than `needed` bytes left."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from facerep_jax.data.pipeline import Subset
-from facerep_jax.evaluation.problem import Indices, Problem, size, take
+from facerep_jax.evaluation.problem import Arrays, Indices, Problem, size, take
 from facerep_jax.evaluation.statistics import label_subset
 
 FEWEST = 2  # labels that anything is learnt from
@@ -23,35 +23,50 @@ class Labels(NamedTuple):
 def draw(problem: Problem, fraction: float, seeds: Sequence[int], least: int) -> list[Labels]:
     """A subset for each seed: a fraction of the training labels and of the validation labels, of these at least some.
 
+    A task draws over records, or over the values of another key, such as all records of a person. A task without a
+    training split has subsets without examples.
+
     Args:
-        least: validation labels, where there are so many; a choice among heads needs some whatever the fraction.
+        least: validation labels, if there are so many; a choice among heads needs some whatever the fraction.
     """
     if not seeds:
         raise ValueError("seeds is empty; an evaluation needs at least one subset of the labels")
-    drawn = []
-    for seed in seeds:
-        train = label_subset(problem.train["id"], fraction, seed)
-        if int(len(problem.train["id"]) * fraction) < FEWEST:
-            raise ValueError(
-                f"a fraction of {fraction:g} of {len(problem.train['id'])} training examples is less than "
-                f"{FEWEST} labels; nothing can be learnt from them"
-            )
-        held_out = problem.validation["id"]
-        validation = label_subset(held_out, fraction, seed, least=least) if held_out else ()
-        drawn.append(Labels(seed, rows_of(train, problem.train["id"]), rows_of(validation, held_out)))
+    train, validation, key = problem.splits["train"], problem.splits["validation"], problem.task.drawn_by
+    names = {*names_of(train, key)}
+    drawn = [
+        Labels(seed, rows_of(train, key, fraction, seed), rows_of(validation, key, fraction, seed, least=least))
+        for seed in seeds
+    ]
+    if names and int(len(names) * fraction) < FEWEST:
+        what = "examples" if key == "id" else f"values of {key!r}"
+        raise ValueError(
+            f"a fraction of {fraction:g} of {len(names)} training {what} is less than "
+            f"{FEWEST} labels; nothing can be learnt from them"
+        )
     return drawn
+
+
+def rows_of(data: Arrays, key: str, fraction: float, seed: int, *, least: int = 1) -> Indices:
+    """The examples of a split whose value of `key` is in the subset of these values, in the subset's order."""
+    if not size(data):
+        return np.zeros(0, int)
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(names_of(data, key)):
+        rows.setdefault(name, []).append(row)
+    return np.concatenate([rows[name] for name in label_subset([*rows], fraction, seed, least=least)])
+
+
+def names_of(data: Arrays, key: str) -> list[str]:
+    """What each example of a split is drawn by: its id, or its value of another key as text."""
+    return [str(value) for value in data[key]] if size(data) else []
 
 
 def labelled(problem: Problem, labels: Sequence[Labels]) -> tuple[Problem, list[Labels]]:
     """The problem with just those training examples that some subset labels, and the subsets as rows of these."""
+    train = problem.splits["train"]
     used = np.unique(np.concatenate([subset.train for subset in labels]))
-    if len(used) == size(problem.train):
+    if len(used) == size(train):
         return problem, list(labels)
-    fewer = problem._replace(train=take(problem.train, used), source=Subset(problem.source, used.tolist()))
+    splits = {**problem.splits, "train": take(train, used)}
+    fewer = problem._replace(splits=splits, source=Subset(problem.source, used.tolist()))
     return fewer, [subset._replace(train=np.searchsorted(used, subset.train)) for subset in labels]
-
-
-def rows_of(names: Sequence[str], ids: Sequence[str]) -> Indices:
-    """Where names stand among ids."""
-    place = {name: row for row, name in enumerate(ids)}
-    return np.array([place[name] for name in names], int)

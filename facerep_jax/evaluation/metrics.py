@@ -1,19 +1,19 @@
-"""Metrics as sums of per-example statistics, on the host in float64.
+"""Metrics of landmarks and of label maps, on the host in float64.
 
-`examples` gives one row of additive statistics per example, and `compute` sees only their sum. So a metric does not
-depend on how the examples were batched, and resampling rows is an exact bootstrap of it. Values are fractions, not
-percent; a value that is not defined is NaN. Counts of images are named `images...`.
+Both are functions of sums over images, so `compute` takes `weights @ statistics`. Values are fractions, not percent; a
+value that is not defined is NaN.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float, Int, Integer, UInt8
+from jaxtyping import Array, Float, Integer
 from ml_collections import ConfigDict
 
 from facerep_jax.config import nearest
 from facerep_jax.data.features import MISSING_CLASS
+from facerep_jax.typing import Metric, Rows
 
 # What a data set's normaliser says -> the names of the errors that can be given, the headline first.
 UNITS = {
@@ -22,34 +22,49 @@ UNITS = {
     "box": ("box", "diagonal"),
     "diagonal": ("diagonal", "box"),
 }
+EXPLAINED = {
+    "inter_ocular": "Inter-ocular: that length is the distance between the outer corners of the eyes.",
+    "inter_pupil": "Inter-pupil: that length is the distance between the centres of the eyes.",
+    "box": "Box: that length is √(width · height) of the face's box.",
+    "diagonal": "Diagonal: that length is the diagonal of the face's box.",
+}
 
 # The error above which an image counts as a failure: FaRL's 0.10 of the eyes' distance (WFLW) and 0.07 of the box
 # (AFLW); 300-W is often given at 0.08 (recalled). That of the diagonal is ours: for a square box, the box's in pixels.
 THRESHOLDS = {"inter_ocular": 0.10, "inter_pupil": 0.10, "box": 0.07, "diagonal": 0.05}
 
 
+def score(metric: Metric, statistics: Float[np.ndarray, "n s"]) -> dict[str, float]:
+    """The values of a metric with each row counted once."""
+    values = metric.compute(statistics, np.ones((1, len(statistics))))
+    return {name: float(of_draws[0]) for name, of_draws in values.items()}
+
+
 class NME:
     """Normalised mean error of landmarks: mean point error of an image / a unit length, mean over images.
 
-    All lengths are in pixels of the original image: a crop may be anisotropic, so `batch["landmarks_scale"]` ("b 2",
+    All lengths are in pixels of the original image: a crop may be anisotropic, so `split["landmarks_scale"]` ("n 2",
     original pixels per pixel of the crop in x and y, default 1) is applied to prediction, truth and box alike.
 
     `nme_inter_ocular` divides by the distance of the two true landmarks that the normaliser names, `nme_inter_pupil` by
-    that of the means of two sets of them, `nme_box` by sqrt(w h) and `nme_diagonal` by sqrt(w² + h²) of `batch["bbox"]`
+    that of the means of two sets of them, `nme_box` by sqrt(w h) and `nme_diagonal` by sqrt(w² + h²) of `split["bbox"]`
     if there, else of the tight box of the true landmarks. NaN landmarks are not annotated: an image's mean is over its
     annotated points. An image without any, or whose unit is unknown or zero, is left out of that error; `images` is the
-    number of images in the headline error, `images_left_out_<unit>` that of valid images an error leaves out.
+    number of images in the headline error, `images_left_out_<unit>` that of images an error leaves out.
 
     Of the headline's errors e and a threshold t: `failure_rate_at_<t>` is the share of images with e > t, and
     `auc_at_<t>` the area under the cumulative distribution of errors from 0 to t, divided by t. It is the mean of
     max(0, 1 - e / t), exactly; FaRL sums the curve at steps of 1e-4 by Simpson's rule, which differs by less than a
-    step, 1e-4 / t. `errors` and `cumulative` give the curve.
+    step, 1e-4 / t.
 
     Source: FaRL's scorer (github.com/FacePerceiver/FaRL, face_alignment/scorer.py; arXiv 2112.03109).
     Changed: points that are not annotated are ignored and such images counted; the box may come from the landmarks.
     """
 
     lower_is_better = True
+    optional = ("bbox", "landmarks_scale")
+    unit = "image"
+    per_row = True
 
     def __init__(self, normaliser: Mapping[str, Any] | ConfigDict, threshold: float | None = None):
         """`normaliser` is the data set's: {"kind": "inter_ocular", "left": 36, "right": 45}, {"kind": "box"} ...
@@ -59,29 +74,37 @@ class NME:
         kind = normaliser["kind"]
         if kind not in UNITS:
             raise ValueError(f"normaliser {kind!r} is not known; {nearest(kind, UNITS)}")
-        self.threshold = THRESHOLDS[kind] if threshold is None else threshold
-        if not self.threshold > 0:
+        limit = THRESHOLDS[kind] if threshold is None else threshold
+        if not limit > 0:
             raise ValueError(f"the threshold of a failure must be more than 0, not {threshold}")
-        self.units = UNITS[kind]
+        self.error_limit, self.units = limit, UNITS[kind]
         # One landmark of each eye, or several whose mean counts.
         sides = [normaliser[side] for side in ("left", "right")] if kind in ("inter_ocular", "inter_pupil") else []
         self.eyes = [np.atleast_1d(np.asarray(side, np.int64)) for side in sides]
-        self.columns = tuple(f"nme_{unit}" for unit in self.units)  # for a table, the headline first
 
-    @property
-    def headline(self) -> str:
-        return self.columns[0]
+        self.columns = tuple(f"nme_{unit}" for unit in self.units)
+        self.headline = self.columns[0]
+        at = f"{limit:.2f}" if round(limit, 2) == limit else f"{limit:g}"
+        self.failures, self.area = f"failure_rate_at_{at}", f"auc_at_{at}"
+        self.left_out = tuple(f"images_left_out_{unit}" for unit in self.units)
+        self.counts = ("images", *self.left_out)
+        words = {unit: unit.replace("inter_", "inter-") for unit in self.units}
+        self.names = {
+            **{f"nme_{unit}": f"NME {word}" for unit, word in words.items()},
+            **{f"images_left_out_{unit}": f"Images left out {word}" for unit, word in words.items()},
+            self.area: f"AUC at {at}",
+        }
+        self.explains = (
+            "NME, normalised mean error: the mean distance between predicted and true landmarks of a face, as a share "
+            "of a length of that face; mean over test faces.",
+            *(EXPLAINED[unit] for unit in self.units),
+        )
 
-    def init(self) -> Float[np.ndarray, "s"]:
-        return np.zeros(2 * len(self.units) + 3)
-
-    def examples(
-        self, prediction: Float[np.ndarray | Array, "b k 2"], batch: Mapping[str, Any]
-    ) -> Float[np.ndarray, "b s"]:
-        """Per image: errors in every unit, whether each counts, whether the image is valid, fails, its area."""
-        scale = np.asarray(batch.get("landmarks_scale", np.ones(2)), np.float64).reshape(-1, 1, 2)
+    def rows(self, prediction: Float[np.ndarray | Array, "n k 2"], split: Mapping[str, Any]) -> Rows:
+        """Per image: errors in every unit, whether each counts, one, whether it fails, its area."""
+        scale = np.asarray(split.get("landmarks_scale", np.ones(2)), np.float64).reshape(-1, 1, 2)
         predicted = np.asarray(prediction, np.float64) * scale
-        true = np.asarray(batch["landmarks"], np.float64) * scale
+        true = np.asarray(split["landmarks"], np.float64) * scale
         if predicted.shape != true.shape:
             raise ValueError(f"predicted landmarks are {predicted.shape}, the true ones {true.shape}")
         if self.eyes and (last := np.concatenate(self.eyes).max()) >= true.shape[1]:
@@ -90,25 +113,25 @@ class NME:
         distance = np.where(annotated, np.linalg.norm(predicted - true, axis=-1), 0)
         error = distance.sum(1) / np.maximum(annotated.sum(1), 1)
 
-        unit = self._unit_lengths(true, annotated, batch, scale)
-        valid = _valid(batch, len(true))
-        counted = (valid & np.any(annotated, axis=1))[:, None] & np.isfinite(unit) & (unit > 0)
+        unit = self._unit_lengths(true, annotated, split, scale)
+        counted = np.any(annotated, axis=1)[:, None] & np.isfinite(unit) & (unit > 0)
         relative = np.where(counted, error[:, None] / np.where(counted, unit, 1), 0)
         headline, counts = relative[:, 0], counted[:, 0]
-        inside = headline <= self.threshold  # not so for NaN
-        area = np.where(counts & inside, 1 - headline / self.threshold, 0)
-        return np.column_stack([relative, counted, valid, counts & ~inside, area])
+        inside = headline <= self.error_limit  # not so for NaN
+        area = np.where(counts & inside, 1 - headline / self.error_limit, 0)
+        statistics = np.column_stack([relative, counted, np.ones(len(true)), counts & ~inside, area])
+        return Rows(list(split["id"]), list(split["id"]), statistics)
 
     def _unit_lengths(
         self,
-        true: Float[np.ndarray, "b k 2"],
+        true: Float[np.ndarray, "n k 2"],
         annotated: Any,
-        batch: Mapping[str, Any],
+        split: Mapping[str, Any],
         scale: Float[np.ndarray, "_ 1 2"],
-    ) -> Float[np.ndarray, "b u"]:
-        """Every unit of every image in original pixels; NaN or infinite where it is unknown."""
-        if "bbox" in batch:
-            box = np.asarray(batch["bbox"], np.float64).reshape(-1, 2, 2) * scale
+    ) -> Float[np.ndarray, "n u"]:
+        """Every unit of every image in original pixels; NaN or infinite if it is unknown."""
+        if "bbox" in split:
+            box = np.asarray(split["bbox"], np.float64).reshape(-1, 2, 2) * scale
             width, height = (box[:, 1] - box[:, 0]).T
         else:
             points = annotated[..., None]
@@ -122,31 +145,18 @@ class NME:
             lengths[self.units[0]] = np.linalg.norm(left - right, axis=-1)
         return np.stack([lengths[unit] for unit in self.units], axis=1)
 
-    def update(self, state: Float[np.ndarray, "s"], prediction: Any, batch: Mapping[str, Any]) -> Any:
-        return state + self.examples(prediction, batch).sum(0)
-
-    def compute(self, state: Float[np.ndarray, "s"]) -> dict[str, float]:
-        errors, counts, (images, failures, area) = np.split(state, [len(self.units), 2 * len(self.units)])
-        values = {name: float(v) for name, v in zip(self.columns, _ratio(errors, counts), strict=True)}
-        at = f"at_{self.threshold:.2f}" if round(self.threshold, 2) == self.threshold else f"at_{self.threshold:g}"
-        values |= {
-            f"failure_rate_{at}": float(_ratio(failures, counts[0])),
-            f"auc_{at}": float(_ratio(area, counts[0])),
+    def compute(
+        self, statistics: Float[np.ndarray, "n s"], weights: Float[np.ndarray, "r n"]
+    ) -> dict[str, Float[np.ndarray, "r"]]:
+        sums = (weights @ statistics).T
+        errors, counts, (images, failures, area) = np.split(sums, [len(self.units), 2 * len(self.units)])
+        return {
+            **dict(zip(self.columns, _ratio(errors, counts), strict=True)),
+            self.failures: _ratio(failures, counts[0]),
+            self.area: _ratio(area, counts[0]),
+            "images": counts[0],
+            **dict(zip(self.left_out, images - counts, strict=True)),
         }
-        left_out = {f"images_left_out_{u}": float(images - c) for u, c in zip(self.units, counts, strict=True)}
-        return values | {"images": float(counts[0])} | left_out
-
-    def errors(self, statistics: Float[np.ndarray, "b s"]) -> Float[np.ndarray, "_"]:
-        """The headline error of every image that counts in it, from what `examples` gives."""
-        return statistics[statistics[:, len(self.units)] > 0, 0]
-
-
-def cumulative(
-    errors: Float[np.ndarray, "b"], threshold: float, step: float = 1e-4
-) -> tuple[Float[np.ndarray, "levels"], Float[np.ndarray, "levels"]]:
-    """The cumulative distribution of errors: levels from 0 to the threshold, and the share of errors up to each."""
-    levels = np.linspace(0, threshold, round(threshold / step) + 1)
-    return levels, np.searchsorted(np.sort(errors), levels, side="right") / len(errors)
 
 
 class F1:
@@ -155,38 +165,47 @@ class F1:
     F1 = 2 TP / (predicted + true) from one confusion over the whole test set, not averaged over images. A class with
     neither true nor predicted pixels is NaN and in no mean. `f1_mean_foreground` is the unweighted mean over all
     classes but the first, `miou` that of the intersection over union, TP / (predicted + true - TP) from the same
-    confusion, over all classes, `accuracy` the share of right pixels. Pixels labelled 255 are ignored, in the
+    confusion, over all classes, `accuracy` the share of right pixels. Pixels of MISSING_CLASS are ignored, in the
     prediction too.
 
     Source: FaRL's scorer (github.com/FacePerceiver/FaRL, face_parsing/scorer.py).
-    Changed: 255 is ignored; classes that never occur are left out of the means.
+    Changed: missing pixels are ignored; classes that never occur are left out of the means.
     """
 
     lower_is_better = False
     headline = "f1_mean_foreground"
     columns = ("f1_mean_foreground", "miou", "accuracy")
+    optional = ()
+    unit = "image"
+    per_row = True
+    error_limit = None
+    counts = ()
+    explains = (
+        "F1 of a class: 2 · right pixels / (predicted + true pixels), over all test images together; "
+        "the mean is over all classes but the background.",
+        "mIoU: right pixels / pixels predicted or true, mean over all classes.",
+        "Accuracy: the share of pixels with the right class, most of which are background and skin.",
+    )
 
     def __init__(self, classes: Sequence[str]):
         """`classes` are the names in the order of their ids; the first is the background."""
         if len(classes) < 2:
             raise ValueError(f"F1 needs the background and at least one class, not {list(classes)}")
         self.classes = tuple(classes)
+        self.names = {"miou": "mIoU"}
 
-    def init(self) -> Float[np.ndarray, "s"]:
-        return np.zeros(3 * len(self.classes))
-
-    def examples(
-        self, prediction: Integer[np.ndarray | Array, "b h w"], batch: Mapping[str, Any]
-    ) -> Float[np.ndarray, "b s"]:
+    def rows(self, prediction: Integer[np.ndarray | Array, "n h w"], split: Mapping[str, Any]) -> Rows:
         """Per image: true positives, predicted pixels and true pixels of every class."""
-        predicted, true = np.asarray(prediction, np.int64), self._labels(batch["mask"])
+        predicted, true = np.asarray(prediction, np.int64), np.asarray(split["mask"], np.int64)
         if predicted.shape != true.shape:
             raise ValueError(f"the predicted labels are {predicted.shape}, the true ones {true.shape}")
-        scored = (true != MISSING_CLASS) & _valid(batch, len(true))[:, None, None]
+        scored = true != MISSING_CLASS
         for name, labels in (("prediction", predicted), ("mask", true)):
             found = np.unique(labels[scored])
             if found.size and not 0 <= found[0] <= found[-1] < len(self.classes):
-                raise ValueError(f"the {name} holds class {found[-1]}, expected 0 to {len(self.classes) - 1} or 255")
+                raise ValueError(
+                    f"the {name} holds class {found[-1]}, expected 0 to {len(self.classes) - 1} or {MISSING_CLASS}"
+                )
 
         first_bin = np.arange(len(true))[:, None, None] * len(self.classes)
 
@@ -195,36 +214,27 @@ class F1:
             return counts.reshape(len(labels), len(self.classes)).astype(np.float64)
 
         parts = pixels(true, scored & (predicted == true)), pixels(predicted, scored), pixels(true, scored)
-        return np.concatenate(parts, axis=1)
+        return Rows(list(split["id"]), list(split["id"]), np.concatenate(parts, axis=1))
 
-    def _labels(self, mask: UInt8[np.ndarray | Array, "b h w"]) -> Int[np.ndarray, "b h w"]:
-        return np.asarray(mask, np.int64)
-
-    def update(self, state: Float[np.ndarray, "s"], prediction: Any, batch: Mapping[str, Any]) -> Any:
-        return state + self.examples(prediction, batch).sum(0)
-
-    def compute(self, state: Float[np.ndarray, "s"]) -> dict[str, float]:
-        hits, predicted, true = state.reshape(3, -1)
+    def compute(
+        self, statistics: Float[np.ndarray, "n s"], weights: Float[np.ndarray, "r n"]
+    ) -> dict[str, Float[np.ndarray, "r"]]:
+        hits, predicted, true = np.split(weights @ statistics, 3, axis=1)
         f1 = _ratio(2 * hits, predicted + true)
         return {
-            "f1_mean_foreground": _mean_defined(f1[1:]),
+            "f1_mean_foreground": _mean_defined(f1[:, 1:]),
             "miou": _mean_defined(_ratio(hits, predicted + true - hits)),
-            "accuracy": float(_ratio(hits.sum(), true.sum())),
-            **{f"f1_{name}": float(value) for name, value in zip(self.classes, f1, strict=True)},
+            "accuracy": _ratio(hits.sum(1), true.sum(1)),
+            **{f"f1_{name}": values for name, values in zip(self.classes, f1.T, strict=True)},
         }
 
 
-def _valid(batch: Mapping[str, Any], size: int) -> Any:
-    """Which rows of the batch are examples and not padding."""
-    return np.asarray(batch.get("valid", np.ones(size, bool)), bool)
-
-
 def _ratio(numerator: Any, denominator: Any) -> Any:
-    """Numerator / denominator; NaN where the denominator is 0."""
+    """Numerator / denominator; NaN if the denominator is 0."""
     return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)
 
 
-def _mean_defined(values: Float[np.ndarray, "k"]) -> float:
-    """The mean of the values that are not NaN; NaN where there are none."""
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else float("nan")
+def _mean_defined(values: Float[np.ndarray, "r k"]) -> Float[np.ndarray, "r"]:
+    """The mean of the values of each row that are not NaN; NaN if there are none."""
+    defined = ~np.isnan(values)
+    return _ratio(np.where(defined, values, 0).sum(1), defined.sum(1))

@@ -30,7 +30,7 @@ class Network:
     """A graph of encoder and head, and how the head comes by features.
 
     Args:
-        encoder: learnt with the head; not learnt if its variables are `Frozen`; None where batches hold features.
+        encoder: learnt with the head; not learnt if its variables are `Frozen`; None if batches hold features.
         task: any head of the kind; those that are trained are given to `start`.
         look: gives the features that predictions are made from.
     """
@@ -63,7 +63,7 @@ class Network:
 
 
 def weights_of(state: TrainState) -> Weights:
-    """What a state predicts with, on the host: the average of params and variables where it keeps one."""
+    """What a state predicts with, on the host: the average of params and variables if it keeps one."""
     params, variables = state.params, state.variables
     if state.ema is not None:
         params, variables = state.ema["params"], replaced(variables, state.ema["variables"])

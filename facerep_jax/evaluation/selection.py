@@ -1,4 +1,4 @@
-"""What counts of all that training comes by: the best on validation, the last, or the best on the test set."""
+"""Which checkpoint of a training is scored: the best on validation, the last, or the best on the test set."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from facerep_jax.config import nearest
+from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.network import Weights
-from facerep_jax.evaluation.problem import Indices, Problem, labels_of, size, take
+from facerep_jax.evaluation.problem import Indices, Problem, size, take, truth_of
 
 SELECTIONS = {  # name: in words
     "validation": "the best on validation",
@@ -29,11 +30,11 @@ class Outcome(NamedTuple):
     """What came of one subset of the labels."""
 
     prediction: np.ndarray  # of the test examples
-    selected: dict[str, float]  # the settings that count, and their score on `validation` or `test` where that decided
+    selected: dict[str, float]  # the settings that count, and their score on `validation` or `test` if that decided
 
 
 def check(selection: str) -> None:
-    """ValueError where there is no such selection."""
+    """Raise ValueError if there is no such selection."""
     if selection not in SELECTIONS:
         raise ValueError(f"no selection {selection!r}; {nearest(selection, SELECTIONS)}")
 
@@ -54,10 +55,10 @@ def choose(
         single: whether all candidates are of one training, so that the last of them needs no score.
     """
     check(problem.selection)
-    everything = np.arange(size(problem.test))
+    everything = np.arange(size(problem.splits["test"]))
     on_test, only_last = problem.selection == "test_best", problem.selection == "last"
     split, rows = ("test", everything) if on_test else ("validation", held_out)
-    truth = take(labels_of(problem.test if on_test else problem.validation), rows)
+    truth = take(truth_of(problem.splits[split]), rows)
     if not (only_last and single) and not len(rows):
         raise ValueError("to choose among learning rates takes validation examples, and there are none; give one rate")
     metric = problem.metric
@@ -65,14 +66,14 @@ def choose(
     for candidate in candidates:
         if only_last and not candidate.last:
             continue
-        score = 0.0
+        loss = 0.0
         if not (only_last and single):
             prediction = predict(candidate.weights, split, rows)
-            value = metric.compute(metric.update(metric.init(), prediction, truth))[metric.headline]
+            value = score(metric, metric.rows(prediction, truth).statistics)[metric.headline]
             candidate.settings[split] = value
-            score = math.inf if math.isnan(value) else value if metric.lower_is_better else -value
-        if best is None or score < lowest:
-            best, lowest = candidate, score
+            loss = math.inf if math.isnan(value) else value if metric.lower_is_better else -value
+        if best is None or loss < lowest:
+            best, lowest = candidate, loss
     if best is None:
         raise ValueError("nothing was trained that could be chosen")
     return Outcome(predict(best.weights, "test", everything), best.settings)

@@ -9,53 +9,55 @@ from flax import nnx
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.problem import Problem
 from facerep_jax.pictures import COLUMNS, GAP, WIDTH, beside, sheet, spaced
-from facerep_jax.typing import Encoder, View
+from facerep_jax.typing import Encoder, Rows, View
 
 WORST = 10
 
 
-def sheets(
-    task: Any, problem: Problem, prediction: np.ndarray, statistics: Float[np.ndarray, "b s"]
-) -> dict[str, Image.Image]:
+def sheets(task: Any, problem: Problem, prediction: np.ndarray, rows: Rows) -> dict[str, Image.Image]:
     """All that there is to see of an evaluation, by the name of the file: overlays, worst, tokens."""
     found = {
         "overlays": overlays(task, problem, prediction),
-        "worst": worst(task, problem, prediction, statistics),
-        "tokens": tokens(problem.encoder, problem.test["image"]),
+        "worst": worst(task, problem, prediction, rows),
+        "tokens": tokens(problem.encoder, problem.splits["test"]["image"]),
     }
     return {name: image for name, image in found.items() if image is not None}
 
 
 def overlays(task: Any, problem: Problem, prediction: np.ndarray) -> Image.Image:
     """Some test faces, evenly spaced, with truth and prediction."""
-    return sheet(drawn(task, problem, prediction, spaced(len(problem.test["image"])), COLUMNS))
+    return sheet(drawn(task, problem, prediction, spaced(len(problem.splits["test"]["image"])), COLUMNS))
 
 
-def worst(
-    task: Any, problem: Problem, prediction: np.ndarray, statistics: Float[np.ndarray, "b s"]
-) -> Image.Image | None:
+def worst(task: Any, problem: Problem, prediction: np.ndarray, rows: Rows) -> Image.Image | None:
     """The test faces with the worst headline metric, worst first, each with its id and metric in percent.
 
-    The metric is computed on each face by itself, from its row of statistics; faces where it is not defined are left
-    out. None where it is defined on no face, as of correlations.
+    The metric is computed on each face by itself; faces where it is not defined are left out. None if it is defined on
+    no face, or if the metric's rows are not images or have no headline of their own, as those of correlations.
     """
-    values = np.array([problem.metric.compute(row)[problem.metric.headline] for row in statistics], np.float64)
-    order = np.argsort(-values if problem.metric.lower_is_better else values, kind="stable")
-    rows = [int(i) for i in order if np.isfinite(values[i])][:WORST]
-    if not rows:
+    metric = problem.metric
+    if not (metric.per_row and metric.unit == "image"):
         return None
-    names = [f"{rank}:  {100 * values[i]:.2f}%  {problem.test['id'][i]}" for rank, i in enumerate(rows, 1)]
-    return sheet(drawn(task, problem, prediction, rows, WORST // 2), names, WORST // 2)
+    values = np.array([score(metric, row[None])[metric.headline] for row in rows.statistics], np.float64)
+    order = np.argsort(-values if metric.lower_is_better else values, kind="stable")
+    chosen = [int(i) for i in order if np.isfinite(values[i])][:WORST]
+    if not chosen:
+        return None
+    place = {name: index for index, name in enumerate(problem.splits["test"]["id"])}
+    names = [f"{rank}:  {100 * values[i]:.2f}%  {rows.ids[i]}" for rank, i in enumerate(chosen, 1)]
+    tiles = drawn(task, problem, prediction, [place[rows.ids[i]] for i in chosen], WORST // 2)
+    return sheet(tiles, names, WORST // 2)
 
 
 def drawn(task: Any, problem: Problem, prediction: np.ndarray, rows: Sequence[int], columns: int) -> list[Image.Image]:
     """Some test faces with truth and prediction, as the task draws them, so wide that `columns` fill a line.
 
-    Those that are wider as they are stay so.
+    Faces that are wider already keep their size.
     """
-    images, labels = problem.test["image"], problem.test[task.label]
+    images, labels = problem.splits["test"]["image"], problem.splits["test"][task.label]
     side = (WIDTH + GAP) // columns - GAP
     scale = -(-side // task.draw(images[0], labels[0], prediction[0], 1).width)
     tiles = [task.draw(images[i], labels[i], prediction[i], scale) for i in rows]

@@ -12,14 +12,17 @@ from scipy.special import stdtrit
 LEVEL = 0.95  # of the intervals
 CHUNK = 100  # bootstrap draws at a time: 16 MB of counts for 20,000 test examples
 
+# The headline of rows of statistics for each of r sets of weights, see `typing.Metric`.
+Value = Callable[[Float[np.ndarray, "n s"], Float[np.ndarray, "r n"]], Float[np.ndarray, "r"]]
+
 
 def label_subset(ids: Sequence[str], fraction: float | int, seed: int, *, least: int = 1) -> tuple[str, ...]:
-    """The ids whose labels are used at a label fraction; under one seed a smaller fraction is a part of a larger.
+    """The ids whose labels are used at a label fraction; with one seed a smaller fraction is a part of a larger.
 
     Source: FaRL's data loader (py-blueprint, ml/dataprocessor.py): `random.Random(seed)` shuffles range(N), the first
     int(N fraction) are kept, and repeated until they are N, so that an epoch has as many steps at every fraction.
-    Changed: ids are sorted first, so that the order of the files does not matter; at least `least` are kept, or all
-    where there are fewer; they are not repeated, since training counts steps and not epochs, which comes to the same.
+    Changed: ids are sorted first, so that the order of the files does not matter; at least `least` are kept, or all if
+    there are fewer; they are not repeated, since training counts steps and not epochs, which comes to the same.
     """
     if not ids:
         raise ValueError("there are no ids to take labels from")
@@ -43,52 +46,66 @@ class Difference(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """A kind of encoder's metric on each label subset, and what it becomes when test examples are drawn again."""
+    """A kind of encoder's headline on each label subset, and what it becomes if test rows are drawn again."""
 
-    shape: tuple[int, ...]  # of the statistics of one seed: subsets, examples, sums
+    shape: tuple[int, ...]  # of the statistics of one seed: subsets, rows, statistics
     values: Float[np.ndarray, "seeds subsets"]
-    draws: Float[np.ndarray, "r subsets"]  # the mean over seeds, from the examples of each draw
+    draws: Float[np.ndarray, "r subsets"]  # the mean over seeds, from the rows of each draw
+    drawn: int  # how many independent things a draw is of: rows, or units
 
 
 def resampled(
     statistics: Float[np.ndarray, "seeds subsets n s"],
-    value: Callable[[Float[np.ndarray, "s"]], float],
+    value: Value,
     *,
+    units: Sequence[str] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Resampled:
-    """The bootstrap of one kind of encoder; under one `seed` the draws are the same for all with as many examples."""
+    """Bootstrap of one kind of encoder; with one `seed` the draws are the same for all with as many rows or units.
+
+    Args:
+        statistics: rows of a metric, in one order for all subsets and seeds of pre-training.
+        value: gives the headline.
+        units: of each row, the thing that it belongs to. Rows of one unit are drawn together. None draws single rows.
+    """
     if not statistics.size:
         raise ValueError(f"there are no statistics to compare: {statistics.shape[1:]}")
+    n = statistics.shape[2]
+    names, unit_of = (np.arange(n), np.arange(n)) if units is None else np.unique(units, return_inverse=True)
+    if len(unit_of) != n:
+        raise ValueError(f"each row needs a unit, there are {n} rows and {len(unit_of)} units")
     rng, draws = np.random.default_rng(seed), []
     for _ in range(0, resamples, CHUNK):
-        weights = _counts(rng, statistics.shape[2], CHUNK)
+        weights = _counts(rng, len(names), CHUNK)[:, unit_of]
         draws.append(np.mean([_values(weights, encoder, value) for encoder in statistics], axis=0))
-    values = np.array([[value(s) for s in encoder.sum(1)] for encoder in statistics])
-    return Resampled(statistics.shape[1:], values, np.concatenate(draws)[:resamples])
+    values = np.array([_values(np.ones((1, n)), encoder, value)[0] for encoder in statistics])
+    return Resampled(statistics.shape[1:], values, np.concatenate(draws)[:resamples], len(names))
 
 
 def paired_difference(
     a: Float[np.ndarray, "subsets n s"],
     b: Float[np.ndarray, "_ _ _"],
-    value: Callable[[Float[np.ndarray, "s"]], float],
+    value: Value,
     *,
     lower_is_better: bool,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Difference:
-    """How much better encoder `b` is than `a`, from per-example statistics on the same label subsets and test examples.
+    """How much better encoder `b` is than `a`, from rows of statistics of the same label subsets and test examples.
 
-    `value` computes the metric from summed statistics; the metric of an encoder is its mean over the subsets. The
-    interval is about what other test examples and other label subsets of the same training split would give. Three
-    variances of b - a make it: that of subsets, from how the subsets differ; that of test examples, from a bootstrap
-    which draws them with replacement, the same for both encoders and all subsets; and that of both together, which is
-    in either and is taken off once. Student's t is taken at Welch and Satterthwaite's degrees of freedom, so that three
-    to five subsets give an interval that is as wide as so few deserve.
+    The headline of an encoder is its mean over the subsets. The interval is about what other test rows and other label
+    subsets of the same training split would give. Three variances of b - a make it: that of subsets, from how the
+    subsets differ; that of test rows, from a bootstrap which draws them with replacement, the same for both encoders
+    and all subsets; and that of both together, which is in either and is taken off once. Student's t is taken at Welch
+    and Satterthwaite's degrees of freedom, so that three to five subsets give an interval that is as wide as so few
+    deserve.
 
-    With one subset only examples are drawn, and the interval says nothing about other labels or seeds. It never says
-    anything about pre-training once more, nor, at large fractions, about labels that no subset holds. NaN if a draw has
-    no value; ValueError where shapes differ.
+    With one subset rows alone are drawn, and the interval says nothing about other labels or seeds. It does not cover
+    repeating the pre-training, nor, at large fractions, labels that no subset holds. NaN if a draw has no value.
+
+    Raises:
+        ValueError: the shapes of the statistics differ.
 
     Source: two crossed random factors: Owen, The pigeonhole bootstrap, 2007, arXiv 0712.1111; degrees of freedom:
     Satterthwaite, Biometrics Bulletin 2(6), 1946.
@@ -100,14 +117,17 @@ def paired_difference(
 
 
 def difference(a: Resampled, b: Resampled, *, lower_is_better: bool) -> Difference:
-    """As `paired_difference`, of what was resampled under one seed; of either kind of encoder, several may be trained.
+    """How much better `b` is than `a`, both resampled with one seed; see `paired_difference`.
 
-    Where several were, a variance for the seeds of that kind widens the interval; those of two kinds have nothing in
-    common. With one seed of a kind it leaves out what another would have changed. ValueError where shapes differ.
+    If several encoders of a kind were pre-trained, a variance for the seeds of that kind widens the interval; those of
+    two kinds have nothing in common. With one seed of a kind the interval leaves out what another would have changed.
+
+    Raises:
+        ValueError: the shapes of the statistics differ.
     """
     if a.shape != b.shape:
         raise ValueError(f"the two encoders must share subsets, examples and statistics: {a.shape} against {b.shape}")
-    variances = _variances(b.values.mean(0) - a.values.mean(0), b.draws - a.draws, a.shape[1])
+    variances = _variances(b.values.mean(0) - a.values.mean(0), b.draws - a.draws, a.drawn)
     variances += [(x.mean(1).var(ddof=1) / len(x), len(x) - 1) for x in (a.values, b.values) if len(x) > 1]
     half = _half_width(variances)
     value_a, value_b = float(a.values.mean()), float(b.values.mean())
@@ -118,19 +138,21 @@ def difference(a: Resampled, b: Resampled, *, lower_is_better: bool) -> Differen
 def _variances(
     differences: Float[np.ndarray, "subsets"], draws: Float[np.ndarray, "r subsets"], n: int
 ) -> list[tuple[float, int]]:
-    """Variances of the mean difference and their degrees of freedom: that of test examples, and of subsets if several.
+    """Variances of the mean difference and their degrees of freedom: that of test rows, and of subsets if several.
 
-    From each subset's difference and from what n redrawn examples make of these.
+    Args:
+        differences: of each subset.
+        draws: what they become if n independent rows or units are drawn again.
     """
-    subsets, of_examples = len(differences), draws.mean(1).var(ddof=1)
+    subsets, of_rows = len(differences), draws.mean(1).var(ddof=1)
     if subsets == 1:
-        return [(of_examples, max(n - 1, 1))]
+        return [(of_rows, max(n - 1, 1))]
     of_both = (draws - draws.mean(1, keepdims=True)).var(0, ddof=1).sum() / (subsets - 1) / subsets
-    return [(max(of_examples - of_both, 0.0), max(n - 1, 1)), (differences.var(ddof=1) / subsets, subsets - 1)]
+    return [(max(of_rows - of_both, 0.0), max(n - 1, 1)), (differences.var(ddof=1) / subsets, subsets - 1)]
 
 
 def _half_width(variances: Sequence[tuple[float, int]]) -> float:
-    """Half the interval of an estimate whose variance is the sum of some, each with its degrees of freedom."""
+    """Half the interval of an estimate whose variance is a sum of variances, each with its degrees of freedom."""
     variance = sum(v for v, _ in variances)
     if not variance > 0:
         return float(variance)  # 0 or NaN
@@ -144,10 +166,10 @@ def _counts(rng: np.random.Generator, n: int, draws: int) -> Float[np.ndarray, "
 
 
 def _values(
-    weights: Float[np.ndarray, "r n"], statistics: Float[np.ndarray, "subsets n s"], value: Callable[..., float]
+    weights: Float[np.ndarray, "r n"], statistics: Float[np.ndarray, "subsets n s"], value: Value
 ) -> Float[np.ndarray, "r subsets"]:
-    """The metric of every subset under every draw of the examples."""
-    return np.array([[value(sums) for sums in weights @ subset] for subset in statistics]).T
+    """The headline of every subset under every draw of the rows."""
+    return np.stack([value(subset, weights) for subset in statistics], axis=1)
 
 
 def summary(values: Sequence[float | None]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What is kept of every test example, as Parquet: statistics of the metric, and predictions."""
+"""What is kept of the test set, as Parquet: rows of statistics of the metric, and predictions of examples."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +10,35 @@ import pyarrow.parquet
 from PIL import Image
 
 from facerep_jax.data.images import png
+from facerep_jax.typing import Rows
 
-PerSubset = Mapping[str, Sequence[np.ndarray]]  # encoder or baseline -> an array over examples for each label subset
-
-
-def write_statistics(path: Path, statistics: PerSubset, ids: Sequence[str]) -> None:
-    """Rows of `id`, `subset`, `encoder` and `statistics`, whose sum over examples gives the metric."""
-    _write(path, "statistics", statistics, ids, np.asarray)
+Predictions = Mapping[str, Sequence[np.ndarray]]  # encoder or baseline -> predictions for each label subset
+Statistics = Mapping[str, Sequence[Rows]]  # encoder or baseline -> the metric's rows for each label subset
 
 
-def write_predictions(path: Path, predictions: PerSubset, ids: Sequence[str]) -> None:
-    """Rows of `id`, `subset`, `encoder` and `prediction`, on the image that the encoder saw.
+def write_statistics(path: Path, statistics: Statistics) -> None:
+    """Write rows of `id`, `unit`, `subset`, `encoder` and `statistics`, from which the metric is computed."""
+    columns = _columns({who: [rows.ids for rows in of] for who, of in statistics.items()})
+    every = [rows for of in statistics.values() for rows in of]
+    columns["unit"] = [unit for rows in every for unit in rows.units]
+    columns["statistics"] = [row for rows in every for row in rows.statistics]
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd")
+
+
+def write_predictions(path: Path, predictions: Predictions, ids: Sequence[str]) -> None:
+    """Write rows of `id`, `subset`, `encoder` and `prediction`, on the image that the encoder saw.
 
     Maps of classes are the bytes of a PNG, all else flat lists of float32: x0 y0 x1 y1 ... of landmarks in pixels.
     """
     first = next(iter(predictions.values()))[0]
     maps = first.dtype == np.uint8 and first.ndim == 3
 
-    def encode(row: np.ndarray) -> Any:
-        return png(Image.fromarray(row)) if maps else np.asarray(row, np.float32).reshape(-1)
+    def encode(example: np.ndarray) -> Any:
+        return png(Image.fromarray(example)) if maps else np.asarray(example, np.float32).reshape(-1)
 
-    _write(path, "prediction", predictions, ids, encode)
+    columns = _columns({who: [ids] * len(of) for who, of in predictions.items()})
+    columns["prediction"] = [encode(example) for of in predictions.values() for subset in of for example in subset]
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd")
 
 
 def evenly(count: int, most: int) -> np.ndarray:
@@ -38,12 +46,7 @@ def evenly(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)) if most else np.zeros(0, int)
 
 
-def _write(path: Path, column: str, values: PerSubset, ids: Sequence[str], encode: Callable[[Any], Any]) -> None:
-    columns: dict[str, list[Any]] = {"id": [], "subset": [], "encoder": [], column: []}
-    for encoder, subsets in values.items():
-        for subset, examples in enumerate(subsets):
-            columns["id"] += ids
-            columns["subset"] += [subset] * len(ids)
-            columns["encoder"] += [encoder] * len(ids)
-            columns[column] += [encode(example) for example in examples]
-    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd")
+def _columns(ids: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, list[Any]]:
+    """The columns that say what a row is of, from the ids of each encoder's subsets."""
+    every = [(name, subset, who) for who, of in ids.items() for subset, names in enumerate(of) for name in names]
+    return {column: [row[place] for row in every] for place, column in enumerate(("id", "subset", "encoder"))}

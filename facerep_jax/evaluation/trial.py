@@ -5,8 +5,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from facerep_jax.config import Spec, overridden, spec
-from facerep_jax.evaluation.protocols import FineTune
+from facerep_jax.config import Spec, overridden
+from facerep_jax.evaluation.problem import ROLES
+from facerep_jax.evaluation.protocols.finetune import from_scratch
 
 
 def trial(
@@ -24,7 +25,7 @@ def trial(
     selection: validation, last or test_best. validation_minimum: validation labels, however small the fraction.
     baselines: names, None for all of the task's; scratch: the protocol of the baseline of that name.
     predictions: test examples, evenly spaced, whose predictions are kept.
-    data_dir; train_split, validation_split, test_split.
+    data_dir; splits: role -> name of the data set's split.
     size: pixels of a side of the images, 0 for those of the checkpoint; crop: box, whole, or "" for what the data set's
     meta says, else its boxes if it has any. Transforms that leave `size` and `whole` open are given these.
     encoder: a spec which the checkpoint's must match, and which `--checkpoint random` needs; {} for any.
@@ -46,9 +47,7 @@ def trial(
         predictions=1_000,
         fraction=1.0,
         seeds=(0, 1, 2, 3, 4),
-        data=dict(
-            data_dir="data", train_split="train", validation_split="validation", test_split="test", size=0, crop=""
-        ),
+        data=dict(data_dir="data", splits={role: role for role in ROLES}, size=0, crop=""),
         encoder=ConfigDict(),
         encoder_seed=0,
         weights="params",
@@ -57,16 +56,3 @@ def trial(
     whole = overridden(defaults, overrides)
     whole["data"] |= dict(dataset=dataset, transforms=tuple(transforms), augmentations=tuple(augmentations))
     return ConfigDict(whole | dict(task=task, protocol=protocol))
-
-
-def from_scratch(*, steps: int = 10_000, batch_size: int = 40) -> ConfigDict:
-    """The spec by which encoder and head are trained as a whole from random initialisation."""
-    return spec(
-        FineTune,
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=1e-3,
-        encoder_multiplier=1.0,
-        warmup_steps=200,
-        weight_decay=0.05,
-    )

@@ -101,8 +101,7 @@ class Line:
 
     def value(self, rows: Float[np.ndarray, "n s"], weights: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "r"]:
         """The headline of some rows of statistics, for each set of weights that say how often a row counts."""
-        # The only place that knows that today's metrics are functions of summed statistics.
-        return np.array([self.metric.compute(sums)[self.results.headline] for sums in weights @ rows], np.float64)
+        return self.metric.compute(rows, weights)[self.results.headline]
 
     @cached_property
     def statistics(self) -> list[Statistics]:
@@ -122,7 +121,7 @@ class Line:
         if not self.statistics:
             raise ValueError(f"{self.folder} has no statistics of {self.source}")
         rows = np.stack([statistics.rows for statistics in self.statistics])
-        return resampled(rows, lambda sums: self.value(sums[None], np.ones((1, 1)))[0])
+        return resampled(rows, self.value)
 
 
 def encoder_names(evaluations: Iterable[Evaluation]) -> dict[Checkpoint | None, str]:

@@ -9,12 +9,36 @@ from facerep_jax.evaluation.problem import Problem
 from facerep_jax.evaluation.statistics import label_subset
 
 
-def problem(train=40, validation=20):
-    splits = [
-        {"id": [f"{name}{i:02d}" for i in reversed(range(n))], "image": np.arange(n)[::-1].reshape(-1, 1)}
-        for name, n in (("t", train), ("v", validation), ("x", 3))
-    ]
-    return Problem(None, None, None, *splits, Kept(splits[0]["id"]), ())
+class Task:
+    splits, drawn_by = ("train", "validation", "test"), "id"
+
+
+class OfPersons(Task):
+    drawn_by = "identity"
+
+
+class Untrained(Task):
+    splits = ("test",)
+
+
+def problem(train=40, validation=20, task=Task):
+    splits = {
+        role: {
+            "id": [f"{role[0]}{i:02d}" for i in reversed(range(n))],
+            "image": np.arange(n)[::-1].reshape(-1, 1),
+            "identity": np.arange(n) // 4,
+        }
+        for role, n in (("train", train), ("validation", validation), ("test", 3))
+    }
+    return Problem(
+        encoder=None,
+        make_task=None,
+        task=task,
+        metric=None,
+        splits=splits,
+        source=Kept(splits["train"]["id"]),
+        transforms=(),
+    )
 
 
 def ids(data, rows):
@@ -24,11 +48,12 @@ def ids(data, rows):
 def test_each_seed_has_its_subset_of_either_split():
     given = problem()
     drawn = draw(given, 0.2, (3, 5), least=6)
+    train, held_out = given.splits["train"], given.splits["validation"]
     for seed, labels in zip((3, 5), drawn, strict=True):
         assert labels.seed == seed
-        assert tuple(ids(given.train, labels.train)) == label_subset(given.train["id"], 0.2, seed)
+        assert tuple(ids(train, labels.train)) == label_subset(train["id"], 0.2, seed)
         assert len(labels.train) == 8
-        assert tuple(ids(given.validation, labels.validation)) == label_subset(given.validation["id"], 0.3, seed)
+        assert tuple(ids(held_out, labels.validation)) == label_subset(held_out["id"], 0.3, seed)
     assert len(draw(problem(validation=4), 0.2, (0,), least=6)[0].validation) == 4  # all there are
     assert len(draw(problem(validation=0), 0.2, (0,), least=6)[0].validation) == 0
 
@@ -37,13 +62,14 @@ def test_only_what_is_labelled_is_left():
     given = problem()
     drawn = draw(given, 0.1, (0, 1), least=1)
     fewer, moved = labelled(given, drawn)
+    all_, some = given.splits["train"], fewer.splits["train"]
     for before, after in zip(drawn, moved, strict=True):
-        assert ids(given.train, before.train) == ids(fewer.train, after.train)
-        assert [fewer.source[row] for row in after.train] == ids(given.train, before.train)
-        np.testing.assert_array_equal(given.train["image"][before.train], fewer.train["image"][after.train])
+        assert ids(all_, before.train) == ids(some, after.train)
+        assert [fewer.source[row] for row in after.train] == ids(all_, before.train)
+        np.testing.assert_array_equal(all_["image"][before.train], some["image"][after.train])
     whole = draw(given, 1.0, (0, 1), least=1)
     assert labelled(given, whole)[0] is given
-    assert len(fewer.train["id"]) == len(set(drawn[0].train) | set(drawn[1].train)) < 9
+    assert len(fewer.splits["train"]["id"]) == len(set(drawn[0].train) | set(drawn[1].train)) < 9
 
 
 def test_too_few_labels_are_refused():
@@ -54,3 +80,20 @@ def test_too_few_labels_are_refused():
         draw(problem(), 0.5, (), least=1)
     with pytest.raises(ValueError, match="at most 1"):
         draw(problem(), 1.5, (0,), least=1)
+
+
+def test_whole_persons_are_drawn_if_the_task_says_so():
+    given = problem(task=OfPersons)
+    (drawn,) = draw(given, 0.3, (3,), least=2)
+    identities = given.splits["train"]["identity"]
+    people = label_subset([str(i) for i in range(10)], 0.3, 3)
+    assert [str(i) for i in identities[drawn.train]] == [person for person in people for _ in range(4)]
+    assert len(drawn.validation) == 8  # of two of five people
+    with pytest.raises(ValueError, match=r"0\.1 of 10 training values of 'identity' is less than 2 labels"):
+        draw(given, 0.1, (0,), least=1)
+
+
+def test_a_task_that_learns_nothing_has_empty_subsets():
+    (drawn,) = draw(problem(train=0, validation=0, task=Untrained), 1.0, (0,), least=1)
+    assert (len(drawn.train), len(drawn.validation)) == (0, 0)
+    assert labelled(problem(train=0, validation=0), [drawn])[1] == [drawn]

@@ -1,4 +1,4 @@
-"""Reference: scikit-learn for F1, loops written from the definition for NME; invariance to batching and padding."""
+"""Reference: scikit-learn for F1, loops written from the definition for NME; invariance to order and to batches."""
 
 import json
 import math
@@ -12,15 +12,30 @@ from scipy.integrate import simpson
 from sklearn.metrics import f1_score, jaccard_score
 
 from facerep_jax import config
-from facerep_jax.evaluation.metrics import F1, NME, THRESHOLDS, cumulative
+from facerep_jax.evaluation import metrics
+from facerep_jax.evaluation.metrics import F1, NME, THRESHOLDS
+from facerep_jax.typing import Metric
 
 EYES = {"kind": "inter_ocular", "left": 0, "right": 2}
 PUPILS = {"kind": "inter_pupil", "left": [0, 1], "right": [3, 2, 4]}
 CLASSES = ("background", "skin", "hair", "nose")
 
 
+def named(given):
+    """Predictions and a batch, with names for its examples."""
+    prediction, batch = given
+    return prediction, {"id": [f"face_{i}" for i in range(len(prediction))], **batch}
+
+
+def rows(metric, prediction, batch):
+    """The statistics of examples without a name."""
+    found = metric.rows(*named((prediction, batch)))
+    assert found.ids == found.units == [f"face_{i}" for i in range(len(prediction))]
+    return found.statistics
+
+
 def score(metric, prediction, batch):
-    return metric.compute(metric.update(metric.init(), prediction, batch))
+    return metrics.score(metric, rows(metric, prediction, batch))
 
 
 def faces(seed=0, b=6, k=5):
@@ -103,7 +118,7 @@ def of_errors(errors, threshold=None):
     prediction = np.zeros((b, 1, 2))
     prediction[:, 0, 0] = errors
     metric = NME({"kind": "box"}, threshold)
-    return metric, metric.examples(prediction, batch)
+    return metric, rows(metric, prediction, batch)
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.07, 0.08, 0.1])
@@ -111,25 +126,23 @@ def test_failures_and_the_area_under_the_curve_are_farls(threshold):
     """FaRL's scorer: the curve at steps of 1e-4 summed by Simpson's rule, and 1 less where it ends."""
     errors = np.random.default_rng(0).gamma(3, 0.02, 400)
     metric, statistics = of_errors(errors, threshold)
-    got = metric.compute(statistics.sum(0))
+    got = metrics.score(metric, statistics)
     levels = np.arange(0, threshold + 5e-5, 1e-4)
     shares = np.array([np.count_nonzero(errors <= level) / len(errors) for level in levels])
     assert 0.2 < shares[-1] < 1
     assert got[f"failure_rate_at_{threshold:.2f}"] == pytest.approx(1 - shares[-1])
     assert abs(got[f"auc_at_{threshold:.2f}"] - simpson(shares, x=levels) / threshold) < 1e-4 / threshold
-    np.testing.assert_allclose(metric.errors(statistics), errors)
-    ours = cumulative(metric.errors(statistics), threshold)
-    np.testing.assert_allclose(ours[0], levels, atol=1e-12)
-    np.testing.assert_allclose(ours[1], shares, atol=1 / 400 + 1e-9)  # an error may lie on a level
+    alone = [metrics.score(metric, row[None])["nme_box"] for row in statistics]
+    np.testing.assert_allclose(alone, errors)
 
 
 def test_failures_by_hand():
     metric, statistics = of_errors([0.0, 0.035, 0.07, 0.0701, 5.0, np.nan])
-    got = metric.compute(statistics.sum(0))
+    got = metrics.score(metric, statistics)
     assert got["failure_rate_at_0.07"] == pytest.approx(3 / 6)  # what is no number fails
     assert got["auc_at_0.07"] == pytest.approx((1 + 0.5) / 6)
     metric, statistics = of_errors([0.0, 0.1], 0.125)
-    assert metric.compute(statistics.sum(0))["auc_at_0.125"] == pytest.approx((1 + 0.2) / 2)
+    assert metrics.score(metric, statistics)["auc_at_0.125"] == pytest.approx((1 + 0.2) / 2)
 
 
 def test_an_image_that_is_left_out_neither_fails_nor_counts():
@@ -139,12 +152,11 @@ def test_an_image_that_is_left_out_neither_fails_nor_counts():
     got = score(NME(EYES, 10.0), prediction, batch)
     assert got["failure_rate_at_10.00"] == 0
     assert got["images"] == 5
-    assert len(NME(EYES).errors(NME(EYES).examples(prediction, batch))) == 5
 
 
 def test_thresholds_are_of_the_normaliser():
     for kind, normaliser in {"inter_ocular": EYES, "inter_pupil": PUPILS, "box": None, "diagonal": None}.items():
-        assert NME(normaliser or {"kind": kind}).threshold == THRESHOLDS[kind]
+        assert NME(normaliser or {"kind": kind}).error_limit == THRESHOLDS[kind]
     assert (THRESHOLDS["inter_ocular"], THRESHOLDS["box"]) == (0.10, 0.07)  # FaRL's of WFLW and AFLW
 
 
@@ -180,36 +192,75 @@ def test_an_unknown_or_inverted_box_is_left_out():
 
 def test_nothing_scored_is_nan_and_a_nan_prediction_too():
     prediction, batch = faces()
-    assert math.isnan(NME(EYES).compute(NME(EYES).init())["nme_box"])
+    assert math.isnan(metrics.score(NME(EYES), np.zeros((0, 9)))["nme_box"])
     prediction[0, 0] = np.nan
     assert math.isnan(score(NME(EYES), prediction, batch)["nme_box"])
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**16), st.integers(1, 5))
-def test_nme_does_not_depend_on_order_batches_or_padding(seed, split):
-    """Turned red by: a mean per batch instead of sums; `valid` not read (both tried)."""
+def test_nme_does_not_depend_on_order_or_batches(seed, split):
+    """Turned red by: a mean per batch instead of sums (tried)."""
     prediction, batch = faces(seed)
     metric = NME(EYES)
     want = score(metric, prediction, batch)
     order = np.random.default_rng(seed).permutation(6)
-    state = metric.init()
-    for rows in (order[:split], order[split:]):
-        padded = np.concatenate([rows, rows[:1]])
-        part = {k: v[padded].copy() for k, v in batch.items()}
-        part["valid"] = np.arange(len(padded)) < len(rows)
-        part["landmarks"][-1] = 1e6
-        state = metric.update(state, prediction[padded], part)
-    assert metric.compute(state) == pytest.approx(want, rel=1e-9)
+    parts = [
+        rows(metric, prediction[of], {k: v[of] for k, v in batch.items()}) for of in (order[:split], order[split:])
+    ]
+    assert metrics.score(metric, np.concatenate(parts)) == pytest.approx(want, rel=1e-9)
 
 
-def test_rows_that_are_not_valid_are_zero():
-    prediction, batch = faces()
-    prediction[0] = np.nan
-    batch["valid"] = np.array([False] + [True] * 5)
-    assert not NME(EYES).examples(prediction, batch)[0].any()
-    masks = {"mask": np.ones((2, 4, 4), np.uint8), "valid": np.array([False, True])}
-    assert not F1(CLASSES).examples(np.full((2, 4, 4), [[[9]], [[1]]]), masks)[0].any()
+@pytest.mark.parametrize("kind", ["nme", "f1"])
+def test_weights_count_rows(kind):
+    """A row of weight 2 is two rows, one of weight 0 none, and each set of weights is by itself."""
+    metric, given = {"nme": (NME(EYES), faces()), "f1": (F1(CLASSES), maps())}[kind]
+    statistics = rows(metric, *given)
+    weights = np.zeros((2, len(statistics)))
+    weights[0, [0, 2]], weights[1, 1] = (2, 1), 1
+    got = metric.compute(statistics, weights)
+    for draw, picked in enumerate(([0, 0, 2], [1])):
+        want = metrics.score(metric, statistics[picked])
+        assert {name: values[draw] for name, values in got.items()} == pytest.approx(want, rel=1e-12, nan_ok=True)
+        assert list(want) == list(got)
+
+
+def test_values_are_those_of_earlier_versions():
+    """Written down before rows and weights took the place of sums."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0, 64, (50, 5, 2))
+    truth[3] = np.nan
+    got = score(NME(EYES), truth + rng.normal(0, 2, truth.shape), {"landmarks": truth})
+    assert got == pytest.approx(
+        {
+            "nme_inter_ocular": 0.1204152898846368,
+            "nme_box": 0.06280133382099987,
+            "nme_diagonal": 0.04168629373746363,
+            "failure_rate_at_0.10": 0.3673469387755102,
+            "auc_at_0.10": 0.22133841074538482,
+            "images": 49.0,
+            "images_left_out_inter_ocular": 1.0,
+            "images_left_out_box": 1.0,
+            "images_left_out_diagonal": 1.0,
+        },
+        rel=1e-12,
+    )
+    rng = np.random.default_rng(1)
+    true = rng.integers(0, 4, (30, 8, 9)).astype(np.uint8)
+    true[rng.random(true.shape) < 0.1] = 255
+    predicted = np.where(rng.random(true.shape) < 0.6, true % 4, rng.integers(0, 4, true.shape))
+    assert score(F1(CLASSES), predicted, {"mask": true}) == pytest.approx(
+        {
+            "f1_mean_foreground": 0.68900180929386,
+            "miou": 0.5222325999204398,
+            "accuracy": 0.6861729673744174,
+            "f1_background": 0.6773162939297125,
+            "f1_skin": 0.7007150153217568,
+            "f1_hair": 0.6847034339229969,
+            "f1_nose": 0.681586978636826,
+        },
+        rel=1e-12,
+    )
 
 
 def maps(seed=0, b=4, ignored=0.1):
@@ -236,18 +287,14 @@ def test_f1_is_scikit_learns(seed):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**16), st.integers(1, 3))
-def test_f1_does_not_depend_on_order_batches_or_padding(seed, split):
+def test_f1_does_not_depend_on_order_or_batches(seed, split):
     """Turned red by: F1 averaged over images (tried)."""
     prediction, batch = maps(seed)
     metric = F1(CLASSES)
     want = score(metric, prediction, batch)
     order = np.random.default_rng(seed).permutation(4)
-    state = metric.init()
-    for rows in (order[:split], order[split:]):
-        padded = np.concatenate([rows, rows[:1]])
-        part = {"mask": batch["mask"][padded], "valid": np.arange(len(padded)) < len(rows)}
-        state = metric.update(state, prediction[padded], part)
-    assert metric.compute(state) == want
+    parts = [rows(metric, prediction[of], {"mask": batch["mask"][of]}) for of in (order[:split], order[split:])]
+    assert metrics.score(metric, np.concatenate(parts)) == want
 
 
 def test_a_class_that_never_occurs_is_nan_and_in_no_mean():
@@ -268,12 +315,12 @@ def test_device_arrays_give_the_same():
     device = {k: jnp.asarray(v) for k, v in batch.items()}
     assert score(NME(EYES), jnp.asarray(prediction), device) == score(NME(EYES), prediction, batch)
     prediction, batch = maps()
-    device = {"mask": jnp.asarray(batch["mask"]), "valid": jnp.ones(4, bool)}
+    device = {"mask": jnp.asarray(batch["mask"])}
     assert score(F1(CLASSES), jnp.asarray(prediction), device) == score(F1(CLASSES), prediction, batch)
 
 
 def test_sums_are_float64():
-    assert NME(EYES).examples(*faces()).dtype == F1(CLASSES).examples(*maps()).dtype == np.float64
+    assert rows(NME(EYES), *faces()).dtype == rows(F1(CLASSES), *maps()).dtype == np.float64
 
 
 @pytest.mark.parametrize(
@@ -286,22 +333,41 @@ def test_sums_are_float64():
 )
 def test_a_metric_comes_back_from_json(described):
     metric = config.build(json.loads(json.dumps(config.plain(described))))
-    assert metric.headline in metric.columns
-    assert set(metric.columns) <= set(metric.compute(metric.init()))
+    assert isinstance(metric, Metric)
+    assert metric.columns[0] == metric.headline
+    values = score(metric, *(maps() if isinstance(metric, F1) else faces()))
+    assert {*metric.columns, *metric.counts} <= set(values)
+    assert all(float(values[name]).is_integer() for name in metric.counts)
+
+
+def test_metrics_say_what_they_are():
+    metric = NME(PUPILS, threshold=0.08)
+    assert metric.names["nme_inter_pupil"] == "NME inter-pupil"
+    assert metric.names["auc_at_0.08"] == "AUC at 0.08"
+    assert [sentence.partition(":")[0] for sentence in metric.explains] == [
+        "NME, normalised mean error",
+        *("Inter-pupil", "Box", "Diagonal"),
+    ]
+    assert metric.error_limit == 0.08
+    assert F1(CLASSES).names == {"miou": "mIoU"}
+    assert len(F1(CLASSES).explains) == len(F1.columns)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: NME({"kind": "inter_okular"}), r"'inter_okular' is not known; did you mean 'inter_ocular'\?"),
-        (lambda: NME({"kind": "inter_ocular", "left": 36, "right": 45}).examples(*faces()), "landmark 45.*has 5"),
-        (lambda: NME({"kind": "inter_pupil", "left": [36, 41], "right": [2]}).examples(*faces()), "landmark 41.*has 5"),
+        (lambda: NME({"kind": "inter_ocular", "left": 36, "right": 45}).rows(*named(faces())), "landmark 45.*has 5"),
+        (
+            lambda: NME({"kind": "inter_pupil", "left": [36, 41], "right": [2]}).rows(*named(faces())),
+            "landmark 41.*has 5",
+        ),
         (lambda: NME(EYES, 0.0), "threshold of a failure must be more than 0, not 0.0"),
-        (lambda: NME(EYES).examples(faces()[0][:, :3], faces()[1]), r"\(6, 3, 2\), the true ones \(6, 5, 2\)"),
+        (lambda: NME(EYES).rows(faces()[0][:, :3], named(faces())[1]), r"\(6, 3, 2\), the true ones \(6, 5, 2\)"),
         (lambda: F1(("background",)), "at least one class"),
-        (lambda: F1(CLASSES).examples(*maps(b=1)[:1], maps(b=2)[1]), "true ones"),
-        (lambda: F1(CLASSES[:3]).examples(*maps()), "holds class 3, expected 0 to 2"),
-        (lambda: F1(CLASSES).examples(np.full((4, 8, 9), -1), maps()[1]), "holds class -1, expected"),
+        (lambda: F1(CLASSES).rows(*maps(b=1)[:1], named(maps(b=2))[1]), "true ones"),
+        (lambda: F1(CLASSES[:3]).rows(*named(maps())), "holds class 3, expected 0 to 2"),
+        (lambda: F1(CLASSES).rows(np.full((4, 8, 9), -1), named(maps())[1]), "holds class -1, expected"),
     ],
 )
 def test_errors(call, message):

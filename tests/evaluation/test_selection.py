@@ -8,38 +8,50 @@ import pytest
 from facerep_jax.evaluation.network import Weights
 from facerep_jax.evaluation.problem import Problem
 from facerep_jax.evaluation.selection import Candidate, check, choose
+from facerep_jax.typing import Rows
 
 RIGHT = {"validation": 5.0, "test": 7.0}  # the weight that predicts best
 
 
 class Error:
-    """The mean distance from `truth`; NaN for a weight below 0."""
+    """The mean distance from `truth`."""
 
-    headline, lower_is_better = "error", True
+    headline, lower_is_better, sign = "error", True, 1
+    columns, optional, unit, per_row, error_limit = ("error",), (), "image", True, None
+    names, counts, explains = {}, (), ()
 
-    def init(self):
-        return np.zeros(2)
+    def rows(self, prediction, split):
+        distance = np.abs(prediction - split["truth"])
+        return Rows(split["id"], split["id"], np.stack([distance, np.ones(len(distance))], axis=1))
 
-    def update(self, state, prediction, batch):
-        return state + np.array([np.abs(prediction - batch["truth"]).sum(), len(prediction)])
-
-    def compute(self, state):
-        return {"error": float(state[0] / state[1])}
+    def compute(self, statistics, weights):
+        sums = weights @ statistics
+        return {"error": self.sign * sums[:, 0] / sums[:, 1]}
 
 
 class Agreement(Error):
-    lower_is_better = False
-
-    def compute(self, state):
-        return {"error": -float(state[0] / state[1])}
+    lower_is_better, sign = False, -1
 
 
 def problem(selection, metric=None, validation=4):
-    splits = [
-        {"id": [str(i) for i in range(n)], "image": np.zeros((n, 2)), "truth": np.full(n, right)}
-        for n, right in ((3, 0.0), (validation, RIGHT["validation"]), (6, RIGHT["test"]))
-    ]
-    return Problem(None, None, metric or Error(), *splits, [], (), selection)
+    splits = {
+        role: {"id": [str(i) for i in range(n)], "image": np.zeros((n, 2)), "truth": np.full(n, right)}
+        for role, n, right in (
+            ("train", 3, 0.0),
+            ("validation", validation, RIGHT["validation"]),
+            ("test", 6, RIGHT["test"]),
+        )
+    }
+    return Problem(
+        encoder=None,
+        make_task=None,
+        task=None,
+        metric=metric or Error(),
+        splits=splits,
+        source=[],
+        transforms=(),
+        selection=selection,
+    )
 
 
 def candidates(*trainings):

@@ -10,11 +10,12 @@ from PIL import Image
 
 from facerep_jax import pictures
 from facerep_jax.evaluation import sheets
-from facerep_jax.evaluation.metrics import F1, NME
-from facerep_jax.evaluation.protocols import Problem
+from facerep_jax.evaluation.metrics import F1, NME, score
+from facerep_jax.evaluation.problem import Problem
 from facerep_jax.evaluation.tasks.landmarks import Landmarks
 from facerep_jax.evaluation.tasks.parsing import Parsing
 from facerep_jax.models.vit import ViT
+from facerep_jax.typing import Rows
 
 SIZE, GRID = 16, (4, 5)
 
@@ -29,21 +30,23 @@ def problem(rng, metric=BOX, count=14):
         "mask": rng.integers(0, 3, (count, SIZE, SIZE), np.uint8),
         "id": [f"face_{i}" for i in range(count)],
     }
-    return Problem(None, None, metric, {}, {}, test, [], ())
+    return Problem(
+        encoder=None, make_task=None, task=None, metric=metric, splits={"test": test}, source=[], transforms=()
+    )
 
 
 def test_the_worst_come_first_with_their_error(monkeypatch):
     rng = np.random.default_rng(0)
     some = problem(rng)
     offset = rng.permutation(14)[:, None, None] / 10
-    prediction = some.test["landmarks"] + offset
-    statistics = some.metric.examples(prediction, some.test)
-    statistics[3] = 0  # an image that does not count
+    prediction = some.splits["test"]["landmarks"] + offset
+    statistics = some.metric.rows(prediction, some.splits["test"])
+    statistics.statistics[3] = 0  # an image that does not count
     blank, names, rows = Image.new("RGB", (4, 4)), [], []
     monkeypatch.setattr(sheets, "sheet", lambda tiles, given=(), columns=4: names.extend(given) or blank)
     monkeypatch.setattr(sheets, "drawn", lambda *a, **k: rows.append(a[3]) or [blank])
     sheets.worst(Landmarks, some, prediction, statistics)
-    error = statistics[:, 0]
+    error = statistics.statistics[:, 0]
     order = [i for i in np.argsort(-error) if i != 3][: sheets.WORST]
     assert rows == [order]
     assert names[0] == f"1:  {100 * error[order[0]]:.2f}%  face_{order[0]}"
@@ -52,24 +55,57 @@ def test_the_worst_come_first_with_their_error(monkeypatch):
 def test_the_worst_where_higher_is_better_and_where_nothing_is_defined(monkeypatch):
     rng = np.random.default_rng(0)
     some = problem(rng, F1(("background", "skin", "hair")))
-    truth = some.test["mask"]
+    truth = some.splits["test"]["mask"]
     prediction = np.where(rng.random(truth.shape) < np.linspace(0, 1, 14)[:, None, None], truth, 0)
-    statistics = some.metric.examples(prediction, some.test)
+    statistics = some.metric.rows(prediction, some.splits["test"])
     rows = []
     monkeypatch.setattr(sheets, "drawn", lambda *a, **k: rows.append(a[3]) or [Image.new("RGB", (4, 4))])
     sheets.worst(Parsing, some, prediction, statistics)
     assert rows[0][:3] == [0, 1, 2]
-    assert sheets.worst(Parsing, some, prediction, np.zeros_like(statistics)) is None
+    blank = statistics._replace(statistics=np.zeros_like(statistics.statistics))
+    assert sheets.worst(Parsing, some, prediction, blank) is None
+
+
+def test_rows_that_are_not_images_or_have_no_headline_have_no_worst():
+    rng = np.random.default_rng(0)
+    for attribute, value in (("unit", "pair"), ("per_row", False)):
+        metric = NME({"kind": "box"})
+        setattr(metric, attribute, value)
+        some = problem(rng, metric)
+        prediction = some.splits["test"]["landmarks"] + 1
+        assert sheets.worst(Landmarks, some, prediction, metric.rows(prediction, some.splits["test"])) is None
+
+
+def test_rows_find_their_faces_in_any_order(monkeypatch):
+    """A metric may leave rows out or give them in another order."""
+    rng = np.random.default_rng(0)
+    some = problem(rng)
+    prediction = some.splits["test"]["landmarks"] + np.arange(14)[:, None, None] / 10
+    found = some.metric.rows(prediction, some.splits["test"])
+    found = Rows(found.ids[:4:-1], found.units[:4:-1], found.statistics[:4:-1])
+    places = []
+    monkeypatch.setattr(sheets, "drawn", lambda *a, **k: places.append(a[3]) or [Image.new("RGB", (4, 4))])
+    sheets.worst(Landmarks, some, prediction, found)
+    expected = worst_first(some, found)
+    assert [some.splits["test"]["id"][i] for i in places[0]] == expected[: sheets.WORST]
+
+
+def worst_first(some, rows):
+    """Ids of the rows, worst first."""
+    values = [score(some.metric, row[None])[some.metric.headline] for row in rows.statistics]
+    return [rows.ids[i] for i in np.argsort([-v for v in values], kind="stable")]
 
 
 @pytest.mark.parametrize(("task", "label"), [(Landmarks, "landmarks"), (Parsing, "mask")])
 def test_sheets_of_a_task(task, label):
     rng = np.random.default_rng(0)
     some = problem(rng)
-    made = sheets.overlays(task, some, some.test[label])
+    made = sheets.overlays(task, some, some.splits["test"][label])
     assert 2 / 3 <= made.width / pictures.WIDTH <= 1
     assert np.asarray(made).std() > 20
-    worst = pictures.sheet(sheets.drawn(task, some, some.test[label], [0, 1] * 5, 5), ["1: a", "2: " + "b" * 99] * 5, 5)
+    worst = pictures.sheet(
+        sheets.drawn(task, some, some.splits["test"][label], [0, 1] * 5, 5), ["1: a", "2: " + "b" * 99] * 5, 5
+    )
     assert 2 / 3 <= worst.width / pictures.WIDTH <= 1
     assert (np.asarray(worst)[-pictures.TEXT :] < 100).any()  # the names
 

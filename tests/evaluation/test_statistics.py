@@ -16,12 +16,19 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facerep_jax.evaluation.metrics import NME
 from facerep_jax.evaluation.statistics import difference, label_subset, paired_difference, resampled, summary
 
 
-def mean(sums):
+def mean(statistics, weights):
     """The mean over examples of statistics (value, 1)."""
-    return float(sums[0] / sums[1])
+    sums = weights @ statistics
+    return sums[:, 0] / sums[:, 1]
+
+
+def mean_of(statistics):
+    """`mean` with each example counted once."""
+    return float(mean(statistics, np.ones((1, len(statistics))))[0])
 
 
 def statistics(values):
@@ -73,11 +80,11 @@ def slow_interval(a, b, value, resamples, seed):
     """From the definition: one draw at a time, rows picked by index, every variance by itself."""
     rng = np.random.default_rng(seed)
     subsets, n, _ = a.shape
-    of_each = [value(b[s].sum(0)) - value(a[s].sum(0)) for s in range(subsets)]
+    of_each = [value(b[s]) - value(a[s]) for s in range(subsets)]
     draws = []
     for _ in range(resamples):
         rows = rng.integers(n, size=n)
-        draws.append([value(b[s][rows].sum(0)) - value(a[s][rows].sum(0)) for s in range(subsets)])
+        draws.append([value(b[s][rows]) - value(a[s][rows]) for s in range(subsets)])
     examples, of_subsets = statistics_module.variance([sum(d) / subsets for d in draws]), 0.0
     if subsets > 1:
         of_subsets = statistics_module.variance(of_each) / subsets
@@ -104,13 +111,76 @@ def ratio_data(seed=0, subsets=3, n=40):
 def test_the_interval_is_that_of_the_definition(subsets):
     a, b = ratio_data(subsets=subsets)
     got = paired_difference(a, b, mean, lower_is_better=False, resamples=6000)
-    low, high = slow_interval(a, b, mean, 6000, seed=1)
+    low, high = slow_interval(a, b, mean_of, 6000, seed=1)
     width = high - low
     assert got.low == pytest.approx(low, abs=0.03 * width)
     assert got.high == pytest.approx(high, abs=0.03 * width)
-    assert got.a == pytest.approx(np.mean([mean(s.sum(0)) for s in a]))
+    assert got.a == pytest.approx(np.mean([mean_of(s) for s in a]))
     assert got.difference == pytest.approx(got.b - got.a)
     assert got.relative_gain == pytest.approx((got.b - got.a) / got.a)
+
+
+def test_intervals_are_those_of_earlier_versions():
+    """Written down before rows and weights took the place of sums: the same draws and the same numbers."""
+    nme, rng = NME({"kind": "inter_ocular", "left": 0, "right": 2}), np.random.default_rng(0)
+    truth = rng.uniform(0, 64, (50, 5, 2))
+    truth[3] = np.nan
+    split = {"id": [str(i) for i in range(50)], "landmarks": truth}
+
+    def encoder(error):
+        subsets = [nme.rows(truth + rng.normal(0, error, truth.shape), split) for _ in range(3)]
+        return np.stack([rows.statistics for rows in subsets])
+
+    def value(statistics, weights):
+        return nme.compute(statistics, weights)[nme.headline]
+
+    a, b = encoder(2), encoder(1.5)
+    got = paired_difference(a, b, value, lower_is_better=True)
+    assert got == pytest.approx(
+        (
+            *(0.12697077919485467, 0.09399709123693704, 0.259695090216898),
+            *(-0.03297368795791762, -0.049691723624736756, -0.01625565229109849),
+        ),
+        rel=1e-12,
+    )
+    one = paired_difference(a[:1], b[:1], value, lower_is_better=True)
+    assert one[4:] == pytest.approx((-0.03493943712401974, -0.016290981018397724), rel=1e-12)
+    draws = resampled(np.stack([a, b]), value, resamples=130).draws
+    assert draws.shape == (130, 3)
+    np.testing.assert_allclose(draws[0], [0.11451737548568656, 0.11584030146194035, 0.12606043268211292], rtol=1e-12)
+    np.testing.assert_allclose(draws[129], [0.10881335017514092, 0.10869381773435985, 0.12101634998172528], rtol=1e-12)
+
+
+def test_whole_units_are_drawn_together():
+    """Rows of a unit are copies: drawn by unit they are worth one row, drawn by row they would seem worth three."""
+    a, b = ratio_data()
+    copies = [np.repeat(x, 3, axis=1)[None] for x in (a, b)]
+    units = [f"person_{i:02d}" for i in np.repeat(np.arange(40), 3)]
+    single = [resampled(x[None], mean) for x in (a, b)]
+    by_unit = [resampled(x, mean, units=units) for x in copies]
+    np.testing.assert_allclose(by_unit[0].draws, single[0].draws, rtol=1e-12)  # the same draws of the same people
+    assert (by_unit[0].drawn, by_unit[0].shape) == (40, (3, 120, 2))
+    got = difference(*by_unit, lower_is_better=True)
+    assert got == pytest.approx(difference(*single, lower_is_better=True), rel=1e-9)
+    narrow = difference(*(resampled(x, mean) for x in copies), lower_is_better=True)
+    assert narrow.high - narrow.low < got.high - got.low
+    with pytest.raises(ValueError, match="there are 120 rows and 119 units"):
+        resampled(copies[0], mean, units=units[1:])
+
+
+def test_a_metric_need_not_be_a_function_of_sums():
+    """The median, whose draws are those of medians of redrawn rows."""
+
+    def median(statistics, weights):
+        return np.array([np.median(np.repeat(statistics[:, 0], w.astype(int))) for w in weights])
+
+    values = np.random.default_rng(0).normal(size=(2, 31, 1))
+    found = resampled(values[None], median, resamples=3)
+    np.testing.assert_array_equal(found.values, np.median(values, axis=1).T)
+    rng = np.random.default_rng(0)
+    for draw in found.draws:
+        rows = rng.integers(31, size=31)
+        np.testing.assert_array_equal(draw, np.median(values[:, rows, 0], axis=1))
 
 
 def test_the_gain_of_an_error_is_its_fall():

@@ -5,19 +5,31 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from facerep_jax.evaluation.tables import evenly, write_predictions, write_statistics
+from facerep_jax.typing import Rows
 
 RNG = np.random.default_rng(0)
 IDS = ["a", "b", "c"]
 
 
-def test_every_example_has_a_row_for_each_encoder_and_subset(tmp_path):
-    statistics = {"encoder": [RNG.normal(size=(3, 2)) for _ in range(2)], "mean_shape": [RNG.normal(size=(3, 2))] * 2}
-    write_statistics(tmp_path / "examples.parquet", statistics, IDS)
-    rows = pq.read_table(tmp_path / "examples.parquet").to_pylist()
-    assert [(r["encoder"], r["subset"], r["id"]) for r in rows] == [
+def rows(ids=IDS, units=IDS):
+    return Rows(list(ids), list(units), RNG.normal(size=(len(ids), 2)))
+
+
+def test_every_row_of_a_metric_is_there_for_each_encoder_and_subset(tmp_path):
+    statistics = {"encoder": [rows(), rows()], "mean_shape": [rows()] * 2}
+    write_statistics(tmp_path / "examples.parquet", statistics)
+    found = pq.read_table(tmp_path / "examples.parquet").to_pylist()
+    assert [(r["encoder"], r["subset"], r["id"]) for r in found] == [
         (encoder, subset, name) for encoder in statistics for subset in range(2) for name in IDS
     ]
-    assert rows[4]["statistics"] == statistics["encoder"][1][1].tolist()
+    assert found[4]["statistics"] == statistics["encoder"][1].statistics[1].tolist()
+
+
+def test_rows_may_be_pairs_with_units_of_their_own(tmp_path):
+    pairs = rows(("a,b", "a,c"), ("anna", "anna"))
+    write_statistics(tmp_path / "examples.parquet", {"encoder": [pairs]})
+    found = pq.read_table(tmp_path / "examples.parquet").to_pylist()
+    assert [(r["id"], r["unit"]) for r in found] == [("a,b", "anna"), ("a,c", "anna")]
 
 
 def test_points_are_flat_lists(tmp_path):

@@ -144,7 +144,12 @@ class Landmarks(nnx.Module):
 
     needs = ("image", "landmarks")
     offers = ()
+    title = "Landmarks"
+    drawn = "truth green (ring), prediction red (dot)"
     label = "landmarks"
+    splits = ("train", "validation", "test")
+    tables = ()
+    drawn_by = "id"
 
     def __init__(
         self,

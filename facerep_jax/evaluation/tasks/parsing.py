@@ -45,7 +45,12 @@ class Parsing(nnx.Module):
 
     needs = ("image", "mask")
     offers = ()
+    title = "Parsing"
+    drawn = "image, truth, prediction"
     label = "mask"
+    splits = ("train", "validation", "test")
+    tables = ()
+    drawn_by = "id"
 
     def __init__(
         self,

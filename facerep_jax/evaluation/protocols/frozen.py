@@ -1,0 +1,36 @@
+"""A head on the frozen encoder, trained on augmented images."""
+
+from facerep_jax.config import Spec
+from facerep_jax.evaluation.network import Network, look_at_images, look_untrained
+from facerep_jax.evaluation.problem import Problem
+from facerep_jax.evaluation.protocols import Learn
+from facerep_jax.evaluation.training import HEAD, Training, learner
+from facerep_jax.train.step import make_step
+from facerep_jax.typing import Frozen, as_kind
+
+
+class FrozenEncoder:
+    """A head on the frozen encoder, which sees augmented images anew in every step, without drop-path.
+
+    The arguments are those of `training.Training`.
+
+    Source: FaRL's `freeze_backbone` (github.com/FacePerceiver/FaRL).
+    """
+
+    name = "frozen"
+    explains = "Frozen: the encoder stays as it is; the head learns from its features of augmented images."
+    trains_encoder = False
+
+    def __init__(
+        self, *, steps: int = 1000, rounds: int = 5, batch_size: int = 32, optimizer: Spec = HEAD, ema: float = 0.0
+    ):
+        self.training = Training(optimizer=optimizer, steps=steps, rounds=rounds, batch_size=batch_size, ema=ema)
+
+    def prepare(self, problem: Problem) -> Learn:
+        network = Network(as_kind(problem.encoder, Frozen), problem.task, look_at_images)
+        training = self.training
+        step = make_step(network.graph, training.transform, seed=0, ema=training.ema, look=look_untrained)
+        return learner(training, problem, network, step)
+
+
+PROTOCOL = FrozenEncoder

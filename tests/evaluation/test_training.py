@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from facerep_jax.evaluation.protocols.finetune import FineTune
+from facerep_jax.evaluation.protocols.frozen import FrozenEncoder
+from facerep_jax.evaluation.training import HEAD
+from tests.evaluation.problems import HELD_OUT, ROWS
+
+
+@pytest.mark.parametrize("protocol", [FrozenEncoder, FineTune])
+def test_what_a_head_carries_is_carried_and_predicts(counting, protocol):
+    outcome = protocol(steps=7, rounds=2, batch_size=4).prepare(counting)(ROWS, HELD_OUT, 0)
+    assert outcome.selected["step"] == 6  # a multiple of the rounds
+    assert "validation" not in outcome.selected
+    np.testing.assert_array_equal(outcome.prediction, np.full((24, 68, 2), 6.0))
+
+
+@pytest.mark.parametrize("protocol", [FrozenEncoder, FineTune])
+def test_the_average_of_what_is_carried_predicts(counting, protocol):
+    """By FaRL's rule: from a copy of the start, average = decay average + (1 - decay) value after every step."""
+    average = 0.0
+    for step in range(1, 7):
+        average = 0.9 * average + 0.1 * step
+    outcome = protocol(steps=6, rounds=2, batch_size=4, ema=0.9).prepare(counting)(ROWS, HELD_OUT, 0)
+    np.testing.assert_allclose(outcome.prediction, np.full((24, 68, 2), average), rtol=1e-5)
+
+
+def test_what_cannot_be_is_said():
+    with pytest.raises(ValueError, match="rounds of one step at least, not 5 rounds in 3 steps"):
+        FrozenEncoder(steps=3)
+    with pytest.raises(ValueError, match=r"at least 0 and below 1, not 1\.0"):
+        FrozenEncoder(ema=1.0)
+    with pytest.raises(ValueError, match=r"no callable 'facerep_jax\.schedules:step'"):
+        _ = FineTune(optimizer=HEAD | {"schedule": {"call": "facerep_jax.schedules:step"}}).training.transform
