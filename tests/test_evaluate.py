@@ -14,7 +14,8 @@ from facerep_jax import cli
 from facerep_jax.config import build
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
-from facerep_jax.evaluate import Loaded, completed, image_size_of, settled
+from facerep_jax.evaluate import completed
+from facerep_jax.evaluation.encoders import Loaded, settled
 from facerep_jax.reporting.workdirs import read_statistics
 
 DRAWN = "generated_faces:size=48,train=40,validation=12,test=16"
@@ -262,13 +263,6 @@ def test_what_is_shown_of_an_image_is_asked_for_or_the_data_sets_to_say(tmp_path
         crop("face")
     with pytest.raises(ValueError, match="does not say the size of its images: add size=PIXELS"):
         settled(ConfigDict({"encoder": {}, "data": {}}), dataset, loaded._replace(image_size=None))
-
-
-def test_the_size_of_a_pretrainings_images_is_its_encoders_or_its_transforms():
-    crop, flip = {"call": "a:b", "size": 96}, {"call": "a:c"}
-    assert image_size_of({"encoder": {"image_size": 48}, "data": {"transforms": [crop]}}) == 48
-    assert image_size_of({"encoder": {}, "data": {"transforms": [flip, crop]}}) == 96
-    assert image_size_of({"encoder": {}, "data": {"transforms": [flip]}}) is None
 
 
 @pytest.mark.parametrize("arguments", ["", "size=48", "variant=Nano/8"])

@@ -4,7 +4,7 @@ import pytest
 from flax import nnx
 
 from facerep_jax.config import build, spec
-from facerep_jax.data.features import open_dataset
+from facerep_jax.data.library import Kept, open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.data.transforms import CropToBox
 from facerep_jax.evaluation.problem import ROLES, Problem
@@ -20,7 +20,8 @@ def problem(tmp_path_factory):
     splits = {s: load(dataset.source(s), transforms, Landmarks.needs, optional=metric.optional) for s in ROLES}
 
     def make_task(seed):
-        return Landmarks(encoder, taps=(0, 1), image_size=SIZE, meta=dataset.meta, rngs=nnx.Rngs(seed))
+        settings = dict(taps=(0.5, 1.0), label_shape=(68, 2), image_size=SIZE, meta=dataset.meta)
+        return Landmarks(encoder, **settings, rngs=nnx.Rngs(seed))
 
     return Problem(
         encoder=encoder,
@@ -28,7 +29,7 @@ def problem(tmp_path_factory):
         task=make_task(0),
         metric=metric,
         splits=splits,
-        source=list(dataset.source("train")),  # drawn once
+        source=Kept(dataset.source("train")),  # drawn once
         transforms=transforms,
         folder=tmp_path_factory.mktemp("cache"),
     )
@@ -38,6 +39,7 @@ def problem(tmp_path_factory):
 def counting(problem):
     def make_task(seed):
         head = spec(Regression, cells=1)
-        return Counting(problem.encoder, taps=(0,), head=head, image_size=SIZE, meta={}, rngs=nnx.Rngs(seed))
+        settings = dict(taps=(0.5,), head=head, label_shape=(68, 2), image_size=SIZE, meta={})
+        return Counting(problem.encoder, **settings, rngs=nnx.Rngs(seed))
 
     return problem._replace(make_task=make_task, task=make_task(0), selection="last")

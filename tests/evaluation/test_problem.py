@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from facerep_jax.config import build, spec
-from facerep_jax.data.features import Dataset, open_dataset
+from facerep_jax.data.library import Dataset, open_dataset
 from facerep_jax.data.transforms import CropToBox
 from facerep_jax.evaluation.cache import extractor
 from facerep_jax.evaluation.labels import draw, labelled
@@ -99,7 +99,7 @@ def dataset():
 def problem_of(dataset, folder, task=Recognition, splits=(), **over):
     crop = (spec(CropToBox, size=SIZE, margin=0.2),)
     data = dict(splits=dict(splits), transforms=crop, augmentations=crop, size=SIZE, crop="box")
-    config = ConfigDict(dict(task=spec(task, taps=(0, 1)), selection="validation", data=data) | over)
+    config = ConfigDict(dict(task=spec(task, taps=(0.5, 1.0)), selection="validation", data=data) | over)
     return make_problem(config, dataset, make_encoder(), folder)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from facerep_jax.config import build, plain
 from facerep_jax.evaluation.protocols import as_farl
-from facerep_jax.evaluation.protocols.finetune import WHOLE, FineTune, scratch
+from facerep_jax.evaluation.protocols.finetune import WHOLE, FineTune, from_scratch
 from tests.evaluation.problems import HELD_OUT, ROWS, error, mean_shape_error, weights
 
 
@@ -44,6 +44,6 @@ def test_farls_groups_can_be_said():
 
 def test_the_encoder_learns_slower_unless_it_starts_from_scratch():
     assert FineTune().training.optimizer["multipliers"] == (("^encoder/", 0.1),)
-    from_scratch = scratch(steps=1500, batch_size=32)
-    assert plain(from_scratch)["optimizer"]["multipliers"] == []
-    assert build(from_scratch).training.steps == 1500
+    whole = from_scratch(steps=1500, batch_size=32)
+    assert plain(whole)["optimizer"]["multipliers"] == []
+    assert build(whole).training.steps == 1500

@@ -68,7 +68,9 @@ def test_a_head_that_reads_what_is_not_kept_is_refused_with_the_remedy(counting,
             return super().loss(seen, views, batch, **keywords)
 
     def make_task(seed):
-        return Reading(counting.encoder, taps=(0,), image_size=SIZE, meta={}, rngs=nnx.Rngs(seed))
+        return Reading(
+            counting.encoder, taps=(0.5,), label_shape=(68, 2), image_size=SIZE, meta={}, rngs=nnx.Rngs(seed)
+        )
 
     reading = counting._replace(make_task=make_task, task=make_task(0))
     probe = LinearProbe(steps=2, rounds=1, batch_size=4, learning_rates=(1e-3,), cache_gigabytes=cache_gigabytes)
