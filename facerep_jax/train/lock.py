@@ -1,4 +1,4 @@
-"""One run at a time in a workdir."""
+"""Lock on a workdir, so that only one run uses it at a time."""
 
 import contextlib
 import fcntl
@@ -12,9 +12,9 @@ NAME = "lock"
 
 @contextlib.contextmanager
 def held(workdir: Path) -> Iterator[None]:
-    """Hold a workdir, which must exist, while entered; ValueError where another process holds it.
+    """Hold the lock of an existing workdir inside this context; raises ValueError if another process holds it.
 
-    The kernel lets go of the lock when its process ends, however that ends; the file stays and means nothing by itself.
+    The kernel releases the lock when its process ends, however it ends. The file stays and means nothing by itself.
     """
     with (workdir / NAME).open("a+") as file:
         try:
