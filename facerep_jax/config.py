@@ -1,4 +1,4 @@
-"""Configs are plain data: `spec` names a callable with its keyword arguments, `build` calls it."""
+"""Configs as plain data: `spec` names a callable with its keyword arguments, and `build` calls it."""
 
 import difflib
 import importlib
@@ -19,7 +19,7 @@ ROOTS = (Path(), Path(__file__).parents[1], Path(__file__).parent)  # working di
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of an error message: the nearest right word, or all of them."""
+    """The end of an error message about an unknown word: the most similar known word, or else all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
@@ -28,8 +28,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def spec(call: Callable[..., Any], **keywords: Any) -> ConfigDict:
     """A callable and its keyword arguments as plain data, with every default written out.
 
-    Parameters without a default that are not given stay open: `build` takes them at run time. A default of None becomes
-    a placeholder, which a command line can fill. Raises ValueError on an unknown keyword.
+    Parameters that are not given and have no default stay open: `build` takes them at run time. A default of None
+    becomes a placeholder, which a command line can fill. Raises ValueError on an unknown keyword.
     """
     function = call.__init__ if inspect.isclass(call) else call  # a module's metaclass hides the signature of its class
     parameters = {k: v for k, v in inspect.signature(function).parameters.items() if k != "self"}
@@ -46,7 +46,7 @@ def spec(call: Callable[..., Any], **keywords: Any) -> ConfigDict:
 
 
 def _plain_type(hint: Any) -> type:
-    """The type that a placeholder of an optional argument holds; object where it is not one plain type."""
+    """The type of an optional argument's placeholder; object if the hint is not a single plain type."""
     if isinstance(hint, types.UnionType):
         plain = [t for t in typing.get_args(hint) if t is not types.NoneType]
         hint = plain[0] if len(plain) == 1 else object
@@ -54,7 +54,7 @@ def _plain_type(hint: Any) -> type:
 
 
 def build(described: Spec, *args: Any, **runtime: Any) -> Any:
-    """Call what a spec names, with its keywords (mappings as plain dicts) and the arguments known only at run time."""
+    """Call what a spec names with its keywords, nested mappings as plain dicts, and with arguments from run time."""
     keywords = {
         key: value.to_dict() if isinstance(value, ConfigDict) else value
         for key, value in described.items()
@@ -64,7 +64,7 @@ def build(described: Spec, *args: Any, **runtime: Any) -> Any:
 
 
 def build_with(described: Spec, offered: Mapping[str, Any], *args: Any, **runtime: Any) -> Any:
-    """Call what a spec names, see `build`, also with those of the `offered` arguments that it takes and leaves open."""
+    """Call what a spec names, see `build`, with those `offered` arguments that it takes and the spec leaves open."""
     call = locate(described)
     parameters = inspect.signature(call.__init__ if inspect.isclass(call) else call).parameters
     taken = {name: value for name, value in offered.items() if name in parameters and name not in described}
@@ -72,7 +72,7 @@ def build_with(described: Spec, offered: Mapping[str, Any], *args: Any, **runtim
 
 
 def locate(described: Spec) -> Any:
-    """The callable that a spec names; ValueError where there is none."""
+    """The callable that a spec names. Raises ValueError if there is none."""
     module, _, name = described["call"].partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -81,7 +81,7 @@ def locate(described: Spec) -> Any:
 
 
 def command_line(name: str, flag_values: flags.FlagValues) -> str:
-    """The command that gives a sub-command the values that its flags have, to be typed into a shell again."""
+    """The shell command that runs a sub-command again with the flags that were given."""
     given = [flag_values[flag] for flag in flag_values if flag_values[flag].present]
     words = [
         flag.serialize() if isinstance(flag.value, ConfigDict) else f"--{flag.name}={flag.value}" for flag in given
@@ -90,7 +90,10 @@ def command_line(name: str, flag_values: flags.FlagValues) -> str:
 
 
 def resolve(argument: str, before: str = "") -> str:
-    """A word of a command line; where it names a config, with the path of the file that it is found at."""
+    """A word of a command line; if it names a config, the name becomes the path at which the file was found.
+
+    `before` is the word before it, since the name may follow `--config` as a word of its own.
+    """
     flag, equals, value = argument.partition("=")
     if flag.lstrip("-") == "config" and flag.startswith("-") and equals:
         return f"{flag}={with_found_path(value)}"
@@ -98,18 +101,19 @@ def resolve(argument: str, before: str = "") -> str:
 
 
 def with_found_path(config: str) -> str:
-    """FILE[:arguments] with the file's own path."""
+    """FILE[:arguments], with the path at which FILE was found."""
     path, colon, arguments = config.partition(":")
     return find(path) + colon + arguments
 
 
 def operational(*, threads: int = 8) -> dict[str, Any]:
-    """How a pre-training is operated, in every recipe alike; all of it may change when a run goes on.
+    """Settings of how a pre-training is operated, the same in every recipe; all may change when a run resumes.
 
-    threads, workers: that read records; keep_checkpoints: how many; processes: that must appear, 0 for any number;
-    sample_ledger: write down each step's records; nonfinite_steps: in a row that end the run; skip_ids: a file of the
-    ids of records to leave out; profile_steps: the first to trace and the one after the last; peak_flops: operations
-    per second of a device, 0 for what is known of its kind; compilation_cache: keep compiled programs in the workdir.
+    threads, workers: number of threads and processes that read records; keep_checkpoints: how many are kept; processes:
+    how many must appear, 0 for any number; sample_ledger: whether to record which examples each step saw;
+    nonfinite_steps: how many such steps in a row end the run; skip_ids: a file with the ids of records to leave out;
+    profile_steps: the first step to trace and the one after the last; peak_flops: operations per second of a device, 0
+    for the known value of its kind; compilation_cache: whether to keep compiled programs in the workdir.
     """
     return dict(
         threads=threads,
@@ -126,9 +130,10 @@ def operational(*, threads: int = 8) -> dict[str, Any]:
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
-    """The part of `--config file.py:variant=B/16,smoke` after the colon, over its defaults.
+    """The arguments after the colon in `--config file.py:variant=B/16,smoke`, with defaults for those not given.
 
-    A name alone sets a flag; a value takes the type of its default. Raises ValueError on an unknown name.
+    A name alone sets a boolean to true; values are converted to the type of their default. Raises ValueError on an
+    unknown name or a value of another type.
     """
     values = dict(defaults)
     for item in filter(None, (arg or "").split(",")):
@@ -151,14 +156,14 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
 
 
 def pick(what: str, name: str, choices: Mapping[str, Any]) -> Any:
-    """The choice of a name; ValueError, which says what is chosen, where there is none."""
+    """The choice of this name. Raises ValueError if there is none; its message calls the quantity `what`."""
     if name not in choices:
         raise ValueError(f"{what} is {' or '.join(choices)}, not {name!r}")
     return choices[name]
 
 
 def find(path: str) -> str:
-    """A config's file: in the working directory, then the checkout, then the installed package."""
+    """The path of a config's file, found in the working directory, the checkout or the installed package, in order."""
     for root in ROOTS:
         if (root / path).is_file():
             return str(root / path)
@@ -167,7 +172,7 @@ def find(path: str) -> str:
 
 
 def plain(config: Any) -> Any:
-    """A config as JSON data: placeholders become null, tuples lists."""
+    """A config as JSON data: placeholders become null, and tuples become lists."""
     if isinstance(config, ConfigDict):
         config = config.to_dict()
     if isinstance(config, Mapping):
@@ -176,7 +181,7 @@ def plain(config: Any) -> Any:
 
 
 def difference(old: Any, new: Any, path: str = "") -> list[str]:
-    """Lines `path: old -> new` for each place where two plain configs differ."""
+    """A line `path: old -> new` for each place where two plain configs differ."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         lines = []
         for key in sorted({*old, *new}):
