@@ -1,10 +1,11 @@
-"""A linear probe on cached features against one that encodes the images of every batch anew.
+"""Compare a linear probe on cached features with one that encodes the images of every batch anew.
 
 python benchmarks/evaluate.py [--faces 256] [--steps 240] [--repeats 3]
 
-Prints the seconds of both, from images to predictions, and their ratio; by the clock, and of processor time, which on a
-CPU with other work is the better figure. Both learn the same head on the same batches. Compiled programs come from a
-cache, so that compilation is in neither figure; the cache's pass over all images is in its own.
+Prints how many seconds each takes from images to predictions, and their ratio, by the clock and in processor time. On a
+CPU that does other work too, processor time is the better figure. Both learn the same head on the same batches.
+Compiled programs come from a cache, so that neither figure includes compilation. The figure of the cached probe
+includes the pass that encodes all images.
 """
 
 import argparse
@@ -33,11 +34,11 @@ BATCH_SIZE = 32
 
 
 def main() -> None:
-    """Time both and print the ratio."""
+    """Time both probes and print their ratio."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--faces", type=int, default=256, help="to train on; a quarter to validate, half to test")
     parser.add_argument("--steps", type=int, default=240)
-    parser.add_argument("--repeats", type=int, default=3, help="the fastest counts: other work only ever adds")
+    parser.add_argument("--repeats", type=int, default=3, help="the fastest counts, since other work only adds time")
     arguments = parser.parse_args()
     count, steps = arguments.faces, arguments.steps
     faces = f"generated_faces:size=64,train={count},validation={count // 4},test={count // 2}"
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 def make_problem(faces: str, folder: Path) -> Problem:
-    """Landmarks of generated faces, for a random encoder."""
+    """The problem of landmarks on generated faces, with a random encoder."""
     dataset = open_dataset(faces, "nowhere")
     transforms = build_transforms([spec(CropToBox, size=PIXELS, margin=0.25)])
     metric = build(Landmarks.metric(dataset.meta))
@@ -79,7 +80,7 @@ def make_problem(faces: str, folder: Path) -> Problem:
 
 
 def seconds_of(probe: LinearProbe, problem: Problem, repeats: int) -> tuple[float, float]:
-    """How long a probe takes from images to predictions, by the clock and in processor time."""
+    """Seconds that a probe takes from images to predictions, by the clock and in processor time."""
     spent = []
     for _ in range(1 + repeats):  # the first compiles
         start = time.perf_counter(), time.process_time()

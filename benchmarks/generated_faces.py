@@ -1,8 +1,9 @@
-"""How fast faces are drawn, beside how fast a drawn face is decoded and cropped again.
+"""Measure how fast faces are drawn, and how fast a drawn face is decoded and cropped.
 
 python benchmarks/generated_faces.py [--faces 300] [--repeats 5]
 
-Faces per second of CPU time in one process with one BLAS thread: what a core gives, whatever else the machine does.
+Figures are faces per second of CPU time in one process with one BLAS thread. So they are the rate of one core, whatever
+else the machine does.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from typing import Any
 
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
-import numpy as np  # the threads are read here
+import numpy as np  # reads the numbers of threads above
 
 from facerep_jax import face_world
 from facerep_jax.data.transforms import CropToBox, decode
@@ -22,11 +23,11 @@ from facerep_jax.face_world.photo import encoded
 from facerep_jax.face_world.sampling import Settings, sample_scene
 
 SIZES = (48, 112, 224)
-WARM = 20  # faces before the clock runs
+WARM = 20  # faces before the clock starts
 
 
 def per_second(act: Callable[[int], Any], count: int) -> float:
-    """How many calls a second of CPU time takes."""
+    """How many calls are done per second of CPU time."""
     for index in range(WARM):
         act(index)
     begin = time.process_time()
@@ -36,7 +37,7 @@ def per_second(act: Callable[[int], Any], count: int) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both rates at several sizes and print them as a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--faces", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=5)

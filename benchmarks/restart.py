@@ -1,9 +1,9 @@
-"""How long a run that is started again takes to its next step, what a save holds up, and what keeping account costs.
+"""Measure how long a restarted run takes to its next step, how long a save blocks it, and the cost of time accounting.
 
 python benchmarks/restart.py [--config CONFIG] [--dataset DATASET] [--repeats 3]
 
-Alternates starts with and without the cache of compiled programs. Each run is stopped by SIGTERM after some steps and
-started again; times are those that metrics.jsonl gives, from the command's first line to its first step.
+Alternates between runs with and without the cache of compiled programs. Each run is stopped by SIGTERM after some steps
+and started again. Times are read from metrics.jsonl and count from the start of the command to its first step.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from facerep_jax.train.writer import lines_of
 
 CONFIG = "configs/pretrain/farl_nano.py"
 DATASET = "generated_faces:size=80,train=512,validation=0,test=0"
-STOP, STEPS = 12, 24  # the step after which a run is stopped, and its last
+STOP, STEPS = 12, 24  # the step after which a run is stopped, and the length of the run
 
 
 def start(run: list[str], workdir: Path, cache: bool) -> subprocess.Popen[bytes]:
-    """A run that logs each step and saves every fourth."""
+    """Start a run that logs every step and saves every fourth; returns its process."""
     flags = [*run, f"--workdir={workdir}", f"--config.steps={STEPS}", "--config.log_every=1"]
     flags += ["--config.checkpoint_every=4", f"--config.operational.compilation_cache={cache}"]
     return subprocess.Popen(
@@ -38,7 +38,7 @@ def start(run: list[str], workdir: Path, cache: bool) -> subprocess.Popen[bytes]
 
 
 def measure(run: list[str], cache: bool) -> dict[str, float]:
-    """Seconds of one run that was stopped once."""
+    """Stop a run once, start it again, and return its times in seconds."""
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder)
         first = start(run, workdir, cache)
@@ -71,7 +71,7 @@ def measure(run: list[str], cache: bool) -> dict[str, float]:
 
 
 def accounting(steps: int = 5000) -> float:
-    """Seconds of CPU time that keeping account costs a step."""
+    """Seconds of CPU time per step that time accounting costs."""
     meter, done = Meter(1), jnp.zeros(())
     begin = time.process_time()
     for step in range(1, steps + 1):
@@ -86,7 +86,7 @@ def accounting(steps: int = 5000) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure several runs and print medians as a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--config", default=CONFIG)
     parser.add_argument("--dataset", default=DATASET)

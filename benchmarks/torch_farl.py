@@ -1,7 +1,8 @@
-"""FaRL's training step in PyTorch, the peer of `train_step.py`: the mathematics of ours, written the way of torch.
+"""FaRL's training step in PyTorch, for `train_step.py`: the same mathematics as ours, in the style of PyTorch.
 
-One fused projection for query, key and value, fused attention, fused AdamW, patches embedded once for the clean and the
-masked copy. What ours computes for its log alone (accuracies, the gradient's norm) is left out here.
+It has one fused projection for query, key and value, fused attention and fused AdamW, and embeds patches once for both
+the clean and the masked copy. It leaves out what our step computes for its log only, accuracies and the gradient's
+norm.
 """
 
 from collections.abc import Callable, Mapping
@@ -89,7 +90,7 @@ class FaRL(nn.Module):
         return contrast + self.masked_tokens(hidden, masked, self.codes(image))
 
     def encode(self, image: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
-        """What the last block leaves of the clean and of the masked copies, which pass it as one batch."""
+        """The last block's output for the clean and for the masked copies, which pass through as one batch."""
         pixels = (image.permute(0, 3, 1, 2).float() - self.mean) / self.std
         x = self.embed(pixels).flatten(2).transpose(1, 2)
         x = torch.cat([x, torch.where(masked[..., None], self.mask_token, x)])
@@ -97,7 +98,7 @@ class FaRL(nn.Module):
         return self.blocks(self.norm_in(x)).chunk(2)
 
     def contrastive(self, pooled: Tensor, text: Tensor) -> Tensor:
-        """InfoNCE both ways; the gradient passes the clamp of the scale."""
+        """InfoNCE in both directions; the gradient passes straight through the clamp of the scale."""
         x = self.text_blocks(self.text_embedding(text) + self.text_positions[: text.shape[1]])
         last = self.text_norm(x[torch.arange(len(x)), text.argmax(1)])
         images = F.normalize(pooled @ self.image_projection, dim=-1)
@@ -109,7 +110,7 @@ class FaRL(nn.Module):
         return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
     def masked_tokens(self, x: Tensor, masked: Tensor, codes: Tensor) -> Tensor:
-        """Cross-entropy of the codes of masked patches; a row with fewer than `count` is filled with ignored ones."""
+        """Cross-entropy of masked patches' codes; a row with fewer than `count` is filled with ignored patches."""
         where = (~masked).to(torch.uint8).argsort(dim=1, stable=True)[:, : self.count]
         targets = codes.gather(1, where).masked_fill(~masked.gather(1, where), -100)
         x = self.mask_block(x)[:, 1:].gather(1, where[..., None].expand(-1, -1, x.shape[-1]))
@@ -117,7 +118,7 @@ class FaRL(nn.Module):
 
     @torch.no_grad()
     def codes(self, image: Tensor) -> Tensor:
-        """The nearest centre of each patch: the tokenizer, a part of the step on both sides."""
+        """The tokenizer, which gives the nearest centre of each patch; both sides include it in the step."""
         b, c, g = len(image), self.cells, self.grid
         x = image.float()
         x = x - x.mean((1, 2, 3), keepdim=True)
@@ -129,7 +130,7 @@ class FaRL(nn.Module):
 
 
 def load(model: FaRL, weights: Mapping[str, np.ndarray]) -> None:
-    """Take weights of ours; ValueError where one of either side is left over."""
+    """Load weights of facerep_jax. Raises ValueError if an array of either side is left over."""
     left, theirs = dict(weights), dict[str, np.ndarray]()
 
     def norm(name: str, path: str) -> None:
@@ -193,7 +194,7 @@ def make_step(
     b2: float,
     weight_decay: float,
 ) -> Callable[[], Tensor]:
-    """A training step on one batch that gives the loss; as in ours, biases, norms and tokens are not decayed."""
+    """A training step on one batch, which returns the loss; as in ours, biases, norms and tokens are not decayed."""
     decayed = [p for name, p in model.named_parameters() if is_decayed(name)]
     others = [p for name, p in model.named_parameters() if not is_decayed(name)]
     groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
@@ -214,5 +215,5 @@ def make_step(
 
 
 def is_decayed(name: str) -> bool:
-    """Kernels, projections and the embedding of words are; norms, biases, tokens and positions are not."""
+    """Whether weight decay applies: to kernels, projections and word embeddings, not to norms, biases and tokens."""
     return name.endswith("projection") or (name.endswith("weight") and "norm" not in name)

@@ -1,21 +1,24 @@
-"""Images per second of FaRL's training step, ours and the same mathematics in PyTorch, in turn on the same machine.
+"""Compare the speed of FaRL's training step here and in PyTorch, with the same mathematics and on the same machine.
 
 python benchmarks/train_step.py --case Ti [--remat none] [--unroll 12] [--sides ours,eager] [--rounds 7] [--steps 2]
     [--cores 1] [--trace DIR]
 
-The step is image-text contrast and masked tokens: clean and masked copies through a ViT as one batch, a text tower, a
-block for the masked copies, the k-means tokenizer (a part of the timed step on both sides), the gradient, AdamW; all in
-float32, on one fixed batch of noise with block-wise masks. PyTorch (`torch_farl.py`, eager and by torch.compile) comes
-with `pip install .[parity]`; without it, only our figures are printed. torch.compile needs a C++ compiler.
+The step consists of image-text contrast and masked tokens: clean and masked copies pass through a ViT as one batch, and
+there are a text tower, a block for the masked copies, the k-means tokenizer (timed on both sides), the gradient and
+AdamW. Everything is in float32, on one fixed batch of noise with block-wise masks. PyTorch (`torch_farl.py`, eager and
+with torch.compile) comes with `pip install .[parity]`; without it, only our figures are printed. torch.compile needs a
+C++ compiler.
 
-Each side is a process of its own. Before anything is timed, all take the same weights, and their parameters must be
-equally many and the losses of their first three steps equal to 1e-4; so gradients and optimizer are compared, too. Then
-rounds of a few steps alternate. The first step of a side's turn is not timed: it fetches from the system the memory
-that others had meanwhile. A ratio is the median over rounds of the ratio within a round, with its range in brackets; on
-a machine that others use only ratios mean something, and with `--cores 1` those of processor time mean most: torch's
-threads wait for each other, and lose far more than ours where cores are shared. Memory is the largest resident set of
-the process over its life, compilation included. The share is that of the faster library's rate for a large matrix
-product, measured in every round; operations are counted on our trace, without what `--remat` computes again.
+Each side is a process of its own. Before anything is timed, all sides load the same weights. They must have the same
+number of parameters, and the losses of their first three steps must agree within 1e-4, so that gradients and optimizer
+are compared too. Then the sides take turns in rounds of a few steps. The first step of a turn is not timed, since it
+gets memory back from the system that other sides used in between.
+
+A ratio is the median over rounds of the ratio within a round, with its range in brackets. On a machine that does other
+work too, only ratios are meaningful, and most of all those of processor time with `--cores 1`: torch's threads wait for
+each other, and lose far more than ours if cores are shared. Memory is the largest resident set of the process,
+compilation included. "of products" is the share of the rate of large matrix products in the faster library, measured in
+every round. Operations are counted on our trace, without what `--remat` computes again.
 """
 
 import importlib.util
@@ -37,16 +40,16 @@ import numpy as np
 from absl import app, flags
 
 NAMES = {"ours": "facerep_jax", "eager": "torch eager", "compiled": "torch.compile"}
-CHECKED = 3  # first steps, whose losses are compared
+CHECKED = 3  # number of first steps whose losses are compared
 TOLERANCE = 1e-4
 STEPS_OF_RUN = 1_000_000  # so many that schedules stand still
 OPTIMIZER = dict(learning_rate=1e-4, b2=0.98, weight_decay=0.05)
 CODES, CELLS, EMBEDDING = 8192, 4, 512
-SIDE = 3072  # of the matrices whose product tells the machine's rate
+SIDE = 3072  # rows and columns of the matrices whose product measures the machine's rate
 
 
 class Case(NamedTuple):
-    """What is trained on."""
+    """A size of model and batch to compare."""
 
     variant: str
     image_size: int
@@ -57,28 +60,28 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "Nano": Case("Nano/8", 32, 4, dict(width=32, depth=1, heads=2), 512, 16),  # to try the benchmark itself
+    "Nano": Case("Nano/8", 32, 4, dict(width=32, depth=1, heads=2), 512, 16),  # to try out the benchmark itself
     "Ti": Case("Ti/16", 112, 64, dict(width=256, depth=6, heads=4)),
     "B": Case("B/16", 224, 8, dict(width=512, depth=12, heads=8)),
 }
 
-flags.DEFINE_enum("case", "Ti", list(CASES), "Ti: Ti/16 at 112 px, batch 64; B: B/16 at 224 px, batch 8; Nano: to try")
+flags.DEFINE_enum("case", "Ti", list(CASES), "Ti: Ti/16 at 112 px, batch 64; B: B/16 at 224 px, batch 8; Nano: a trial")
 flags.DEFINE_integer("rounds", 7, "rounds of steps; the sides take turns", lower_bound=1)
 flags.DEFINE_integer("steps", 2, "steps of a side in a round", lower_bound=1)
-flags.DEFINE_integer("cores", None, "that each side is held to; by default all", lower_bound=1)
-flags.DEFINE_list("sides", list(NAMES), "what takes part")
+flags.DEFINE_integer("cores", None, "number of cores that each side may use; all by default", lower_bound=1)
+flags.DEFINE_list("sides", list(NAMES), "which sides take part")
 flags.DEFINE_string("remat", "dots_with_no_batch_dims_saveable", "our rematerialisation policy")
-flags.DEFINE_integer("unroll", 12, "blocks that our towers lay out one behind the other")
-flags.DEFINE_string("trace", None, "folder for a profile of our step, whose ten most expensive kinds are printed")
+flags.DEFINE_integer("unroll", 12, "how many blocks each iteration of our towers' loops lays out")
+flags.DEFINE_string("trace", None, "folder for a profile of our step; prints its ten most expensive operations")
 flags.DEFINE_string("serve", None, "used by the benchmark itself: the side that this process is")
 flags.DEFINE_string("weights", None, "used by the benchmark itself: the file of the common weights")
 FLAGS = flags.FLAGS
 
 
 def main(argv: list[str]) -> int:
-    """The benchmark, or one side of it."""
+    """Run the benchmark, or one side of it in a process of its own."""
     if argv[1:]:
-        raise app.UsageError(f"all is said by flags, but got {argv[1]!r}")
+        raise app.UsageError(f"the benchmark takes flags only, but got {argv[1]!r}")
     case = CASES[FLAGS.case]
     if FLAGS.serve:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: FLAGS.cores])
@@ -87,7 +90,7 @@ def main(argv: list[str]) -> int:
     sides = available(FLAGS.sides)
     with tempfile.TemporaryDirectory() as folder:
         started: dict[str, Side] = {}
-        for name in sides:  # ours is the first: it writes the weights
+        for name in sides:  # ours comes first, since it writes the weights
             started[name] = Side(name, Path(folder) / "weights.safetensors")
         agree(started)
         rounds = alternate(started, FLAGS.rounds, FLAGS.steps)
@@ -100,21 +103,21 @@ def main(argv: list[str]) -> int:
 
 
 def available(wanted: list[str]) -> list[str]:
-    """The sides that this machine can run, ours first; says which cannot take part."""
+    """The wanted sides that this machine can run, ours first; prints which ones cannot take part."""
     if unknown := set(wanted) - set(NAMES):
         raise app.UsageError(f"sides are {', '.join(NAMES)}, not {', '.join(sorted(unknown))}")
     sides = ["ours", *(name for name in NAMES if name in wanted and name != "ours")]
     if len(sides) > 1 and importlib.util.find_spec("torch") is None:
-        print("PyTorch is not installed (pip install .[parity]); these are our figures alone", file=sys.stderr)
+        print("PyTorch is not installed (pip install .[parity]); only our figures follow", file=sys.stderr)
         return ["ours"]
     if "compiled" in sides and shutil.which(os.environ.get("CXX", "g++")) is None:
-        print("torch.compile needs a C++ compiler and finds none; eager mode alone is compared", file=sys.stderr)
+        print("torch.compile needs a C++ compiler and finds none; only eager mode is compared", file=sys.stderr)
         sides.remove("compiled")
     return sides
 
 
 class Side:
-    """A process that trains, and does what it is asked."""
+    """A process that trains and answers requests."""
 
     def __init__(self, name: str, weights: Path):
         self.name = name
@@ -130,25 +133,25 @@ class Side:
         self.hello = self.read()
 
     def ask(self, word: str, value: Any = None) -> dict[str, Any]:
-        """The answer to a word."""
+        """Send a request and return the answer."""
         self.process.stdin.write(json.dumps([word, value]) + "\n")
         self.process.stdin.flush()
         return self.read()
 
     def read(self) -> dict[str, Any]:
-        """The process's next line; RuntimeError where it died instead."""
+        """Read the process's next answer. Raises RuntimeError if the process ended instead."""
         if not (line := self.process.stdout.readline()):
             raise RuntimeError(f"{NAMES[self.name]} ended with status {self.process.wait()}; see above")
         return json.loads(line)
 
     def close(self) -> None:
-        """End the process."""
+        """Let the process end, and wait for it."""
         self.process.stdin.close()
         self.process.wait()
 
 
 def agree(sides: Mapping[str, Side]) -> None:
-    """RuntimeError where parameters or first losses differ between the sides."""
+    """Check that all sides have the same number of parameters and the same first losses; RuntimeError if not."""
     ours = sides["ours"].hello
     for name, side in sides.items():
         if side.hello["parameters"] != ours["parameters"]:
@@ -158,7 +161,10 @@ def agree(sides: Mapping[str, Side]) -> None:
 
 
 def alternate(sides: Mapping[str, Side], rounds: int, steps: int) -> list[dict[str, dict[str, float]]]:
-    """For each round and side, seconds of a step, by clock and processor, and of a product; who begins changes."""
+    """Time all sides in turn; for each round and side, seconds of a step (clock, processor) and of a product.
+
+    A different side begins in each round.
+    """
     order, results = list(sides), []
     for _ in range(rounds):
         results.append({name: sides[name].ask("steps", steps) for name in order})
@@ -167,7 +173,7 @@ def alternate(sides: Mapping[str, Side], rounds: int, steps: int) -> list[dict[s
 
 
 def table(case: Case, sides: Mapping[str, Side], rounds: list[dict[str, dict[str, float]]]) -> str:
-    """The result as text."""
+    """The results as a table of text."""
     hello = sides["ours"].hello
     rate = statistics.median(max(2 * SIDE**3 / one["product"] for one in each.values()) for each in rounds)
     lines = [
@@ -195,12 +201,12 @@ def table(case: Case, sides: Mapping[str, Side], rounds: list[dict[str, dict[str
 
 
 def spread(values: list[float]) -> str:
-    """The median and the range."""
+    """The median and the range of some values, as text."""
     return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
 class Trainer(NamedTuple):
-    """What a side must be able to do."""
+    """What a side must offer to take part."""
 
     step: Callable[[], float]  # one training step; gives the loss
     product: Callable[[], Any]  # one product of two square matrices of SIDE
@@ -209,7 +215,7 @@ class Trainer(NamedTuple):
 
 
 def serve(trainer: Trainer) -> None:
-    """Take the first steps, say what came of them, then do what is asked until there is nothing more."""
+    """Take the first steps, report their losses, then answer requests until the input ends."""
 
     def say(**answer: Any) -> None:
         print(json.dumps(answer), flush=True)
@@ -234,7 +240,7 @@ def serve(trainer: Trainer) -> None:
 
 
 def batch_of(case: Case) -> dict[str, np.ndarray]:
-    """Noise for images, random texts of several lengths, block-wise masks."""
+    """A batch of noise images, random texts of several lengths and block-wise masks."""
     from facerep_jax.data.transforms import BlockMask
 
     rng = np.random.default_rng(0)
@@ -252,13 +258,13 @@ def batch_of(case: Case) -> dict[str, np.ndarray]:
 
 
 def grid_of(case: Case) -> tuple[int, int, int]:
-    """Patches of a side, the most that are masked, and the least block of them, in FaRL's proportions."""
+    """Patches per side, the most that are masked, and the smallest block of masked ones, in FaRL's proportions."""
     grid = case.image_size // int(case.variant.partition("/")[2])
     return grid, round(75 / 196 * grid**2), max(1, round(16 / 196 * grid**2))
 
 
 def our_side(case: Case) -> Trainer:
-    """facerep_jax, which draws the weights and writes them for the others."""
+    """The side of facerep_jax, which draws the weights and writes them for the other sides."""
     import jax
     import jax.numpy as jnp
     import safetensors.numpy
@@ -332,7 +338,7 @@ def our_side(case: Case) -> Trainer:
 
 
 def expensive(folder: str, most: int = 10) -> str:
-    """The kinds of thunks of a profile's XLA line that took most of the time, by name without their numbers."""
+    """The operations that took most time in the XLA lines of a profile, summed by name without numbers."""
     import jax
 
     path = max(Path(folder).glob("**/*.xplane.pb"), key=lambda path: path.stat().st_mtime)
@@ -349,7 +355,7 @@ def expensive(folder: str, most: int = 10) -> str:
 
 
 def torch_side(case: Case) -> Trainer:
-    """PyTorch, eager or compiled, with our weights."""
+    """The side of PyTorch, eager or compiled, with our weights."""
     import safetensors.numpy
     import torch
     import torch_farl

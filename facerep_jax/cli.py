@@ -1,4 +1,4 @@
-"""`facerep`: one sub-command per entry point, nothing else."""
+"""The command `facerep`, with one sub-command for each entry point."""
 
 import errno
 import importlib
@@ -13,14 +13,14 @@ from facerep_jax import clock, heap
 from facerep_jax.config import nearest, resolve
 
 COMMANDS = {
-    "demo": "The whole way on generated faces: prepare, pre-train, evaluate, report.",
+    "demo": "Prepare, pre-train, evaluate and report on generated faces.",
     "prepare": "Write a data set's records.",
     "pretrain": "Pre-train an encoder.",
     "evaluate": "Score a checkpoint on a task.",
-    "report": "Tables, curves and pictures of runs and results.",
-    "verify": "Say whether a run's checkpoints are what was saved.",
-    "replay": "Take one step of a run again, and say what was wrong with it.",
-    "study": "A comparison of many runs, cell by cell, to one table.",
+    "report": "Write tables, curves and pictures of runs and results.",
+    "verify": "Check that a run's checkpoints are what was saved.",
+    "replay": "Repeat one step of a run, and say what went wrong in it.",
+    "study": "Compare many runs, cell by cell, in one table.",
 }
 HELP = {"-h", "--help", "-help"}
 PATH_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
@@ -28,7 +28,7 @@ BAD_INPUT = (flags.Error, ValueError, *PATH_ERRORS)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `facerep COMMAND ...`; gives the exit status. Bad input is one line on stderr and status 2."""
+    """Run `facerep COMMAND ...` and return the exit status. Bad input gives one line on stderr and status 2."""
     if "" not in sys.path:
         sys.path.append("")  # the working directory: data sets and callables of one's own may lie there
     name, *rest = (sys.argv if argv is None else argv)[1:] or ["--help"]
@@ -43,14 +43,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(name: str, argv: list[str]) -> int:
-    """Run one command on its own flags, which no other command sees."""
+    """Run one command with flags of its own, which no other command sees."""
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO if os.environ.get("FACEREP_VERBOSE") else logging.WARNING)
     clock.start()
     heap.keep()
-    command = importlib.import_module(f"facerep_jax.{name}")  # only now is jax imported
+    command = importlib.import_module(f"facerep_jax.{name}")  # imports jax, which `heap.keep` must precede
     own = flags.FlagValues()
-    try:  # flags and the config's own code: whatever fails here is bad input
+    try:  # parses flags and runs the config's code: any failure here is bad input
         argv = [resolve(argument, before) for before, argument in zip(["", *argv], argv, strict=False)]
         command.define_flags(own, argv)
         if HELP & set(argv):
@@ -62,10 +62,10 @@ def run(name: str, argv: list[str]) -> int:
             raise
         return fail(argv[0], unknown_key(own, argv) or in_config(error), 2)
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # grain's workers read absl's own
+        flags.FLAGS.mark_as_parsed()  # grain's workers read absl's global flags
     try:
         return command.run(own, words) or 0
-    except (*BAD_INPUT, OSError) as error:  # no input's fault is a full disk
+    except (*BAD_INPUT, OSError) as error:  # other OSErrors, such as a full disk, are not the input's fault: status 1
         if os.environ.get("FACEREP_VERBOSE"):
             raise
         read_only = isinstance(error, OSError) and error.errno == errno.EROFS
@@ -73,12 +73,12 @@ def run(name: str, argv: list[str]) -> int:
 
 
 def unknown_key(own: flags.FlagValues, argv: list[str]) -> str:
-    """Which `--config.a.b=x` names a key that the config does not have; empty where none does."""
+    """A message about the first `--config.a.b=x` whose key the config does not have; empty if there is none."""
     given = {flag.lstrip("-"): value for flag, value in zip(argv, [*argv[1:], ""], strict=True) if flag.startswith("-")}
     given |= {flag.lstrip("-"): value for flag, equals, value in (a.partition("=") for a in argv) if equals}
     try:
         config = own["config"].parser.parse(given["config"])
-    except Exception:  # then that is what went wrong
+    except Exception:  # then the config itself is at fault, and the caller says so
         return ""
     for flag in given:
         node, (first, *keys) = config, flag.partition("=")[0].split(".")
@@ -91,7 +91,7 @@ def unknown_key(own: flags.FlagValues, argv: list[str]) -> str:
 
 
 def in_config(error: BaseException) -> str:
-    """What went wrong while flags and config were read; where the config's own code failed, the line too."""
+    """What went wrong while flags and config were read; if the config's own code failed, with file and line."""
     while error.__context__ is not None and "Error whilst parsing config file" in str(error):
         error = error.__context__  # config_flags puts a whole traceback into its message
     if isinstance(error, (*BAD_INPUT, SyntaxError)):
@@ -101,13 +101,13 @@ def in_config(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """The message of an error, on one line."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     return " ".join(str(text).split())
 
 
 def fail(who: str, message: str, status: int) -> int:
-    """Say on stderr what is wrong; gives the exit status."""
+    """Print a message to stderr and return the exit status."""
     print(f"{who}: {message}", file=sys.stderr)
     return status
 

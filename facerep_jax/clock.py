@@ -1,4 +1,4 @@
-"""When the command that runs began: imports are part of what a start costs."""
+"""Time at which the running command began, before its imports, which are part of the cost of a start."""
 
 import time
 
@@ -6,11 +6,11 @@ _began = time.monotonic()
 
 
 def start() -> None:
-    """A command begins now."""
+    """Note that a command begins now."""
     global _began
     _began = time.monotonic()
 
 
 def began() -> float:
-    """When the command began, by time.monotonic()."""
+    """The time at which the command began, by time.monotonic()."""
     return _began

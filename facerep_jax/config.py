@@ -1,4 +1,4 @@
-"""Configs are plain data: `spec` names a callable with its keyword arguments, `build` calls it."""
+"""Configs as plain data: `spec` names a callable with its keyword arguments, and `build` calls it."""
 
 import difflib
 import importlib
@@ -20,7 +20,7 @@ ROOTS = (Path(), Path(__file__).parents[1], Path(__file__).parent)  # working di
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of an error message: the nearest right word, or all of them."""
+    """The end of an error message about an unknown word: the most similar known word, or else all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
@@ -48,7 +48,7 @@ def spec(call: Callable[..., Any], **keywords: Any) -> ConfigDict:
 
 
 def _plain_type(hint: Any) -> type:
-    """The type that a placeholder of an optional argument holds; object where it is not one plain type."""
+    """The type of an optional argument's placeholder; object if the hint is not a single plain type."""
     if isinstance(hint, types.UnionType):
         plain = [t for t in typing.get_args(hint) if t is not types.NoneType]
         hint = plain[0] if len(plain) == 1 else object
@@ -56,7 +56,7 @@ def _plain_type(hint: Any) -> type:
 
 
 def build(described: Spec, *args: Any, **runtime: Any) -> Any:
-    """Call what a spec names, with its keywords (mappings as plain dicts) and the arguments known only at run time."""
+    """Call what a spec names with its keywords, nested mappings as plain dicts, and with arguments from run time."""
     keywords = {
         key: value.to_dict() if isinstance(value, ConfigDict) else value
         for key, value in described.items()
@@ -78,7 +78,7 @@ def taken(described: Spec, offered: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def locate(described: Spec) -> Any:
-    """The callable that a spec names; ValueError where there is none."""
+    """The callable that a spec names. Raises ValueError if there is none."""
     module, _, name = described["call"].partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -87,7 +87,7 @@ def locate(described: Spec) -> Any:
 
 
 def command_line(name: str, flag_values: flags.FlagValues) -> str:
-    """The command that gives a sub-command the values that its flags have, to be typed into a shell again."""
+    """The shell command that runs a sub-command again with the flags that were given."""
     given = [flag_values[flag] for flag in flag_values if flag_values[flag].present]
     words = [
         flag.serialize() if isinstance(flag.value, ConfigDict) else f"--{flag.name}={flag.value}" for flag in given
@@ -96,7 +96,10 @@ def command_line(name: str, flag_values: flags.FlagValues) -> str:
 
 
 def resolve(argument: str, before: str = "") -> str:
-    """A word of a command line; where it names a config, with the path of the file that it is found at."""
+    """A word of a command line; if it names a config, the name becomes the path at which the file was found.
+
+    `before` is the word before it, since the name may follow `--config` as a word of its own.
+    """
     flag, equals, value = argument.partition("=")
     if flag.lstrip("-") == "config" and flag.startswith("-") and equals:
         return f"{flag}={with_found_path(value)}"
@@ -104,7 +107,7 @@ def resolve(argument: str, before: str = "") -> str:
 
 
 def with_found_path(config: str) -> str:
-    """FILE[:arguments] with the file's own path."""
+    """FILE[:arguments], with the path at which FILE was found."""
     path, colon, arguments = config.partition(":")
     return find(path) + colon + arguments
 
@@ -128,9 +131,10 @@ def overridden(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dic
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
-    """The part of `--config file.py:variant=B/16,smoke` after the colon, over its defaults.
+    """The arguments after the colon in `--config file.py:variant=B/16,smoke`, with defaults for those not given.
 
-    A name alone sets a flag; a value takes the type of its default. Raises ValueError on an unknown name.
+    A name alone sets a boolean to true; values are converted to the type of their default. Raises ValueError on an
+    unknown name or a value of another type.
     """
     values = dict(defaults)
     for item in filter(None, (arg or "").split(",")):
@@ -153,14 +157,14 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
 
 
 def pick(what: str, name: str, choices: Mapping[str, Any]) -> Any:
-    """The choice of a name; ValueError, which says what is chosen, where there is none."""
+    """The choice of this name. Raises ValueError if there is none; its message calls the quantity `what`."""
     if name not in choices:
         raise ValueError(f"{what} is {' or '.join(choices)}, not {name!r}")
     return choices[name]
 
 
 def find(path: str) -> str:
-    """A config's file: in the working directory, then the checkout, then the installed package."""
+    """The path of a config's file, found in the working directory, the checkout or the installed package, in order."""
     for root in ROOTS:
         if (root / path).is_file():
             return str(root / path)
@@ -169,7 +173,7 @@ def find(path: str) -> str:
 
 
 def plain(config: Any) -> Any:
-    """A config as JSON data: placeholders become null, tuples lists."""
+    """A config as JSON data: placeholders become null, and tuples become lists."""
     if isinstance(config, ConfigDict):
         config = config.to_dict()
     if isinstance(config, Mapping):
@@ -178,7 +182,7 @@ def plain(config: Any) -> Any:
 
 
 def difference(old: Any, new: Any, path: str = "") -> list[str]:
-    """Lines `path: old -> new` for each place where two plain configs differ."""
+    """A line `path: old -> new` for each place where two plain configs differ."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         lines = []
         for key in sorted({*old, *new}):

@@ -1,4 +1,4 @@
-"""Paths as users give them, and files that are never there in part."""
+"""Paths as users give them, and files that are never written in part."""
 
 import json
 import os
@@ -9,16 +9,20 @@ from typing import Any, TextIO
 
 
 def local_path(flag: str, path: str | Path) -> Path:
-    """A path as given; ValueError for a bucket's address."""
+    """A path of this machine's file system. Raises ValueError for addresses such as gs://; `flag` names the input."""
     if scheme := re.match(r"[a-z][a-z0-9+.-]*:/", str(path)):
         raise ValueError(f"{flag} {path}: {scheme[0]}/ is not supported, only paths of this machine's file system")
     return Path(path)
 
 
 def write(path: Path, content: str | Callable[[Path], Any]) -> None:
-    """Write a text, or what a function writes to the path that it is given, under another name; then give it its own.
+    """Write a file atomically: under a temporary name, which is then renamed to `path`.
 
-    Whatever happens, `path` holds all of the new content or is as it was before, and nothing else is left behind.
+    Whatever happens, `path` either holds all of the new content or is as it was before. If an error is raised, the
+    temporary file is removed.
+
+    Args:
+        content: the text, or a function that writes to the path that it is given.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -47,7 +51,10 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def append_lines(path: Path) -> TextIO:
-    """A file open for more lines, each of which is there at once; what a killed process left half is removed."""
+    """A text file opened for appending, in which each line is written at once.
+
+    An incomplete last line, which a killed process left behind, is removed first.
+    """
     whole = path.read_bytes().rpartition(b"\n")[:2] if path.exists() else (b"", b"")
     file = path.open("a", buffering=1, encoding="utf-8")
     file.truncate(sum(map(len, whole)))

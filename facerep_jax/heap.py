@@ -1,22 +1,21 @@
-"""Keep freed memory for the next step, on small machines without an accelerator to feed.
+"""Heap that keeps freed memory for the next step, on small machines.
 
-glibc gives each large buffer back to the kernel once it is free, and XLA's CPU backend allocates a step's buffers anew
-at each step: on two cores a sixth of a small step goes into mapping and zeroing pages.
+glibc returns each large buffer to the kernel as soon as it is freed, and XLA's CPU backend allocates its buffers anew
+at each step. On two cores, a sixth of a small step goes into mapping and zeroing pages.
 """
 
 import ctypes
 import os
 
-CORES = 8  # a larger host is a pod's, whose input threads should not wait for each other at one heap
+CORES = 8  # larger hosts feed accelerators, and their many input threads should not contend for one heap
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8  # glibc's malloc.h
 
 
 def keep() -> bool:
-    """From now on serve all allocations from one heap that never shrinks; says whether that is so.
+    """Serve all allocations from one heap that never shrinks, and return whether that is in effect.
 
-    Acts on threads that have not allocated yet, so call it before JAX is imported. Does nothing on hosts of more than
-    `CORES` cores and where the C library is not glibc. MALLOC_ARENA_MAX in the environment, of any value, is left to
-    the one who set it.
+    It affects only threads that have not allocated yet, so call it before JAX is imported. It does nothing if the host
+    has more than `CORES` cores, if the C library is not glibc, or if MALLOC_ARENA_MAX is set in the environment.
     """
     if (os.cpu_count() or 1) > CORES or "MALLOC_ARENA_MAX" in os.environ:
         return False

@@ -2,12 +2,13 @@
 
 facerep pretrain --config configs/pretrain/farl.py:variant=B/16 --workdir runs/farl [--config.a.b=x]
 
-Started again with the same workdir, a run goes on where its last checkpoint stands, on as many devices and hosts as
-there are then. On many hosts start it once on each: TPU, SLURM, Open MPI and Kubernetes tell the processes of each
-other; else say --coordinator=HOST:PORT --processes=N --process=I. The workdir is a folder that all of them see.
+If a run is started again with the same workdir, it resumes from its last checkpoint, on as many devices and hosts as
+there are then. To train on several hosts, start the command once on each. TPU, SLURM, Open MPI and Kubernetes tell the
+processes about each other; elsewhere give --coordinator=HOST:PORT --processes=N --process=I. All processes must see
+the workdir.
 
-The exit status is 0 when all steps are done, 75 when a signal stopped the run after a save (start it again), 2 on bad
-input and 1 on anything else.
+The exit status is 0 if all steps are done, 75 if a signal stopped the run after a save (start it again), 2 on bad
+input, and 1 on anything else.
 """
 
 import functools
@@ -43,25 +44,25 @@ from facerep_jax.train.step import make_step
 from facerep_jax.train.writer import Writer, lines_of
 from facerep_jax.typing import Tree
 
-STOPPED = 75  # exit status: saved after a signal
+STOPPED = 75  # exit status of a run that saved after a signal
 
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
-    """Declare what the command line takes."""
+    """Declare the flags of the command line."""
     config_flags.DEFINE_config_file(
         "config", None, "recipe, FILE[:args]; --config.a.b=x overrides", flag_values, lock_config=True, sys_argv=argv
     )
     flags.DEFINE_string("workdir", None, "folder of the run", flag_values=flag_values)
-    flags.DEFINE_string("coordinator", "", "of many processes: HOST:PORT of the first", flag_values=flag_values)
-    flags.DEFINE_integer("processes", 0, "of many processes: how many there are", 0, flag_values=flag_values)
-    flags.DEFINE_integer("process", -1, "of many processes: which this is, from 0", -1, flag_values=flag_values)
+    flags.DEFINE_string("coordinator", "", "with several processes: HOST:PORT of the first", flag_values=flag_values)
+    flags.DEFINE_integer("processes", 0, "with several processes: how many there are", 0, flag_values=flag_values)
+    flags.DEFINE_integer("process", -1, "with several processes: which this is, from 0", -1, flag_values=flag_values)
     flags.mark_flags_as_required(["config", "workdir"], flag_values)
 
 
 def run(flag_values: flags.FlagValues, words: list[str]) -> int:
-    """The entry point; gives the exit status."""
+    """Join the other processes, pre-train, and return the exit status."""
     if words:
-        raise ValueError(f"pretrain takes no {words[0]!r}; all is said by flags")
+        raise ValueError(f"pretrain takes flags only, but got {words[0]!r}")
     workdir = local_path("workdir", flag_values.workdir)
     distributed.initialize(
         flag_values.coordinator,
@@ -82,7 +83,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
 
 
 class Run(NamedTuple):
-    """All that a config's steps need, laid out on a mesh."""
+    """Everything that the steps of a config need, laid out on a mesh."""
 
     mesh: Mesh
     stream: Stream
@@ -91,20 +92,20 @@ class Run(NamedTuple):
     make: Callable[..., Model]
     frozen_shapes: Tree
     shapes: TrainState
-    layout: TrainState  # shardings
-    given: Callable[[], Arrays | None]  # what the encoder starts with, by path; None: what its class draws
-    first_state: Callable[[], TrainState]  # the state before the first step
-    step: jax.stages.Wrapped  # a `Step`, jitted; it eats its state
+    layout: TrainState  # the sharding of each array of the state
+    given: Callable[[], Arrays | None]  # arrays that the encoder starts from, by path; None if it starts at random
+    first_state: Callable[[], TrainState]  # makes the state before the first step
+    step: jax.stages.Wrapped  # a jitted `Step`; it donates the buffers of its state
 
 
 def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
-    """Run a config in a workdir, from its newest checkpoint if there is one; `command` is kept beside it."""
+    """Pre-train as a config says, from the workdir's newest checkpoint if there is one; `command` is kept on file."""
     run = assemble(config)
     with ExitStack() as stack:
         stack.enter_context(closing(run.stream))
         if not (workdir / "config.json").exists():
-            run.given()  # what is wrong with them is said before anything is written
-        # Before the lock is held, nothing is written but the folder that it lies in.
+            run.given()  # raises for wrong weights before anything is written
+        # Until the lock is held, nothing is written except the folder that holds it.
         workdir.mkdir(parents=True, exist_ok=True)
         distributed.by_first("its lock", lambda: stack.enter_context(lock.held(workdir)))
         changes = changes_since_start(config, workdir)
@@ -162,7 +163,7 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
 
 
 def assemble(config: ConfigDict) -> Run:
-    """The parts that a config's steps need; writes nothing."""
+    """The parts that the steps of a config need; writes nothing."""
     mesh = sharding.make_mesh(plain(config.mesh))
     sharding.check_batch(config.data.batch_size, mesh)
     make = model_maker(config)
@@ -202,7 +203,7 @@ def assemble(config: ConfigDict) -> Run:
 def state_at(
     step: int | None, run: Run, checkpoints: checkpoint.Checkpoints, workdir: Path, frozen_digest: Mapping[str, str]
 ) -> TrainState:
-    """The state that was saved at a step, or that before the first; the stream is moved to the step's place in it."""
+    """Restore the state and the stream as they were saved at a step, or make the state before the first step."""
     if step is None:
         return run.first_state()
     state, meta = checkpoints.restore(step, run.shapes, run.layout)
@@ -214,7 +215,7 @@ def state_at(
 
 
 def write_description(config: ConfigDict, run: Run, workdir: Path) -> dict[str, int]:
-    """Write what the encoder sees, masked.png, and the sizes of the run, model.json, once; gives the latter."""
+    """Write what the encoder sees to masked.png and the run's sizes to model.json, once; returns the sizes."""
     path = workdir / "model.json"
     if not path.exists():
         examples = run.stream.peek(pictures.FACES)
@@ -253,5 +254,5 @@ def open_stream(config: ConfigDict, needs: tuple[str, ...]) -> tuple[Stream, boo
 
 
 def ids_in(path: str) -> frozenset[str]:
-    """The ids that a file holds, one per line; none where no file is named."""
+    """The ids in a file with one id per line; none if `path` is empty."""
     return frozenset(local_path("skip_ids", path).read_text().split("\n")) - {""} if path else frozenset()

@@ -1,14 +1,14 @@
-"""Take one step of a run again, and say what was wrong with it.
+"""Repeat one step of a run, and say what went wrong in it.
 
 facerep replay --workdir runs/farl --step 1207
 
-Rebuilds the state before the step, from the nearest checkpoint and the steps between, and the step's batch; on the same
-backend and mesh both are what they were, bit for bit. Where the loss or gradient is not finite, names the first module
-that gave such a number and the records that do it alone, and writes their ids into WORKDIR/skip_ids.STEP.txt, for
---config.operational.skip_ids.
+Rebuilds the state before the step, from the nearest earlier checkpoint and the steps since then, and the step's batch.
+On the same backend and mesh, both are bit for bit what they were. If the loss or gradient is not finite, names the
+first module whose output is not finite, and the records each of which alone makes the step so. Their ids go into
+WORKDIR/skip_ids.STEP.txt, for --config.operational.skip_ids.
 
-Changes nothing else in the workdir, which no run may hold meanwhile. --mesh='{"replica": 2}' lays the run out on
-another mesh. The exit status is 0 when the step is finite, 1 when it is not.
+Nothing else in the workdir changes, and no run may use it at the same time. --mesh='{"replica": 2}' lays the run out on
+another mesh. The exit status is 0 if the step is finite, and 1 if it is not.
 """
 
 import json
@@ -38,13 +38,13 @@ from facerep_jax.train.state import TrainState, abstract, flat
 from facerep_jax.train.step import Look, begun, look_at_views, make_loss
 from facerep_jax.typing import Batch, Encoder, Objective, Tree
 
-MOST = 8  # offending records that are looked for
+MOST = 8  # the most offending records that are searched for
 
 Host = Mapping[str, np.ndarray]
 
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
-    """Declare what the command line takes."""
+    """Declare the flags of the command line."""
     flags.DEFINE_string("workdir", None, "folder of the run", flag_values=flag_values)
     flags.DEFINE_integer("step", None, "which step, from 1", 1, flag_values=flag_values)
     flags.DEFINE_string("mesh", "", "JSON that replaces parts of the run's mesh", flag_values=flag_values)
@@ -52,9 +52,9 @@ def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
 
 
 def run(flag_values: flags.FlagValues, words: list[str]) -> int:
-    """The entry point; gives the exit status."""
+    """Replay the step that the flags name, and return the exit status."""
     if words:
-        raise ValueError(f"replay takes no {words[0]!r}; all is said by flags")
+        raise ValueError(f"replay takes flags only, but got {words[0]!r}")
     workdir, step = local_path("workdir", flag_values.workdir), flag_values.step
     config = ConfigDict(config_of(workdir))
     if step > config.steps:
@@ -65,14 +65,14 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
 
 
 def replay(config: ConfigDict, workdir: Path, step: int) -> int:
-    """Take a step again and print what came of it; gives the exit status."""
+    """Repeat a step, print its metrics and what is not finite in it, and return the exit status."""
     again = assemble(config)
     frozen, digest = read_frozen(again.frozen_shapes, workdir)
     frozen = jax.device_put(frozen, sharding.replicated(again.mesh))
     with closing(again.stream), jax.set_mesh(again.mesh):
         state = state_before(step, again, frozen, digest, workdir)
         batch, host = split_host(next(iter(again.stream)))
-        kept = jax.tree.map(np.array, jax.device_get(state))  # copies: the step eats its state
+        kept = jax.tree.map(np.array, jax.device_get(state))  # a copy, since the step donates its state's buffers
         _, metrics = again.step(state, frozen, global_batch(batch, again.mesh))
     values = {name: float(value) for name, value in metrics.items()}
     print(f"step {step}: " + ", ".join(f"{name} {value:.7g}" for name, value in values.items()))
@@ -84,18 +84,18 @@ def replay(config: ConfigDict, workdir: Path, step: int) -> int:
     print(f"first not finite: {where}")
     rows = offenders(config, kept, frozen, batch)
     if len(rows) in (0, len(batch["position"])):
-        print("every record does it alone: the weights are at fault" if rows else "no record does it alone")
+        print("every record alone causes it: the weights are at fault" if rows else "no record alone causes it")
         return 1
     names = [str(host["id"][row]) for row in rows]
     path = workdir / f"skip_ids.{step}.txt"
     write(path, "".join(f"{name}\n" for name in names))
-    print(f"records that do it alone: {', '.join(names)}{' (there may be more)' if len(rows) >= MOST else ''}")
-    print(f"go on without them: --config.operational.skip_ids={path}")
+    print(f"records that alone cause it: {', '.join(names)}{' (there may be more)' if len(rows) >= MOST else ''}")
+    print(f"resume without them: --config.operational.skip_ids={path}")
     return 1
 
 
 def state_before(step: int, again: Run, frozen: Tree, digest: Mapping[str, str], workdir: Path) -> TrainState:
-    """The state that a step began with; the stream stands at its batch."""
+    """Restore the state before a step, and move the stream to the step's batch."""
     whole = [saved for saved in checkpoint.steps_in(workdir) if saved < step]
     start = checkpoint.find(f"{workdir}@{whole[-1]}")[1] if whole else None
     with closing(checkpoint.Checkpoints(workdir / "checkpoints")) as checkpoints:
@@ -111,7 +111,7 @@ def state_before(step: int, again: Run, frozen: Tree, digest: Mapping[str, str],
 def loss_of(
     config: ConfigDict, state: TrainState, frozen: Tree, look: Look | None = None
 ) -> tuple[Callable[..., Any], Tree]:
-    """The step's loss as a function of (params, batch), of a model that computes nothing twice; and the params."""
+    """The step's loss as a function (params, batch) of a model without rematerialisation, and the parameters."""
     graph, _, _, _ = abstract(model_maker(ConfigDict({**config.to_dict(), "remat": "none"})))
     loss = make_loss(graph, seed=config.seed, look=look)
     params, variables = begun(graph, state, frozen)
@@ -119,13 +119,14 @@ def loss_of(
 
 
 def first_module(config: ConfigDict, state: TrainState, frozen: Tree, batch: Host) -> str:
-    """The path of the first module whose result is not finite, on the way forward; empty where all are.
+    """The path of the first module in the forward pass whose result is not finite; empty if all results are finite.
 
-    The third block of the encoder's stack is `encoder/Block/2`.
+    Blocks of a stack have no path of their own. They are named by class and index: the third block of the encoder is
+    `encoder/Block/2`.
     """
     names: dict[int, str] = {}
-    held: list[Any] = []  # so that no id is used twice
-    within: list[str] = []
+    held: list[Any] = []  # keeps named modules alive, so that no id is used twice
+    within: list[str] = []  # names of the modules whose calls are running, outermost first
     counts: dict[tuple[str, str], int] = {}
     found: list[str] = []
 
@@ -141,7 +142,7 @@ def first_module(config: ConfigDict, state: TrainState, frozen: Tree, batch: Hos
 
     def watched(call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(self: Any, *arguments: Any, **keywords: Any) -> Any:
-            if id(self) not in names:  # merged inside: one of a stack
+            if id(self) not in names:  # a block of a stack, which `scan` merged from its parameters
                 place = (within[-1] if within else "", type(self).__name__)
                 counts[place] = counts.get(place, -1) + 1
                 name_all(self, f"{place[0]}/{place[1]}/{counts[place]}".lstrip("/"))
@@ -171,12 +172,12 @@ def first_module(config: ConfigDict, state: TrainState, frozen: Tree, batch: Hos
 
 
 def on_device(batch: Host) -> Batch:
-    """A batch as arrays of jax."""
+    """A batch as jax arrays."""
     return {name: jnp.asarray(x) for name, x in batch.items()}
 
 
 def first_gradient(config: ConfigDict, state: TrainState, frozen: Tree, batch: Host) -> str:
-    """The paths of the parameters whose gradient is not finite, the first few."""
+    """A text that names the first few parameters whose gradient is not finite."""
     loss, params = loss_of(config, state, frozen)
     gradients = jax.jit(jax.grad(loss))(params, on_device(batch))
     bad = [path for path, x in flat(gradients).items() if not np.isfinite(x).all()]
@@ -184,7 +185,10 @@ def first_gradient(config: ConfigDict, state: TrainState, frozen: Tree, batch: H
 
 
 def offenders(config: ConfigDict, state: TrainState, frozen: Tree, batch: Host) -> list[int]:
-    """Rows of a batch of which copies alone make loss or gradient not finite; by halves, at most `MOST` of them."""
+    """Rows of a batch each of which alone makes the loss or gradient not finite; at most `MOST` of them.
+
+    The rows are found by bisection: a set of rows is tried by repeating it until the batch is full.
+    """
     loss, params = loss_of(config, state, frozen)
     size = len(batch["position"])
 

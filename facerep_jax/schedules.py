@@ -41,7 +41,7 @@ def warmup_cosine(
     warmup_share: float = 0.0,
     steps: int,
 ) -> optax.Schedule:
-    """From `first` to `peak` in a straight line, then to `last` by half a cosine."""
+    """A schedule from `first` to `peak` in a straight line, then to `last` by half a cosine."""
     warmup = min(duration_of(warmup_steps, warmup_share, steps), steps - 1)
     return optax.warmup_cosine_decay_schedule(first, peak, warmup, steps, last)
 
@@ -55,7 +55,7 @@ def warmup_steps_down(
     milestones: tuple[float, ...] = (),
     steps: int,
 ) -> optax.Schedule:
-    """From `first` to `peak` in a straight line, then a tenth of that after each milestone.
+    """A schedule from `first` to `peak` in a straight line, then divided by ten at each milestone.
 
     Source: torch's MultiStepLR with its default factor.
 
@@ -69,7 +69,7 @@ def warmup_steps_down(
 
 
 def duration_of(duration_steps: int, share: float, steps: int) -> int:
-    """A duration in steps. Raises ValueError if it is given both in steps and as a share, or a share is none."""
+    """A duration in steps. Raises ValueError if it is given both in steps and as a share, or is out of range."""
     if duration_steps and share:
         raise ValueError(
             f"a duration is given in steps ({duration_steps}) or as a share ({share}) of the run, not both"

@@ -1,9 +1,9 @@
-"""Say whether the checkpoints of a run are what was saved.
+"""Check that the checkpoints of a run are what was saved.
 
 facerep verify WORKDIR
 
-Reads every byte of every checkpoint and compares it with the digests that were taken when it was saved. The exit status
-is 0 when all are whole, 1 when one is not, 2 when there is none.
+Reads every byte of every checkpoint and compares it with the digests that were taken when the checkpoint was saved. The
+exit status is 0 if all checkpoints are whole, 1 if one is damaged, and 2 if there are none.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ from facerep_jax.train import digests
 
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
-    """There are none."""
+    """Declare no flags."""
 
 
 def run(flag_values: flags.FlagValues, words: list[str]) -> int:
-    """The entry point; gives the exit status."""
+    """Check all checkpoints of a run, print the result for each, and return the exit status."""
     if len(words) != 1:
         raise ValueError("which run? facerep verify WORKDIR")
     workdir = local_path("WORKDIR", words[0])
@@ -39,7 +39,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
 
 
 def frozen_fault(workdir: Path, folder: Path) -> str:
-    """What is wrong with the frozen networks that a checkpoint was trained with; empty where nothing is."""
+    """What is wrong with the frozen networks that a checkpoint was trained with; empty if nothing is."""
     expected = digests.meta_of(folder).get("frozen", {})
     for name, digest in expected.items():
         path = workdir / name

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Pre-train on the machine at hand, and start again whenever the run was stopped by a signal and saved (status 75).
+# Pre-train on this machine, and start the run again whenever a signal stopped it and it saved its state (status 75).
 #
 #   launch/local.sh --config configs/pretrain/farl.py:variant=B/16 --workdir runs/farl
 #
-# All arguments go to `facerep pretrain`. SIGTERM, SIGINT or SIGHUP to this script is passed on as SIGTERM and is final:
-# the run saves, and the script ends. Its status is that of the last run: 0 done, 75 saved, 2 bad input, 1 anything else.
+# All arguments go to `facerep pretrain`. If this script receives SIGTERM, SIGINT or SIGHUP, it sends SIGTERM to the
+# run, which saves its state. Then the script ends. Its status is that of the last run: 0 done, 75 saved, 2 bad input, 1
+# anything else.
 set -uo pipefail
 
 SAVED=75
 FACEREP="$(dirname -- "${BASH_SOURCE[0]}")/../.venv/bin/facerep"
-[[ -x $FACEREP ]] || FACEREP=facerep # as installed
+[[ -x $FACEREP ]] || FACEREP=facerep # the installed one
 
 child=
 stop=false
@@ -31,7 +32,7 @@ while [[ $status -eq $SAVED && $stop == false ]]; do
   [[ $stop == false ]] || kill -TERM "$child" 2>/dev/null # the signal came before `child` was known
 
   signalled=true
-  while [[ $signalled == true ]]; do # a signal ends `wait` before the run ends
+  while [[ $signalled == true ]]; do # a signal interrupts `wait` before the run ends, so wait again
     signalled=false
     wait "$child"
     status=$?

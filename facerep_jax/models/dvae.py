@@ -15,48 +15,48 @@ from facerep_jax.config import nearest
 from facerep_jax.models.layers import applied
 from facerep_jax.typing import Features, Rules, View, pin
 
-MARGIN = 0.1  # pixels lie in [MARGIN, 1 - MARGIN], where their logits are finite
+MARGIN = 0.1  # pixels are mapped into [MARGIN, 1 - MARGIN], where their logits are finite
 
 
 class Sizes(NamedTuple):
-    """What a variant's name stands for."""
+    """The sizes of a dVAE variant."""
 
     channels: int  # of the first group; each further group has twice as many
     groups: int  # each but the last halves the sides of the image
-    blocks: int  # of each group
+    blocks: int  # in each group
     codes: int
 
     @property
     def stride(self) -> int:
-        """Pixels of a side that share a code."""
+        """Side in pixels of the square that each code stands for."""
         return 2 ** (self.groups - 1)
 
 
 SIZES = {
     "Nano": Sizes(16, 4, 1, 128),
     "S": Sizes(64, 4, 2, 2048),
-    "DALL-E": Sizes(256, 4, 2, 8192),  # the published one, and the tokenizer of BEiT
+    "DALL-E": Sizes(256, 4, 2, 8192),  # the published network, which is BEiT's tokenizer
 }
 
 
 def sizes_of(variant: str, **overrides: int | None) -> Sizes:
-    """The sizes of a variant, with those overridden that are not None; ValueError where there is none of that name."""
+    """The sizes of a variant, with overrides that are not None. Raises ValueError if the variant is unknown."""
     if variant not in SIZES:
         raise ValueError(f"there is no dVAE variant {variant!r}; {nearest(variant, SIZES)}")
     return SIZES[variant]._replace(**{name: value for name, value in overrides.items() if value is not None})
 
 
 class DVAEEncoder(nnx.Module):
-    """Images to logits of codes, one code per stride x stride pixels: a residual network of four convolutions a block.
+    """A residual network from images to logits of codes, one code per stride x stride pixels, in blocks of four convs.
 
-    As an encoder its tokens are the logits, in float32, and its pooled feature their mean; a tap is the index of a
-    group, whose map has the stride 2^tap. A float image is taken as `map_pixels` leaves it.
+    As an encoder, it gives the logits as tokens, in float32, and their mean as the pooled feature. A tap is the index
+    of a group, whose map has stride 2^tap. Float images must be mapped by `map_pixels` already.
     Source: openai/DALL-E, dall_e/encoder.py (2102.12092); initialised as there.
 
     Args:
-        variant: sizes by name, of `SIZES`.
+        variant: name of sizes in `SIZES`.
         channels, groups, blocks, codes: override the variant's.
-        dtype: of all convolutions but the last.
+        dtype: type of the products in all convolutions but the last.
     """
 
     no_matter: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ class DVAEEncoder(nnx.Module):
         return tuple(2**tap for tap in taps)
 
     def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of codes; ValueError where the stride does not divide an image of (height, width)."""
+        """Rows and columns of codes for an image of (height, width). Raises ValueError if codes do not tile it."""
         h, w = image_size
         stride = self.sizes.stride
         if min(h, w) < stride or h % stride or w % stride:
@@ -117,12 +117,12 @@ class DVAEEncoder(nnx.Module):
 
 
 class DVAEDecoder(nnx.Module):
-    """Weights of codes to images: for each pixel and colour the mean and log scale of its logit, "b h w 6".
+    """A residual network from weights of codes to images, given as the mean and log scale of each colour's logit.
 
     Source: openai/DALL-E, dall_e/decoder.py (2102.12092); initialised as there.
 
     Args:
-        sizes: of the encoder that this is the other half of.
+        sizes: sizes of the encoder that the decoder belongs to.
         embedding: width of a code's vector.
     """
 
@@ -145,9 +145,9 @@ class DVAEDecoder(nnx.Module):
 
 
 class Conv(nnx.Module):
-    """A convolution with bias that keeps the size of the image; parameters float32, the product in `dtype`.
+    """A convolution with bias that keeps the size of the image, with float32 parameters and the product in `dtype`.
 
-    Its kernel is zero until `draw_kernels` has drawn it.
+    The kernel is zero until `draw_kernels` draws it.
     """
 
     def __init__(self, width_in: int, width_out: int, side: int, *, dtype: str = "float32"):
@@ -162,7 +162,10 @@ class Conv(nnx.Module):
 
 
 class ResidualBlock(nnx.Module):
-    """x + gain * four convolutions of relu, through a quarter of the width; x is projected where the width changes."""
+    """A residual block of four ReLUs and convolutions, with a quarter of the width inside.
+
+    The branch is multiplied by `gain`. If the width changes, the input is projected before the sum.
+    """
 
     def __init__(self, width_in: int, width_out: int, sides: tuple[int, ...], gain: float, *, dtype: str):
         inner = max(1, width_out // 4)
@@ -181,9 +184,9 @@ class ResidualBlock(nnx.Module):
 
 
 def residual_groups(widths: tuple[int, ...], blocks: int, sides: tuple[int, ...], *, dtype: str) -> Any:
-    """A list of groups, each a list of blocks; `widths` are those of the input and of each group.
+    """A list of groups, each a list of blocks, where `widths` are the widths of the input and of each group.
 
-    A block's gain is 1 / (number of all blocks)^2.
+    The gain of each block is 1 / (number of all blocks)^2.
     """
     gain = 1 / ((len(widths) - 1) * blocks) ** 2
 
@@ -195,9 +198,9 @@ def residual_groups(widths: tuple[int, ...], blocks: int, sides: tuple[int, ...]
 
 
 def draw_kernels(network: nnx.Module, rngs: nnx.Rngs) -> None:
-    """Draw all kernels of a network from the normal distribution with variance 1 / (inputs of a product).
+    """Draw all kernels of a network from the normal distribution with variance 1 / (number of inputs).
 
-    They are parts of one draw, since each draw takes half a second to compile.
+    All kernels are cut from a single draw, since each draw takes half a second to compile.
     """
     params = nnx.to_flat_state(nnx.state(network, nnx.Param))
     kernels = [variable for path, variable in params if path[-1] == "kernel"]
@@ -208,16 +211,16 @@ def draw_kernels(network: nnx.Module, rngs: nnx.Rngs) -> None:
 
 
 def max_pooled(x: Float[Array, "b h w d"]) -> Float[Array, "b H W d"]:
-    """The largest of each 2 x 2."""
+    """The largest value of every 2 x 2 pixels."""
     b, h, w, d = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, d).max((2, 4))
 
 
 def map_pixels(image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-    """Pixels in [0, 1] as the dVAE takes them, in [0.1, 0.9]. Source: openai/DALL-E, dall_e/utils.py."""
+    """Pixels mapped linearly from [0, 1] to [0.1, 0.9]. Source: openai/DALL-E, dall_e/utils.py."""
     return (1 - 2 * MARGIN) * image + MARGIN
 
 
 def unmap_pixels(image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-    """Pixels in [0, 1] of what `map_pixels` gives. Source: openai/DALL-E, dall_e/utils.py."""
+    """The inverse of `map_pixels`, clipped to [0, 1]. Source: openai/DALL-E, dall_e/utils.py."""
     return jnp.clip((image - MARGIN) / (1 - 2 * MARGIN), 0, 1)

@@ -1,8 +1,8 @@
-"""Heads that read the maps of an encoder's taps, and what linear ones share.
+"""Dense heads, which read the maps of an encoder's taps, and the linear head.
 
-A dense head is built as `Head(encoder, outputs, taps=taps, rngs=rngs)`. `fit(maps)` gives it what it takes from
-training examples before it learns. `head(maps, rng=rng)` is a map of outputs; `rng`, one key per example, is given in
-training alone, so that its absence means running statistics and no dropout. Heads see features only, never images.
+A dense head is built as `Head(encoder, outputs, taps=taps, rngs=rngs)`. Before it learns, `fit(maps)` sets what it
+takes from training examples. `head(maps, rng=rng)` is a map of outputs. `rng` holds one key per example and is given in
+training only: without it, a head uses running statistics and no dropout. Heads see features, never images.
 """
 
 import jax
@@ -18,11 +18,10 @@ Maps = tuple[Float[Array, "b _ _ _"], ...]
 
 
 class Standardise(nnx.Module):
-    """Maps of all taps side by side, less their mean and divided by their standard deviation, per channel.
+    """Standardisation of each channel of all taps' maps by its mean and standard deviation over training examples.
 
-    The statistics are set once from training examples. A linear head on them learns as fast on one encoder as on
-    another, whatever the scale of its features. Source: the normalisation before MAE's linear probe (2111.06377),
-    without its running statistics.
+    The statistics are set once, by `fit`. Then a linear head learns equally fast on any encoder, whatever the scale of
+    its features. Source: the normalisation before MAE's linear probe (2111.06377), without its running statistics.
     """
 
     def __init__(self, width: int):
@@ -30,7 +29,7 @@ class Standardise(nnx.Module):
         self.deviation = Carried(jnp.ones(width))
 
     def fit(self, maps: Maps) -> None:
-        """Set the statistics."""
+        """Set mean and standard deviation from the maps of training examples."""
         x = side_by_side(maps)
         self.mean.set_value(x.mean((0, 1, 2)))
         self.deviation.set_value(x.std((0, 1, 2)) + 1e-6)
@@ -41,12 +40,12 @@ class Standardise(nnx.Module):
 
 
 class PerToken(nnx.Module):
-    """A linear map of each token's standardised features, to outputs for `cells` x `cells` parts of its patch.
+    """A linear map from each token's standardised features to outputs for `cells` x `cells` parts of its patch.
 
     Args:
         outputs: channels of the result.
-        taps: blocks of the encoder, side by side.
-        cells: parts of a side of each patch; 1 is the common linear head of dense probes.
+        taps: stages of the encoder whose maps are concatenated.
+        cells: parts that each side of a patch is divided into; 1 is the common linear head of dense probes.
     """
 
     def __init__(self, encoder: Encoder, outputs: int, *, taps: tuple[int, ...], cells: int = 1, rngs: nnx.Rngs):
@@ -55,7 +54,7 @@ class PerToken(nnx.Module):
         self.linear = Linear(width, cells * cells * outputs, init=trunc_normal(0.01), rngs=rngs)
 
     def fit(self, maps: Maps) -> None:
-        """Take the statistics of features."""
+        """Set the statistics of standardisation from the maps of training examples."""
         self.standardise.fit(maps)
 
     def __call__(self, maps: Maps, *, rng: Key[Array, "b"] | None = None) -> Float[Array, "b H W k"]:
@@ -63,25 +62,25 @@ class PerToken(nnx.Module):
         return unfolded(x.reshape(*x.shape[:3], self.cells, self.cells, -1))
 
 
-LINEAR = plain(spec(PerToken))  # the spec of the head that tasks have unless told otherwise
+LINEAR = plain(spec(PerToken))  # spec of the default head of tasks
 
 
 def unfolded(parts: Float[Array, "b h w y x k"]) -> Float[Array, "b h*y w*x k"]:
-    """A map whose pixels are the parts of each cell, in their places."""
+    """A map in which the y x x parts of each cell become pixels, each at its own place."""
     b, h, w, y, x, k = parts.shape
     return parts.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * y, w * x, k)
 
 
 def side_by_side(maps: Maps) -> Float[Array, "b h w d"]:
-    """Maps of all taps as channels of one, in float32 and at the first one's resolution."""
+    """All maps concatenated along the channels, in float32 and at the resolution of the first."""
     size = (maps[0].shape[1], maps[0].shape[2])
     return jnp.concatenate([resized(x.astype(jnp.float32), size) for x in maps], axis=-1)
 
 
 def resized(x: Float[Array, "b h w d"], size: tuple[int, int], *, antialias: bool = True) -> Float[Array, "b H W d"]:
-    """`x` at another resolution by bilinear interpolation, smoothed where it shrinks.
+    """`x` resized by bilinear interpolation; with `antialias`, it is smoothed if it shrinks.
 
-    Without `antialias` it is torch's interpolate(mode="bilinear", align_corners=False).
+    Without `antialias` the result is that of torch's interpolate(mode="bilinear", align_corners=False).
     """
     if x.shape[1:3] == size:
         return x

@@ -1,4 +1,4 @@
-"""What transformers are made of: blocks stacked on a leading depth axis and applied by one scan."""
+"""Layers of transformers: blocks stacked along a leading depth axis and applied by one scan."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,9 +17,10 @@ Initializer = Callable[..., Array]
 
 
 def trunc_normal(std: float) -> Initializer:
-    """torch's trunc_normal_ at its default bounds of -2 and 2: they are absolute, so that nothing is ever cut.
+    """An initializer like torch's trunc_normal_: in effect a plain normal distribution.
 
-    jax's truncated_normal cuts at two deviations instead, which leaves 0.88 of the deviation that is asked for.
+    torch truncates at -2 and 2 in absolute terms, which never matters for a small `std`. jax's truncated_normal
+    truncates at two standard deviations, which would leave 0.88 of `std`.
     """
     return nnx.initializers.normal(std)
 
@@ -30,14 +31,14 @@ def quick_gelu(x: Array) -> Array:
 
 
 def gelu(x: Array) -> Array:
-    """The exact GELU, by the error function."""
+    """The exact GELU, computed with the error function."""
     return jax.nn.gelu(x, approximate=False)
 
 
 class LayerNorm(nnx.Module):
-    """Layer normalisation in float32, whatever the type of its input and output.
+    """Layer normalisation that computes in float32 and returns the type of its input.
 
-    Source: openai/CLIP. FaRL rounds to the input's type before scale and bias rather than behind them.
+    Source: openai/CLIP. FaRL rounds to the input's type before scale and bias, this class after them.
     """
 
     def __init__(self, width: int, *, eps: float = 1e-5):
@@ -54,10 +55,10 @@ class LayerNorm(nnx.Module):
 
 
 class Linear(nnx.Module):
-    """x @ kernel + bias, with float32 parameters and the product in `dtype`.
+    """A linear layer, x @ kernel + bias, with float32 parameters and the product in `dtype`.
 
-    Leading axes are flattened for the product: on a CPU the gradient of one with three axes costs transposing copies, a
-    tenth of a training step. Elsewhere XLA makes the same product of both.
+    Leading axes are flattened for the product. On a CPU the gradient of a product with three axes makes transposing
+    copies, which cost a tenth of a training step. Elsewhere XLA compiles both to the same product.
     """
 
     def __init__(
@@ -84,7 +85,8 @@ class Linear(nnx.Module):
 class Block(nnx.Module):
     """A pre-norm transformer block: x + attention(norm(x)), then x + MLP(norm(x)).
 
-    Query, key and value are three projections: on a CPU a fused one costs a quarter of the step in transposing copies.
+    Query, key and value are three projections. On a CPU the transposing copies of a fused projection would cost a
+    quarter of the step.
     """
 
     def __init__(
@@ -116,7 +118,7 @@ class Block(nnx.Module):
         self.heads, self.causal, self.activation = heads, causal, activation
 
     def __call__(self, x: Float[Array, "b n d"], *, kept: Float[Array, "b 1 1"] | None = None) -> Float[Array, "b n d"]:
-        """`kept`: the factor of both branches under drop-path, per example: 0 or 1 / (1 - rate)."""
+        """Apply the block; `kept` is each example's factor of both branches under drop-path: 0 or 1 / (1 - rate)."""
         y = self.attention_norm(x)
         q, k, v = (split_heads(project(y), self.heads) for project in (self.query, self.key, self.value))
         y = self.out(attention(q, k, v, causal=self.causal).reshape(x.shape))
@@ -128,14 +130,16 @@ class Block(nnx.Module):
 def attention(
     query: Float[Array, "b n k e"], key: Float[Array, "b n k e"], value: Float[Array, "b n k e"], *, causal: bool
 ) -> Float[Array, "b n k e"]:
-    """softmax(query key^T / sqrt(e)) value of each head, with the softmax in float32.
+    """Attention, softmax(query key^T / sqrt(e)) value for each head, with the softmax in float32.
 
-    As jax.nn.dot_product_attention, but that leaves the heads behind the tokens, where a CPU takes up to four times as
-    long for the second product.
+    The same as jax.nn.dot_product_attention, except for the order of axes in memory.
     """
+    # Heads go before tokens, so that each head is a contiguous matrix. With the heads behind the tokens, as
+    # jax.nn.dot_product_attention leaves them, a CPU takes up to four times as long for the second product.
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    # Scores are accumulated and kept in float32: in bfloat16 the softmax would see them rounded to three digits.
     scores = jnp.einsum("bkne,bkme->bknm", query, key, preferred_element_type=jnp.float32) * query.shape[-1] ** -0.5
-    if causal:
+    if causal:  # each token sees itself and the tokens before it
         scores = jnp.where(jnp.tri(scores.shape[-1], dtype=bool), scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores).astype(value.dtype)
     return jnp.einsum("bknm,bkme->bkne", weights, value).swapaxes(1, 2)
@@ -147,7 +151,7 @@ def split_heads(x: Float[Array, "b n d"], heads: int) -> Float[Array, "b n k e"]
 
 
 def xavier_uniform_fused(parts: int) -> Initializer:
-    """torch's xavier-uniform of a matrix that holds `parts` square projections, for one of them.
+    """An initializer of one projection as part of torch's xavier-uniform matrix of `parts` square projections.
 
     Source: torch.nn.MultiheadAttention, whose fused in_proj_weight (3 d, d) FaRL leaves at torch's default.
     """
@@ -160,7 +164,7 @@ def xavier_uniform_fused(parts: int) -> Initializer:
 
 
 def stack(make: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:
-    """A module like `make(rngs)`, each of whose parameters has a leading axis of `depth` independent draws."""
+    """A module like `make(rngs)` whose parameters have a leading axis of `depth` independent draws."""
     graph = nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(params=0))))
 
     def draw(key: Array) -> dict:
@@ -179,12 +183,16 @@ def scan(
     collect: bool = False,
     unroll: int = 1,
 ) -> tuple[Float[Array, "b n d"], Float[Array, "depth b n d"] | None]:
-    """Apply stacked blocks in turn; gives the result and, on request, what every block left behind.
+    """Apply stacked blocks one after the other; returns the last output and, if `collect`, those of all blocks.
 
-    `drop_path` is the rate of the last block; it grows linearly from 0. `rng` holds one key per example; None drops
-    nothing. The residual stream is pinned to the batch axes: XLA otherwise reshards it inside the loop.
-
-    `unroll` blocks at a time are laid out one behind the other: CPUs run small models a quarter faster so.
+    Args:
+        blocks: a module from `stack`.
+        remat: name of a rematerialisation policy, see `remat_policy`.
+        drop_path: rate of the last block; rates grow linearly from 0 at the first.
+        rng: one key per example; None drops nothing.
+        collect: whether to return every block's output.
+        unroll: number of blocks that each iteration of the loop lays out in sequence. On CPUs, unrolling makes small
+            models a quarter faster.
     """
     graph, params = nnx.split(blocks)
     depth = jax.tree.leaves(params)[0].shape[0]
@@ -192,9 +200,10 @@ def scan(
 
     def body(x: Array, layer: tuple) -> tuple[Array, Array | None]:
         params, index, rate = layer
-        x = pin(x)
+        x = pin(x)  # to the batch axes: XLA otherwise reshards the residual stream inside the loop
         kept = None
         if rng is not None and drop_path > 0:
+            # The block's index is folded into each example's key, so that no draw depends on the example's row.
             keys = jax.vmap(jax.random.fold_in, (0, None))(rng, index)
             draws = jax.vmap(jax.random.bernoulli, (0, None))(keys, 1 - rate)
             kept = (draws / (1 - rate)).astype(x.dtype)[:, None, None]
@@ -202,14 +211,15 @@ def scan(
         return y, y if collect else None
 
     if (policy := remat_policy(remat)) is not None:
+        # Inside a scan, XLA cannot merge the recomputation with the forward pass, so no barrier against that is needed.
         body = jax.checkpoint(body, policy=policy, prevent_cse=False)
     return jax.lax.scan(body, x, (params, jnp.arange(depth), jnp.asarray(rates)), unroll=unroll)
 
 
 def applied(block: nnx.Module, x: Array, remat: str, **keywords: Any) -> Any:
-    """What a block makes of `x`, with rematerialisation by the policy of that name, see `remat_policy`.
+    """The output of a block for `x`, with rematerialisation by a named policy, see `remat_policy`.
 
-    Variables that the block writes, such as running statistics, are written here too. Keywords are static.
+    Variables that the block writes, such as running statistics, are updated in `block`. Keywords are static.
     """
     if (policy := remat_policy(remat)) is None:
         return block(x, **keywords)
@@ -226,7 +236,7 @@ def applied(block: nnx.Module, x: Array, remat: str, **keywords: Any) -> Any:
 
 
 def remat_policy(name: str) -> Callable[..., bool] | None:
-    """A policy of `jax.checkpoint_policies` by its name, None for "none"; ValueError where no policy has it."""
+    """A policy of `jax.checkpoint_policies` by name, or None for "none". Raises ValueError if the name is unknown."""
     if name == "none":
         return None
     policy = getattr(jax.checkpoint_policies, name, None)
@@ -239,17 +249,20 @@ def remat_policy(name: str) -> Callable[..., bool] | None:
 def cubic_matrix(size_in: int, size_out: int) -> Float[np.ndarray, "o i"]:
     """The matrix that resizes a signal by torch's bicubic kernel (a = -0.75, edges repeated, no antialiasing).
 
-    Source: torch.nn.functional.interpolate(mode="bicubic", align_corners=False), which FaRL resizes positions with;
-    jax.image.resize has a = -0.5 and smooths where it shrinks.
+    Source: torch.nn.functional.interpolate(mode="bicubic", align_corners=False), with which FaRL resizes positions.
+    jax.image.resize has a = -0.5 and smooths if it shrinks.
     """
     a = -0.75
+    # Each output pixel's centre in units of input pixels, if both lines have the same ends (align_corners=False).
     centres = (np.arange(size_out) + 0.5) * size_in / size_out - 0.5
     first = np.floor(centres).astype(int)
     matrix = np.zeros((size_out, size_in))
+    # The kernel reaches two pixels to either side, so four input pixels contribute: two on the left, two on the right.
     for offset in range(-1, 3):
         t = np.abs(centres - (first + offset))
         near = (a + 2) * t**3 - (a + 3) * t**2 + 1
         far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
         weight = np.where(t <= 1, near, np.where(t < 2, far, 0))
+        # Beyond an edge the edge pixel is repeated. It may then be hit several times, so weights are added, not set.
         np.add.at(matrix, (np.arange(size_out), np.clip(first + offset, 0, size_in - 1)), weight)
     return matrix.astype(np.float32)

@@ -1,4 +1,4 @@
-"""A feature pyramid from maps of one resolution."""
+"""Feature pyramid from maps of one resolution."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -8,15 +8,15 @@ from facerep_jax.models.batch_norm import BatchNorm
 from facerep_jax.models.heads import Maps, unfolded
 from facerep_jax.models.layers import gelu
 
-# torch's default of a transposed convolution, uniform within (4 * outputs)^-1/2: it takes the outputs for the inputs.
+# torch's default for a transposed convolution, uniform within ±(4 * outputs)^-1/2: torch counts outputs as the fan-in.
 DOUBLE_INIT = nnx.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
 
 
 class Pyramid(nnx.Module):
-    """Four maps of a transformer, all at the resolution of its patches, at 4, 2, 1 and 1/2 times that resolution.
+    """Resizing of a transformer's four maps, all at the resolution of its patches, to 4, 2, 1 and 1/2 times as much.
 
-    The first is doubled, normalised, passed through GELU and doubled again, the second doubled, the third left as it
-    is, and of the fourth every 2 x 2 pixels give their largest value; a last odd row or column is dropped. Widths stay.
+    The first map is doubled, normalised, passed through GELU and doubled again. The second is doubled, the third is
+    unchanged, and the fourth is max-pooled over 2 x 2 pixels, which drops an odd last row or column. Widths stay.
     Source: FaRL's `_make_fpns` (github.com/FacePerceiver/FaRL, farl/network/transformers.py), which is BEiT's.
 
     Args:
@@ -36,7 +36,7 @@ class Pyramid(nnx.Module):
 
 
 class Double(nnx.Module):
-    """A transposed convolution of kernel 2 and stride 2: each pixel gives 2 x 2, and the map is twice as large."""
+    """A transposed convolution of kernel 2 and stride 2, which turns each pixel into 2 x 2."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
         self.kernel = nnx.Param(DOUBLE_INIT(rngs.params(), (2, 2, width, width), jnp.float32))
@@ -48,7 +48,7 @@ class Double(nnx.Module):
 
 
 def halved(x: Float[Array, "b h w d"]) -> Float[Array, "b h//2 w//2 d"]:
-    """The largest value of every 2 x 2 pixels; ValueError where there are none."""
+    """The largest value of every 2 x 2 pixels. Raises ValueError if the map is smaller than that."""
     b, h, w, d = x.shape
     if min(h, w) < 2:
         raise ValueError(f"a pyramid needs maps of at least 2 x 2 pixels, not {h} x {w}")

@@ -9,14 +9,14 @@ from facerep_jax.typing import Carried, as_kind
 
 
 def teacher_of(student: Any) -> Any:
-    """A teacher that starts as a copy of the student, statistics included; all of it is carried from step to step."""
+    """A teacher that starts as a copy of the student, statistics included, and is carried from step to step."""
     return as_kind(student, Carried)
 
 
 def follow(teacher: nnx.Module, student: nnx.Module, momentum: float | Float[Array, ""]) -> None:
     """Move a teacher's weights towards the student's: momentum * its own + (1 - momentum) * the student's.
 
-    Running statistics are left alone: they are what the teacher's own passes make of them.
+    Running statistics are left alone: the teacher's own passes update them.
     Source: MoCo (1911.05722), equation 2.
     """
     own = dict(nnx.to_flat_state(nnx.state(teacher)))

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 from facerep_jax.models.layers import Block, LayerNorm, scan, stack
 from facerep_jax.typing import pin
 
-VOCABULARY = 49_408  # of CLIP's byte-pair encoding, with its two special tokens
+VOCABULARY = 49_408  # size of CLIP's byte-pair encoding, including its two special tokens
 
 
 class TextTransformer(nnx.Module):
@@ -17,7 +17,7 @@ class TextTransformer(nnx.Module):
 
     Args:
         context: the longest text, in tokens.
-        unroll: blocks that are laid out one behind the other in the loop over them; see `layers.scan`.
+        unroll: how many blocks each iteration of the loop over blocks lays out, see `layers.scan`.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class TextTransformer(nnx.Module):
         rngs: nnx.Rngs,
     ):
         normal = nnx.initializers.normal
-        residual = width**-0.5 * (2 * depth) ** -0.5  # the std of layers that write to the residual stream
+        residual = width**-0.5 * (2 * depth) ** -0.5  # standard deviation of layers that write to the residual stream
 
         def block(rngs: nnx.Rngs) -> Block:
             return Block(
@@ -56,7 +56,7 @@ class TextTransformer(nnx.Module):
         self.width, self.context, self.dtype, self.remat, self.unroll = width, context, dtype, remat, unroll
 
     def __call__(self, text: Int[Array, "b l"]) -> Float[Array, "b d"]:
-        """`text`: token ids, padded with zeros behind the end-of-text token, which is the largest id."""
+        """Features of texts, given as token ids: the end-of-text token is the largest id, and zeros pad behind it."""
         if text.shape[1] > self.context:
             raise ValueError(f"texts of {text.shape[1]} tokens do not fit a context of {self.context}")
         x = self.token_embedding[...].astype(self.dtype)[text]

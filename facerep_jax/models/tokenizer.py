@@ -1,7 +1,8 @@
-"""Tokenizers of images: frozen networks that give every patch one of a few codes, which masked patches predict.
+"""Tokenizers of images: frozen networks that give every patch a code, which is predicted where patches are masked.
 
-A tokenizer has `codes`, how many there are; `frequency`, of each code on the images of the fit; and is called with
-uint8 images. Before a run it is given its weights and fitted on training images, see `train.frozen`.
+A tokenizer is called with uint8 images. It has `codes`, the number of codes, and `frequency`, the share of each code
+on the images that it was fitted on. Before a run it gets its weights and is fitted on training images, see
+`train.frozen`.
 """
 
 import jax
@@ -13,19 +14,19 @@ from jaxtyping import Array, Float, Int, UInt8
 from facerep_jax.models.dvae import DVAEEncoder, map_pixels
 from facerep_jax.typing import Frozen, View, as_kind
 
-FIT_BATCH = 32  # images that pass a network at once while it is fitted
+FIT_BATCH = 32  # images per pass while a tokenizer is fitted
 
 
 class KMeansTokenizer(nnx.Module):
-    """k-means over small normalised patches: fitted in seconds on the training images, for want of a dVAE.
+    """k-means over small normalised patches: a stand-in for a dVAE that is fitted on training images in seconds.
 
-    Each image is normalised by its own mean and standard deviation, so that a code speaks of shape and contrast rather
-    than of exposure; each patch is averaged over `cells` x `cells` parts and given the code of the nearest centre.
+    Each image is normalised by its own mean and standard deviation, so that codes depend on shape and contrast rather
+    than on exposure. Each patch is averaged over `cells` x `cells` parts and gets the code of the nearest centre.
 
     Args:
-        patch: pixels of a side; the encoder's patch, so that codes and patches are aligned.
+        patch: side of a patch in pixels; must equal the encoder's, so that codes and patches are aligned.
         codes: size of the vocabulary.
-        cells: parts of a side that a patch is averaged over.
+        cells: parts that each side of a patch is divided into for averaging.
     """
 
     def __init__(self, *, patch: int, codes: int, cells: int = 4, rngs: nnx.Rngs):
@@ -33,11 +34,12 @@ class KMeansTokenizer(nnx.Module):
             raise ValueError(f"patches of {patch} pixels do not divide into {cells} cells")
         self.patch, self.cells, self.codes = patch, cells, codes
         self.centres = Frozen(jnp.zeros((codes, cells * cells * 3)))
-        self.frequency = Frozen(jnp.full(codes, 1 / codes))  # of each code on the images of the fit
+        self.frequency = Frozen(jnp.full(codes, 1 / codes))
 
     def __call__(self, image: UInt8[Array, "b h w 3"]) -> Int[Array, "b n"]:
         x = self.summaries(image)
         centres = self.centres[...]
+        # The squared distance without |x|², which is the same for all centres.
         distance = jnp.square(centres).sum(-1).reshape(1, 1, -1) - 2 * x @ centres.T
         return distance.argmin(-1)
 
@@ -56,7 +58,7 @@ class KMeansTokenizer(nnx.Module):
         x = np.asarray(self.summaries(jnp.asarray(images))).reshape(-1, self.centres.shape[1])
         if len(x) < self.codes:
             raise ValueError(f"{len(x)} patches are too few to fit {self.codes} codes")
-        # Takes seconds to import, which a run that goes on need not wait for.
+        # Imported here because that takes seconds, which a run that resumes should not wait for.
         from sklearn.cluster import MiniBatchKMeans
 
         means = MiniBatchKMeans(self.codes, random_state=seed, batch_size=4096, n_init=3).fit(x)
@@ -66,21 +68,21 @@ class KMeansTokenizer(nnx.Module):
 
 
 class DVAE(nnx.Module):
-    """The encoder of a discrete variational autoencoder, such as DALL-E's: a patch's code is that of largest logit.
+    """The encoder of a discrete variational autoencoder, such as DALL-E's; a patch's code is that of the largest logit.
 
-    The image is resized to as many pixels as the encoder needs for one code per patch: 224 pixels in patches of 16 to
-    112, by Lanczos' filter. On an accelerator products round, so that near ties may fall otherwise than on a CPU.
-    Source: openai/DALL-E (2102.12092); its use as a tokenizer, BEiT's datasets.py (2106.08254).
-    Changed: BEiT resizes the crop of the original photograph by PIL, which rounds to uint8 after each axis; here the
-    crop that the encoder sees is resized in float, so that a code may differ where two logits are close.
+    Lanczos' filter resizes the image such that each patch gets one code: from 224 pixels in patches of 16 to 112 pixels
+    for a stride of 8. Accelerators round products differently from CPUs, so that near ties may be broken differently.
+    Source: openai/DALL-E (2102.12092); BEiT's datasets.py (2106.08254) for its use as a tokenizer.
+    Changed: BEiT resizes the crop of the original photograph by PIL, which rounds to uint8 after each axis. Here the
+    crop that the encoder sees is resized in float, so that a code may differ if two logits are close.
 
     Args:
-        patch: pixels of a side; the encoder's patch, so that codes and patches are aligned.
-        weights: a safetensors file with the names and shapes of the published encoder's state dict, or the workdir of a
-            pre-training by `configs/pretrain/dvae.py`, WORKDIR[@STEP].
-        variant: sizes of the encoder by name, of `dvae.SIZES`.
+        patch: side of a patch in pixels; must equal the encoder's, so that codes and patches are aligned.
+        weights: a safetensors file with the names and shapes of the published encoder's state dict, or WORKDIR[@STEP]
+            of a pre-training by `configs/pretrain/dvae.py`.
+        variant: name of the encoder's sizes in `dvae.SIZES`.
         channels, groups, blocks, codes: override the variant's.
-        dtype: of the convolutions, but the last.
+        dtype: type of the products in all convolutions but the last.
     """
 
     def __init__(
@@ -100,14 +102,15 @@ class DVAE(nnx.Module):
         sizes = dict(channels=channels, groups=groups, blocks=blocks, codes=codes)
         self.network = as_kind(DVAEEncoder(variant=variant, **sizes, dtype=dtype, remat="none", rngs=rngs), Frozen)
         self.codes = self.network.sizes.codes
-        self.frequency = Frozen(jnp.full(self.codes, 1 / self.codes))  # of each code on the images of the fit
+        self.frequency = Frozen(jnp.full(self.codes, 1 / self.codes))
 
     def __call__(self, image: UInt8[Array, "b h w 3"]) -> Int[Array, "b n"]:
+        # Lanczos' filter overshoots at edges.
         x = jnp.clip(self.resized(image.astype(jnp.float32) / 255), 0, 1)
         return self.network(View(map_pixels(x))).tokens.argmax(-1)
 
     def resized(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b H W 3"]:
-        """An image at the network's resolution, one code per patch; Lanczos' filter overshoots at edges."""
+        """Images at the resolution at which the network gives one code per patch; values can leave [0, 1] slightly."""
         b, h, w, _ = image.shape
         if h % self.patch or w % self.patch:
             raise ValueError(f"an image of {h} x {w} pixels is no grid of patches of {self.patch} x {self.patch}")
@@ -115,7 +118,7 @@ class DVAE(nnx.Module):
         return jax.image.resize(image, (b, h // self.patch * stride, w // self.patch * stride, 3), "lanczos3")
 
     def fit_images(self, images: UInt8[np.ndarray, "b h w 3"]) -> None:
-        """Find how often each code is used on training images."""
+        """Count how often each code is used on training images."""
         graph, state = nnx.split(self)
         codes_of = jax.jit(lambda state, image: nnx.merge(graph, state)(image))
         counts = np.ones(self.codes)

@@ -1,4 +1,4 @@
-"""UPerHead, which FaRL reads landmarks and face parts with."""
+"""UPerHead, FaRL's dense head for landmarks and face parts."""
 
 from functools import partial
 from itertools import pairwise
@@ -18,33 +18,33 @@ from facerep_jax.typing import Encoder
 
 LEVELS = 4
 
-KAIMING = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")  # of mmcv's ConvModule (recalled)
-TORCH = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default of a convolution
+KAIMING = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")  # mmcv's ConvModule's (recalled)
+TORCH = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default for a convolution
 
 bilinear = partial(resized, antialias=False)
 
 
 class UPerHead(nnx.Module):
-    """Four maps to one at four times their resolution, which sees the whole image and keeps its details.
+    """A head that fuses four maps of an encoder into one, with context of the whole image and with its details.
 
-    The coarsest level is averaged over 1, 2 x 2, 3 x 3 and 6 x 6 parts, so that every pixel knows the whole; then each
-    level is added to the next finer one; then all, at the resolution of the finest, are fused. Dropout is of whole
-    channels, by a key per example. All is in float32, as FaRL's.
+    First, the coarsest level gets averages over 1, 2 x 2, 3 x 3 and 6 x 6 parts of the image, so that every pixel has
+    global context. Then each level is added to the next finer one. Finally, all levels are resized to the finest
+    resolution and fused. Dropout drops whole channels, with a key per example. Everything is in float32, as in FaRL.
 
-    A transformer's maps, all of one resolution, are made a pyramid first, as FaRL does. Maps that shrink by two from
-    one to the next, such as a ResNet's, are one already and are taken as they are, so that the result has the
-    resolution of the first.
+    A transformer's maps all have one resolution and are turned into a pyramid first, as in FaRL, so that the result has
+    four times their resolution. Maps whose strides double, such as a ResNet's, are a pyramid already and are used
+    unchanged, so that the result has the resolution of the first.
 
     Source: UPerNet (1807.10221); mmsegmentation 0.18 UPerHead, and FaRL's use of it (2112.03109).
-    Convolutions before a normalisation start as mmcv's (recalled), the other kernels as torch's.
-    Changed: biases start at 0, torch's at random.
+    Convolutions before a normalisation are initialised as in mmcv (recalled), other kernels as in torch.
+    Changed: biases start at 0; in torch they start at random.
 
     Args:
         outputs: channels of the result, such as classes.
-        taps: four blocks of the encoder.
-        channels: of every level; FaRL's 768 need a large accelerator, 64 do for small ones.
-        pool_sizes: parts of a side that the coarsest level is averaged over.
-        dropout: share of the channels that are dropped before the last map.
+        taps: four stages of the encoder.
+        channels: channels of every level; FaRL's 768 need a large accelerator, 64 suit small ones.
+        pool_sizes: numbers of parts per side over which the coarsest level is averaged.
+        dropout: share of the channels that are dropped before the output layer.
         rows: how many rows share statistics of the batch normalisation; 0 for all.
     """
 
@@ -76,16 +76,19 @@ class UPerHead(nnx.Module):
         self.out = Linear(channels, outputs, init=TORCH, rngs=rngs)
 
     def fit(self, maps: Maps) -> None:
-        """Nothing is taken from examples."""
+        """Do nothing: this head takes nothing from examples before it learns."""
 
     def __call__(self, maps: Maps, *, rng: Key[Array, "b"] | None = None) -> Float[Array, "b H W k"]:
         train = rng is not None
         maps = tuple(x.astype(jnp.float32) for x in maps)
         levels = maps if self.pyramid is None else self.pyramid(maps, train=train)
+        # All levels are brought to the same width. The coarsest also gets its global context.
         laterals = [conv(x, train=train) for conv, x in zip(self.lateral, levels[:3], strict=True)]
         laterals.append(self.in_context(levels[3], train))
+        # From coarse to fine, so that context from the coarsest level reaches the finest through all between.
         for finer, coarser in ((2, 3), (1, 2), (0, 1)):
             laterals[finer] = laterals[finer] + bilinear(laterals[coarser], size_of(laterals[finer]))
+        # A convolution smooths what bilinear interpolation added; nothing was added to the coarsest level.
         outputs = [conv(x, train=train) for conv, x in zip(self.level, laterals[:3], strict=True)] + laterals[3:]
         together = jnp.concatenate([bilinear(x, size_of(outputs[0])) for x in outputs], axis=-1)
         x = self.fusion(together, train=train)
@@ -94,7 +97,7 @@ class UPerHead(nnx.Module):
         return self.out(x)
 
     def in_context(self, x: Float[Array, "b h w d"], train: bool) -> Float[Array, "b h w c"]:
-        """The coarsest level with averages over ever larger parts of it beside."""
+        """The coarsest level, fused with its averages over parts of several sizes."""
         parts = [
             bilinear(conv(averaged(x, size), train=train), size_of(x))
             for conv, size in zip(self.pooled, self.pool_sizes, strict=True)
@@ -103,7 +106,7 @@ class UPerHead(nnx.Module):
 
 
 class Convolution(nnx.Module):
-    """A convolution that keeps the resolution, batch normalisation, ReLU."""
+    """A convolution that keeps the resolution, followed by batch normalisation and ReLU."""
 
     def __init__(self, width: int, *, channels: int, size: int, rows: int, rngs: nnx.Rngs):
         self.kernel = nnx.Param(KAIMING(rngs.params(), (size, size, width, channels), jnp.float32))
@@ -116,34 +119,35 @@ class Convolution(nnx.Module):
 
 
 def is_flat(strides: tuple[int, ...]) -> bool:
-    """Whether maps have one resolution; ValueError where they neither do nor shrink by two from one to the next."""
+    """Whether all strides are equal; if not, each must be twice the one before. Raises ValueError otherwise."""
     if len(set(strides)) > 1 and any(b != 2 * a for a, b in pairwise(strides)):
         raise ValueError(f"UPerHead reads maps of one stride or of strides that double, not of {tuple(strides)}")
     return len(set(strides)) == 1
 
 
 def averaged(x: Float[Array, "b h w d"], size: int) -> Float[Array, "b size size d"]:
-    """Means over size x size parts of a map, which overlap where they do not divide it."""
+    """Means over size x size parts of a map; the parts overlap if their number does not divide the map's sides."""
     return jnp.einsum("yh,xw,bhwd->byxd", parts_of(x.shape[1], size), parts_of(x.shape[2], size), x)
 
 
 def parts_of(length: int, parts: int) -> Float[np.ndarray, "parts length"]:
-    """The matrix of means over parts of a line. Source: torch.nn.AdaptiveAvgPool2d.
+    """The matrix that averages a line of pixels over parts of it. Source: torch.nn.AdaptiveAvgPool2d.
 
-    Part i reaches from floor(i * length / parts) to ceil((i + 1) * length / parts).
+    Part i reaches from floor(i * length / parts) up to, not including, ceil((i + 1) * length / parts).
     """
     index, place = np.arange(parts)[:, None], np.arange(length)[None]
+    # -(-a // b) is a / b rounded up. Rounding begins down and ends up covers every pixel, at the cost of overlap.
     inside = (place >= index * length // parts) & (place < -(-(index + 1) * length // parts))
     return (inside / inside.sum(1, keepdims=True)).astype(np.float32)
 
 
 def kept_channels(rng: Key[Array, "b"], channels: int, dropout: float) -> Float[Array, "b 1 1 d"]:
-    """The factor of each channel of each example: 0 for those dropped, else 1 / (1 - dropout)."""
+    """The factor of each channel of each example: 0 if the channel is dropped, else 1 / (1 - dropout)."""
     keys = stream(rng, "dropout")
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - dropout, (channels,)))(keys)
     return (kept / (1 - dropout))[:, None, None].astype(jnp.float32)
 
 
 def size_of(x: Float[Array, "b h w d"]) -> tuple[int, int]:
-    """Height and width."""
+    """Height and width of a map."""
     return x.shape[1], x.shape[2]

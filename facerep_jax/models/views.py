@@ -1,4 +1,4 @@
-"""Views to features: which views share a pass of the encoder, and views that several objectives may share."""
+"""Encoding of views: which views share a pass of the encoder, and views that several objectives can share."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from facerep_jax.typing import Batch, Encoder, Features, Tree, View, Views, pin
 
 
 class Seen(dict[str, Features]):
-    """Features by the name of their view. A missing name raises ValueError, which lists those that are there."""
+    """Features by the name of their view. A missing name raises ValueError, which lists the names that exist."""
 
     def __missing__(self, name: str) -> Features:
         raise ValueError(f"no view is called {name!r}; there are: {', '.join(sorted(self)) or 'none'}")
@@ -31,8 +31,8 @@ def encode(encoder: Encoder, views: Views, *, train: bool = False, rng: Key[Arra
     normalisation then takes its statistics over all of them, and running statistics move once per pass. Views
     that are `apart`, and views with mask tokens of their own, take further passes.
 
-    Views that show the same image draw on their own. Copies of one example lie side by side in a shared pass, so that a
-    batch split over devices stays where it is.
+    Each view has its own random draws, even if several show the same image. Copies of one example lie side by side in a
+    shared pass, so that a batch that is split over devices does not move between them.
     """
     seen = Seen()
     for names in shared_passes(views):
@@ -63,7 +63,7 @@ def shared_passes(views: Views) -> list[list[str]]:
 
 
 def interleaved_views(views: list[View], taps: tuple[int, ...], encoder: Encoder) -> View:
-    """Views of equal shape as one with these taps; those without masks take part with empty ones."""
+    """Views of equal shape as one view with these taps; views without masks get empty ones if others have some."""
     fill = next((view.fill for view in views if view.fill is not None), None)
     masked = None
     if fill is not None:
@@ -85,7 +85,7 @@ def interleaved(arrays: list[Array]) -> Array:
 
 
 def deinterleaved(tree: Tree, parts: int) -> list[Tree]:
-    """The trees whose arrays `interleaved` made one of."""
+    """The trees that `interleaved` combined, one for each view."""
     if parts == 1:
         return [tree]
 
@@ -96,10 +96,10 @@ def deinterleaved(tree: Tree, parts: int) -> list[Tree]:
 
 
 class RandomPatches:
-    """A view of some patches of each image, drawn anew in each step, for objectives that share one masked pass.
+    """A view of random patches of each image, drawn anew at each step, for objectives that share one masked pass.
 
     Args:
-        share: of the patches that are kept, above 0; at least one patch is.
+        share: share of the patches that are kept, above 0; at least one patch is kept.
         image: key of the batch that holds the images.
     """
 
@@ -115,7 +115,7 @@ class RandomPatches:
 
 
 def random_patches(rng: Key[Array, "b"], count: int, kept: int) -> Int[Array, "b m"]:
-    """Which `kept` of `count` patches each example keeps, in order."""
+    """The indices of the `kept` out of `count` patches that each example keeps, drawn at random and sorted."""
 
     def draw(key: Array) -> Array:
         return jnp.sort(jnp.argsort(jax.random.uniform(key, (count,)))[:kept])

@@ -44,7 +44,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Sizes(NamedTuple):
-    """What a variant's name stands for."""
+    """The sizes of a ViT variant."""
 
     width: int
     depth: int
@@ -53,7 +53,7 @@ class Sizes(NamedTuple):
 
 
 def sizes_of(variant: str) -> Sizes:
-    """The sizes of a variant such as "B/16"; ValueError where there is none of that name."""
+    """The sizes of a variant such as "B/16". Raises ValueError if the name is unknown."""
     size, _, patch = variant.partition("/")
     if size not in SIZES or not patch.isdigit() or not int(patch):
         raise ValueError(f"encoder variant {variant!r} is not SIZE/PATCH; sizes: {', '.join(SIZES)}")
@@ -61,12 +61,12 @@ def sizes_of(variant: str) -> Sizes:
 
 
 class Flavour(NamedTuple):
-    """What a family of published vision transformers does in a way of its own."""
+    """The choices in which families of published vision transformers differ."""
 
     activation: Activation
     eps: float  # of the norms
-    init: Initializer  # of linear layers, but for query, key and value
-    fixed: bool  # sin-cos positions, a bias in the patch embedding and no norm before the blocks
+    init: Initializer  # of linear layers except query, key and value
+    fixed: bool  # whether positions are sin-cos, the patch embedding has a bias and no norm precedes the blocks
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -78,28 +78,32 @@ FLAVOURS = {
 
 
 class ViT(nnx.Module):
-    """A vision transformer: patches -> class token, positions -> blocks -> norm of the class token.
+    """A vision transformer, in one of two flavours.
+
+    Patches are embedded, a class token and positions are added, blocks follow, and the pooled feature is the normalised
+    class token.
 
     "clip": learned positions, a norm before the blocks, quick GELU, norms with eps 1e-5. The projection into the space
     of captions belongs to the contrastive objective.
     Source: openai/CLIP and FaRL's VisualTransformer (2112.03109), initialised as the latter.
 
-    "mae": fixed sin-cos positions, which are no parameters, a bias in the patch embedding, GELU, norms with eps 1e-6.
-    Its published code norms all tokens in the end: that is `norm_out` of `tokens`, which are given without it.
-    Source: facebookresearch/mae (2111.06377), which MCF (2309.03575) takes its encoders from, initialised as there.
+    "mae": fixed sin-cos positions, which are not parameters, a bias in the patch embedding, GELU, norms with eps 1e-6.
+    The published code normalises all tokens at the end. Here `tokens` are not normalised; apply `norm_out` to them.
+    Source: facebookresearch/mae (2111.06377), from which MCF (2309.03575) takes its encoders; initialised as there.
 
-    Changed: the residual stream is of `dtype`. Under torch's autocast to bfloat16 MAE's is float32, open_clip's is not.
+    Changed: the residual stream has type `dtype`. Under torch's autocast to bfloat16, MAE's is float32 and open_clip's
+    is not.
 
     Args:
         flavour: "clip" or "mae".
-        variant: size and patch, such as "B/16"; sizes are those of `SIZES`.
-        image_size: pixels of a side that positions are for; for others both flavours resize them, as published. No
-            checkpoint holds MAE's, so that this must be the size of pre-training.
+        variant: size and patch, such as "B/16", with a size of `SIZES`.
+        image_size: side in pixels of the images that positions are made for; for other images both flavours resize
+            positions, as published. Checkpoints do not hold MAE's positions, so this must be the size of pre-training.
         width, depth, heads: override the variant's.
-        drop_path: rate of the last block, growing linearly from 0 over depth.
-        patch_dropout: share of the patches that an image loses in training; the class token stays. Source: 2212.00794.
-        unroll: blocks that are laid out one behind the other in the loop over them; see `layers.scan`.
-        mean, std: normalisation of RGB in [0, 1]; the flavour's where none is given.
+        drop_path: rate of the last block; rates grow linearly from 0 at the first.
+        patch_dropout: share of the patches that are dropped in training; the class token stays. Source: 2212.00794.
+        unroll: how many blocks each iteration of the loop over blocks lays out, see `layers.scan`.
+        mean, std: normalisation of RGB in [0, 1]; by default the flavour's.
     """
 
     no_matter: tuple[str, ...] = ("drop_path", "patch_dropout", "unroll")
@@ -137,8 +141,8 @@ class ViT(nnx.Module):
         pixels = 3 * self.patch**2
         self.embed = Linear(pixels, self.width, init=style.init, use_bias=style.fixed, dtype=dtype, rngs=rngs)
         if style.fixed:
-            sincos(rows, columns, self.width)  # says so now if the width cannot be split
-            limit = pixels**-0.5  # of torch's convolutions, whose bias MAE leaves as it is
+            sincos(rows, columns, self.width)  # raises now, not in the first step, if the width cannot be split
+            limit = pixels**-0.5  # MAE leaves the bias at the default of torch's convolutions
             self.embed.bias = nnx.Param(jax.random.uniform(rngs.params(), (self.width,), minval=-limit, maxval=limit))
         normal = nnx.initializers.normal(0.02 if style.fixed else self.width**-0.5)
         self.class_token = nnx.Param(normal(rngs.params(), (self.width,)))
@@ -154,7 +158,7 @@ class ViT(nnx.Module):
         return (self.patch,) * len(taps)
 
     def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of patches; ValueError where patches do not tile an image of (height, width)."""
+        """Rows and columns of patches in an image of (height, width). Raises ValueError if patches do not tile it."""
         h, w = image_size
         if min(h, w) < self.patch or h % self.patch or w % self.patch:
             raise ValueError(f"an image of {h} x {w} pixels is no grid of patches of {self.patch} x {self.patch}")
@@ -197,7 +201,7 @@ class ViT(nnx.Module):
         return Features(pooled=self.norm_out(x[:, 0]), tokens=x[:, 1:], maps=maps, cls=x[:, 0])
 
     def dropped(self, view: View, rng: Key[Array, "b"] | None) -> View:
-        """The view less the patches that patch dropout takes; ValueError where somebody counts on their places."""
+        """The view after patch dropout. Raises ValueError if patches are kept or masked already, or without keys."""
         if rng is None:
             raise ValueError("patch dropout needs a key for each example")
         if view.keep is not None or view.masked is not None:
@@ -207,17 +211,17 @@ class ViT(nnx.Module):
         return replace(view, keep=random_patches(stream(rng, "patch_dropout"), rows * columns, kept))
 
     def normalise(self, image: Array) -> Float[Array, "b h w 3"]:
-        """A uint8 image normalised by mean and standard deviation; a float image as it is."""
+        """uint8 images normalised by mean and standard deviation; float images are returned as they are."""
         if image.dtype != jnp.uint8:
             return image
         mean, std = jnp.asarray(self.mean) * 255, jnp.asarray(self.std) * 255
         return (image.astype(jnp.float32) - mean.reshape(1, 1, 1, 3)) / std.reshape(1, 1, 1, 3)
 
     def positions_for(self, rows: int, columns: int) -> Float[Array, "{1+rows*columns} d"]:
-        """Positions of the class token and a grid of patches.
+        """Positions of the class token and of a grid of patches.
 
-        Those of `image_size` are resized by torch's bicubic kernel where the grid is another: so does FaRL, and so does
-        MAE, which does not compute its positions anew.
+        If the grid is not that of `image_size`, positions are resized by torch's bicubic kernel. FaRL does so, and so
+        does MAE, which resizes its fixed positions instead of computing them anew.
         """
         side = self.image_size // self.patch
         position = jnp.asarray(sincos(side, side, self.width)) if self.positions is None else self.positions[...]
@@ -229,7 +233,7 @@ class ViT(nnx.Module):
 
 
 def make_block(width: int, heads: int, flavour: Flavour, dtype: str, rngs: nnx.Rngs) -> Block:
-    """One block of a flavour; query, key and value are xavier-uniform as one matrix in both."""
+    """One block of a flavour; in both, query, key and value are initialised as one xavier-uniform matrix."""
     init = flavour.init
     return Block(
         width,
@@ -245,20 +249,22 @@ def make_block(width: int, heads: int, flavour: Flavour, dtype: str, rngs: nnx.R
 
 
 def sincos(rows: int, columns: int, width: int) -> Float[np.ndarray, "{1+rows*columns} d"]:
-    """Fixed positions of a class token, which is 0, and of a grid of patches in row-major order.
+    """Fixed positions of a class token, which are 0, and of a grid of patches in row-major order.
 
-    The first half of a vector speaks of the column, the second of the row, by sines and then cosines of frequencies
-    from 1 down to nearly 1 / 10000.
+    The first half of each vector encodes the column, the second half the row. Each half holds sines, then cosines, of
+    angular frequencies that fall geometrically from 1 to nearly 1 / 10000.
     Source: util/pos_embed.py of facebookresearch/mae. MoCo v3's positions have the two halves swapped.
     """
     if width % 4:
         raise ValueError(f"sin-cos positions need a width that is a multiple of 4, not {width}")
+    # A quarter of the width for each of column and row, sine and cosine. NumPy computes in float64, as MAE does.
     frequency = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
 
     def along(count: int) -> np.ndarray:
         angle = np.arange(count)[:, None] * frequency
         return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
 
+    # One line of vectors for the columns and one for the rows suffice; each is repeated along the other axis.
     half = (rows, columns, width // 2)
     x, y = np.broadcast_to(along(columns), half), np.broadcast_to(along(rows)[:, None], half)
     patches = np.concatenate([x, y], axis=-1).reshape(rows * columns, width)

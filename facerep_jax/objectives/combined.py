@@ -1,4 +1,4 @@
-"""A weighted sum of objectives on one encoder."""
+"""Weighted sum of objectives on one encoder."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,16 +14,17 @@ from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
 
 class Combined(nnx.Module):
-    """Terms that share the encoder's passes: each view is encoded once, whoever reads it.
+    """A weighted sum of terms that share the encoder's passes: each view is encoded once, however many terms read it.
 
-    The name of a term is the prefix of its metrics, and names its streams of randomness, so that one more term changes
-    no draw of the others. A name of a view means one view: terms that read the same random view find it in `views`.
+    The name of a term is the prefix of its metrics and selects its streams of randomness, so that adding a term changes
+    no draw of the others. All terms must mean the same view by the same name: a random view that several terms read is
+    drawn once, by `views`.
 
     Args:
         terms: name -> spec of an objective.
-        weights: name -> factor of its loss; 1 if a name is missing.
+        weights: name -> factor of its loss; missing names have factor 1.
         views: name -> spec of a view that terms share, such as `models.views.RandomPatches`.
-        steps: of the run.
+        steps: length of the run.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Combined(nnx.Module):
             term.begin(encoder, step)
 
     def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
-        """The shared views and those of all terms. Raises ValueError if one name means two views."""
+        """The shared views and the views of all terms. Raises ValueError if one name means two different views."""
         views = {name: make(batch, encoder=encoder, rng=stream(rng, f"view {name}")) for name, make in self.shared}
         owners = dict.fromkeys(views, "`views`")
         for owner, term in self.terms.items():
@@ -91,5 +92,5 @@ class Combined(nnx.Module):
 
 
 def arrays_of(view: View) -> tuple:
-    """The identity of a view's arrays: equal for two views that show the same."""
+    """The identities of a view's arrays, which are equal for two views of the same arrays."""
     return (*map(id, (view.image, view.keep, view.masked, view.fill)), view.apart)

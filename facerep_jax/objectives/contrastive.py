@@ -1,4 +1,4 @@
-"""Contrast between images and captions."""
+"""Contrastive learning of images and captions."""
 
 from collections.abc import Mapping
 
@@ -12,17 +12,17 @@ from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
 
 class Contrastive(nnx.Module):
-    """InfoNCE between each image and its caption, against all others of the global batch, both ways.
+    """InfoNCE between images and captions in both directions; negatives are all other pairs of the global batch.
 
-    Owns what zero-shot tasks load later: the text tower, both projections and the temperature.
+    It owns what zero-shot tasks load later: the text tower, both projections and the temperature.
     Source: CLIP; FaRL (2112.03109), image-text contrast.
-    Changed: CLIP clips the log scale after each update; here the forward pass uses the clamped value and the gradient
-    passes through, so that the optimizer needs no special case.
+    Changed: CLIP clips the log scale after each update. Here the forward pass uses the clamped value, and the gradient
+    passes straight through the clamp, so that the optimizer needs no special case.
 
     Args:
         text_encoder: spec of the text tower.
         embedding: width of the common space.
-        temperature: its initial value; it is learnt.
+        temperature: initial value of the temperature, which is learnt.
         max_scale: the largest inverse temperature.
     """
 
@@ -48,7 +48,7 @@ class Contrastive(nnx.Module):
         self.max_scale = max_scale
 
     def begin(self, encoder: Encoder, step: Int[Array, ""]) -> None:
-        """Nothing is carried from step to step."""
+        """Do nothing: no state is carried from step to step."""
 
     def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
         return {"image": View(batch["image"])}
@@ -76,25 +76,26 @@ class Contrastive(nnx.Module):
         }
 
     def embed_image(self, pooled: Float[Array, "b d"]) -> Float[Array, "b e"]:
-        """Images in the common space, of length one."""
+        """Embeddings of images in the common space, of length one."""
         return normalised(pooled.astype(jnp.float32) @ self.image_projection[...])
 
     def embed_text(self, text: Int[Array, "b l"]) -> Float[Array, "b e"]:
-        """Captions in the common space, of length one."""
+        """Embeddings of captions in the common space, of length one."""
         return normalised(self.text_encoder(text).astype(jnp.float32) @ self.text_projection[...])
 
     def scale(self) -> Float[Array, ""]:
         """The inverse temperature, at most `max_scale`."""
         log_scale = self.log_scale[...]
+        # Straight-through: the value is the clamped one, the gradient that of the unclamped one.
         clamped = jnp.minimum(log_scale, jnp.log(self.max_scale))
         return jnp.exp(log_scale + jax.lax.stop_gradient(clamped - log_scale))
 
 
 def normalised(x: Float[Array, "b e"]) -> Float[Array, "b e"]:
-    """`x` with rows of length one."""
+    """The rows of `x`, scaled to length one."""
     return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
 
 
 def cross_entropy_of_pairs(logits: Float[Array, "b b"]) -> Float[Array, ""]:
-    """Mean cross-entropy where row i belongs to column i."""
+    """Mean cross-entropy if row i belongs to column i."""
     return -jnp.mean(jnp.diagonal(jax.nn.log_softmax(logits)))

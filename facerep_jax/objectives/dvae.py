@@ -1,4 +1,4 @@
-"""A discrete variational autoencoder, whose encoder becomes the tokenizer of masked image modelling."""
+"""Discrete variational autoencoder, whose encoder becomes the tokenizer of masked image modelling."""
 
 from collections.abc import Mapping
 
@@ -18,11 +18,11 @@ KL_WEIGHT = plain(spec(schedules.cosine, first=0.0, last=6.6, duration_steps=5_0
 
 
 class DiscreteVAE(nnx.Module):
-    """Reconstruction through codes: the encoder's logits, relaxed by Gumbel's softmax, weigh the decoder's codebook.
+    """Reconstruction of images from codes, which the Gumbel-softmax relaxes to weights of the decoder's codebook.
 
-    The loss is the negative evidence lower bound over the number of pixel values: the logit-Laplace likelihood of the
-    pixels, and the divergence of the codes from the uniform distribution. The temperature falls and the weight of the
-    divergence rises with half a cosine.
+    The loss is the negative evidence lower bound, divided by the number of pixel values: the negative log likelihood of
+    the pixels under a logit-Laplace distribution, plus the weighted divergence of the codes from the uniform
+    distribution. By default, the temperature falls and the weight rises along half a cosine.
     Source: DALL-E (2102.12092), section 2.1 and appendix A; decoder and map of pixels as in openai/DALL-E. Recalled,
     not verified: logit-Laplace likelihood (A.3), division by pixel values, cosine schedules, temperature 1 to 1/16 in
     150,000 updates, weight of the divergence 0 to 6.6 in 5,000 (A.2).
@@ -31,7 +31,7 @@ class DiscreteVAE(nnx.Module):
         embedding: width of a code's vector.
         temperature: spec of a schedule of values above 0, see `facerep_jax.schedules`.
         kl_weight: spec of the schedule of the divergence's weight.
-        steps: of the run.
+        steps: length of the run.
     """
 
     needs = ("image",)
@@ -59,7 +59,7 @@ class DiscreteVAE(nnx.Module):
             raise ValueError(f"a dVAE's temperature is above 0 from the first step to the last, not {first} and {last}")
 
     def begin(self, encoder: Encoder, step: Int[Array, ""]) -> None:
-        """Nothing is carried from step to step."""
+        """Do nothing: no state is carried from step to step."""
 
     def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
         return {"image": View(batch["image"])}
@@ -83,8 +83,10 @@ class DiscreteVAE(nnx.Module):
 
         reconstruction = logit_laplace(map_pixels(image), means, log_scales).mean()
         log_p = jax.nn.log_softmax(logits)
+        # The divergence from the uniform distribution is the sum of p log(p k); here the mean over positions.
         kl = (jnp.exp(log_p) * (log_p + jnp.log(k))).sum(-1).mean()
         kl_weight = self.kl_weight(step)
+        # An image has n codes, and `reconstruction` is a mean over its pixel values: n / size brings both to one unit.
         loss = reconstruction + kl_weight * kl * n / image[0].size
         used = jnp.zeros(k).at[logits.argmax(-1).reshape(-1)].add(1 / (b * n))
         return loss, {
@@ -101,12 +103,12 @@ class DiscreteVAE(nnx.Module):
     def decode(
         self, weights: Float[Array, "b n k"], grid: tuple[int, int]
     ) -> tuple[Float[Array, "b h w 3"], Float[Array, "b h w 3"]]:
-        """Means and log scales of the pixels' logits, of weights of codes on a grid."""
+        """Means and log scales of the pixels' logits, decoded from weights of codes on a grid."""
         maps = self.decoder(weights.reshape(len(weights), *grid, -1))
         return maps[..., :3], maps[..., 3:]
 
     def reconstructed(self, codes: Int[Array, "b n"], grid: tuple[int, int]) -> Float[Array, "b h w 3"]:
-        """The image, RGB in [0, 1], that codes on a grid stand for."""
+        """Images, RGB in [0, 1], decoded from codes on a grid."""
         means, _ = self.decode(jax.nn.one_hot(codes, self.decoder.codebook.kernel.shape[2]), grid)
         return unmap_pixels(jax.nn.sigmoid(means))
 
@@ -114,14 +116,16 @@ class DiscreteVAE(nnx.Module):
 def logit_laplace(
     x: Float[Array, "b h w 3"], means: Float[Array, "b h w 3"], log_scales: Float[Array, "b h w 3"]
 ) -> Float[Array, "b h w 3"]:
-    """Negative log density at x in (0, 1), where logit(x) has a Laplace distribution.
+    """Negative log density at x in (0, 1) of the logit-Laplace distribution: logit(x) has a Laplace distribution.
 
     Source: DALL-E (2102.12092), appendix A.3, recalled: f(x | m, b) = exp(-|logit(x) - m| / b) / (2 b x (1 - x)).
     """
+    # The network predicts log b, so that b is positive for any output, and 1 / b and log b need no division. The term
+    # log(2 x (1 - x)) does not depend on the network; with it, the loss is a true likelihood.
     distance = jnp.abs(jnp.log(x) - jnp.log1p(-x) - means)
     return distance * jnp.exp(-log_scales) + log_scales + jnp.log(2 * x * (1 - x))
 
 
 def gumbel(rng: Key[Array, "b"], shape: tuple[int, int]) -> Float[Array, "b n k"]:
-    """Gumbel noise, of each example's own key."""
+    """Gumbel noise, drawn with each example's own key."""
     return jax.vmap(lambda key: jax.random.gumbel(key, shape))(stream(rng, "gumbel"))

@@ -13,16 +13,17 @@ from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
 
 class MaskedTokens(nnx.Module):
-    """Masked image modelling: patches are replaced by a learnt token, and their codes are predicted.
+    """Masked image modelling: some patches are replaced by a learnt token, and their codes are predicted.
 
-    The mask token replaces patch embeddings before positions are added; the encoder sees the full sequence. Its output,
-    class token included, passes `depth` more blocks, a norm and a linear layer; only masked positions count.
+    The mask token replaces patch embeddings before positions are added, and the encoder sees the full sequence. Its
+    output, class token included, passes through `depth` more blocks, a norm and a linear layer. Only masked positions
+    count in the loss.
     Source: FaRL's forward_mim (2112.03109); block-wise masks and codes as in BEiT (2106.08254).
 
     Args:
         tokenizer: spec of the frozen network that gives each patch its code.
-        count: the most patches that are masked in an image; logits are computed for as many.
-        depth, heads: of the blocks behind the encoder.
+        count: the largest number of masked patches in an image; logits are computed for as many positions.
+        depth, heads: number and heads of the blocks behind the encoder.
     """
 
     needs = ("image", "masked")
@@ -40,7 +41,7 @@ class MaskedTokens(nnx.Module):
         self.count = count
 
     def begin(self, encoder: Encoder, step: Int[Array, ""]) -> None:
-        """Nothing is carried from step to step."""
+        """Do nothing: no state is carried from step to step."""
 
     def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
         return {"masked": View(batch["image"], masked=batch["masked"], fill=self.mask_token[...])}
@@ -63,7 +64,8 @@ class MaskedTokens(nnx.Module):
         unigram = -jnp.log(self.tokenizer.frequency[...])[targets]
 
         def mean(x: Float[Array, "b m"]) -> Float[Array, ""]:
-            return (x * weight).sum() / jnp.maximum(weight.sum(), 1)  # small grids can leave a batch without a mask
+            # On a small grid, a whole batch can be without a mask; then the sum is 0 and must not be divided by 0.
+            return (x * weight).sum() / jnp.maximum(weight.sum(), 1)
 
         loss = mean(entropy)
         return loss, {
@@ -74,7 +76,7 @@ class MaskedTokens(nnx.Module):
         }
 
     def logits(self, seen: Features, where: Int[Array, "b m"], *, remat: str) -> Float[Array, "b m k"]:
-        """Logits of the codes at given positions, in float32."""
+        """Logits of the codes at the positions `where`, in float32."""
         if seen.cls is None:
             raise ValueError("masked tokens need an encoder with a class token")
         x, _ = scan(self.blocks, jnp.concatenate([seen.cls[:, None], seen.tokens], axis=1), remat=remat)
@@ -83,6 +85,7 @@ class MaskedTokens(nnx.Module):
 
 
 def masked_positions(masked: Bool[Array, "b n"], count: int) -> tuple[Int[Array, "b m"], Float[Array, "b m"]]:
-    """The first `count` masked positions of each row, and weights that are 0 where a row has fewer."""
+    """The first `count` masked positions of each row; if a row has fewer, the rest have weight 0, others weight 1."""
+    # A stable sort of "not masked" puts the masked positions first, in order, and keeps the shape static for XLA.
     where = jnp.argsort(~masked, axis=1, stable=True)[:, :count]
     return where, jnp.take_along_axis(masked, where, axis=1).astype(jnp.float32)

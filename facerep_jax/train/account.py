@@ -1,4 +1,4 @@
-"""Where the wall time of a run goes, and what of it bore fruit."""
+"""Account of a run's wall time: where it went, and how much of it went into steps that count."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,8 +20,8 @@ KINDS = {
 LOST, DOWN = "lost", "down"
 NAMES = {**KINDS, LOST: "steps that were lost", DOWN: "between runs"}  # in an Account
 
-# Dense products in bfloat16, operations per second of one device as jax counts devices. Recalled from the makers' data
-# sheets, not verified; `operational.peak_flops` replaces them.
+# Operations per second of dense products in bfloat16, for one device as jax counts devices. Recalled from the makers'
+# data sheets, not verified; `operational.peak_flops` replaces them.
 PEAK_FLOPS = {
     "TPU v2": 22.5e12,  # a core: half a chip
     "TPU v3": 61.5e12,  # likewise
@@ -40,19 +40,23 @@ PEAK_FLOPS = {
 
 
 def peak_flops(device: str) -> float:
-    """Operations per second of a kind of device, by the longest name that its own begins with; 0 where unknown."""
+    """Peak operations per second of a kind of device, or 0 if it is unknown.
+
+    The longest name in `PEAK_FLOPS` that `device` begins with decides.
+    """
     names = [name for name in PEAK_FLOPS if device.startswith(name)]
     return PEAK_FLOPS[max(names, key=len)] if names else 0.0
 
 
 class Timeline:
-    """Wall time of this process by kind: whole while the device computes, else what the host did meanwhile.
+    """Wall time of this process by kind.
 
-    Host and device work at once, so that a batch that was waited for while the step before ran cost nothing. A thread
-    waits for the end of each step, since the loop may not.
+    While the device computes, time counts as training steps. While the device is idle, time counts as what the host was
+    doing. Host and device work in parallel, so waiting for a batch costs nothing while the previous step still runs. A
+    thread waits for the end of each step, because the loop must not block.
 
     Args:
-        began: when time began to count, by time.monotonic(); up to the first span it went into the start.
+        began: when counting begins, by time.monotonic(). Time from then to this call counts as the start.
     """
 
     def __init__(self, began: float):
@@ -63,26 +67,30 @@ class Timeline:
 
     @contextmanager
     def span(self, kind: str) -> Iterator[None]:
-        """What the host does within is of this kind."""
+        """Count what the host does inside this context as one kind."""
         begin = time.monotonic()
         yield
         self._host.setdefault(kind, []).extend((begin, time.monotonic()))
 
     def started(self, result: jax.Array) -> None:
-        """A step was given to the device by now; it is done once `result` is there."""
+        """Note that a step was just handed to the device, which is done with it once `result` is ready."""
         self._steps.append((time.monotonic(), self._pool.submit(ready_at, result)))
 
     def take(self) -> dict[str, float]:
-        """Seconds of each kind since this was last called, in all the wall time; waits for the steps that run."""
+        """Seconds of each kind since the last call, which sum to the wall time; waits for running steps to end."""
         spans = [(begin, end.result()) for begin, end in self._steps]
         now = time.monotonic()
+        # An empty step at `now` ends the list, so that the idle time after the last real step is seen too.
         begins, ends = np.array([*spans, (now, now)]).T
+        # The device runs steps in order. A step that was handed over while the previous one ran begins when that ends.
         ends = np.maximum.accumulate(np.maximum(ends, self._mark))
-        before = np.concatenate([[self._mark], ends[:-1]])  # since when the device had nothing to do
+        before = np.concatenate([[self._mark], ends[:-1]])  # when the device became idle, ahead of each step
         begins = np.maximum(begins, before)
+        # The device idles from `before` to `begins`. Only host time that falls into these gaps held the run up.
         seconds = dict.fromkeys(KINDS, 0.0)
         seconds |= {kind: within(edges, before, begins) for kind, edges in self._host.items()}
         seconds["step"] += float((ends - begins).sum())
+        # What no span of the host covers is the loop itself; rounding could make it slightly negative.
         seconds["other"] += max(now - self._mark - sum(seconds.values()), 0.0)
         self._mark, self._host, self._steps = now, {}, []
         return seconds
@@ -92,31 +100,36 @@ class Timeline:
 
 
 def ready_at(result: jax.Array) -> float:
-    """Waits for a result; gives the time."""
+    """Wait for a result and return the time at which it is ready, by time.monotonic()."""
     result.block_until_ready()
     return time.monotonic()
 
 
 def within(edges: list[float], begins: np.ndarray, ends: np.ndarray) -> float:
-    """How much of some intervals lies in others, which follow one another: begin, end, begin, end, ..."""
+    """Total length of the intervals from `begins` to `ends` that is covered by the intervals in `edges`.
+
+    `edges` is an ascending list begin, end, begin, end, ...
+    """
+    # The covered length up to a time is piecewise linear: it grows inside the intervals and is flat between them.
+    # Interpolating it at both ends of an interval and subtracting gives the overlap, without pairing intervals up.
     lengths = np.diff(edges) * (np.arange(len(edges) - 1) % 2 == 0)
-    filled = np.concatenate([[0.0], np.cumsum(lengths)])  # of those others, up to each edge
+    filled = np.concatenate([[0.0], np.cumsum(lengths)])
     return float((np.interp(ends, edges, filled) - np.interp(begins, edges, filled)).sum())
 
 
 class Logged(NamedTuple):
-    """The steps of one line of metrics.jsonl."""
+    """The steps that one line of metrics.jsonl covers."""
 
-    first: int  # steps done before it
+    first: int  # steps done before the first of them
     last: int
-    seconds: float  # of training steps
+    seconds: float  # spent on training steps
 
 
 class Account:
-    """Where the wall time of a run went since its first start, by the lines of metrics.jsonl.
+    """Where the wall time of a run went since its first start, read from the lines of metrics.jsonl.
 
-    Steps are lost where a run went on from before them. What was not logged any more when a run was killed counts as
-    between runs.
+    Steps are lost if the run later resumed from a checkpoint before them. Time that a killed process did not log any
+    more counts as time between runs.
     """
 
     def __init__(self) -> None:
@@ -126,18 +139,20 @@ class Account:
 
     @classmethod
     def of(cls, lines: Iterable[Mapping[str, Any]]) -> "Account":
-        """Of all lines of a file."""
+        """The account of all lines of a file."""
         account = cls()
         for line in lines:
             account.add(line)
         return account
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """One more line, in the order of the file; those without times are passed over."""
+        """Add one line, in the order of the file; a line without times is ignored."""
         if "time" not in line or "steps" not in line:
             return
         seconds = {kind: line.get(f"seconds/{kind}") or 0.0 for kind in KINDS}
         first, last = int(line["step"] - line["steps"]), int(line["step"])
+        # Lines that reach beyond where this one begins were logged before a resume: their steps are done again, so the
+        # earlier work is lost. The time of a line that is lost only in part is divided in proportion to its steps.
         while self._logged and self._logged[-1].last > first:
             before = self._logged.pop()
             kept = max(first - before.first, 0) / max(before.last - before.first, 1)
@@ -154,29 +169,29 @@ class Account:
 
     @property
     def total(self) -> float:
-        """Seconds since the first start."""
+        """Wall time in seconds since the first start."""
         return sum(self.seconds.values())
 
     @property
     def goodput(self) -> float:
-        """The share of the time that went into steps that count."""
+        """Share of the wall time that went into steps that were not lost."""
         return self.seconds["step"] / self.total if self.total else 0.0
 
     def summary(self) -> str:
-        """The whole in a line."""
+        """The account in one line of text."""
         parts = sorted(((value, NAMES[kind]) for kind, value in self.seconds.items()), reverse=True)
         shares = ", ".join(f"{value / self.total:.1%} {name}" for value, name in parts if value >= 0.001 * self.total)
         return f"{duration(self.total)} since the first start: {shares}"
 
 
 class Meter:
-    """What the lines of metrics.jsonl say of speed and time.
+    """Measures the speed and the times that each line of metrics.jsonl holds.
 
     Args:
-        lines: of earlier runs in the same workdir.
-        began: when this run did, by time.monotonic().
-        flops_per_image: operations of a training step; 0 where unknown.
-        peak_flops: operations per second that all devices are made for; 0 where unknown.
+        lines: lines that earlier runs in the same workdir wrote.
+        began: when this run began, by time.monotonic().
+        flops_per_image: operations of a training step for each image; 0 if unknown.
+        peak_flops: peak operations per second of all devices together; 0 if unknown.
     """
 
     def __init__(
@@ -193,7 +208,7 @@ class Meter:
         self._batch_size, self._flops, self._peak = batch_size, flops_per_image, peak_flops
 
     def measure(self, step: int, steps: int) -> dict[str, float]:
-        """Of the last `steps` steps, up to `step`; waits until they are done."""
+        """Speed and times of the last `steps` steps, which end with `step`; waits until they are done."""
         seconds = self.timeline.take()
         wall = sum(seconds.values())
         rate = steps * self._batch_size / wall
@@ -212,7 +227,7 @@ class Meter:
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes or hours."""
+    """A duration as text, in seconds, minutes or hours."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

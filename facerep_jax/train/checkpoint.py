@@ -1,4 +1,4 @@
-"""Checkpoints by orbax: the state, the position in the data, the config and digests of frozen networks."""
+"""Checkpoints, written by orbax: the state, the position in the data, the config and digests of frozen networks."""
 
 import os
 import shutil
@@ -17,31 +17,32 @@ from facerep_jax.train import digests, distributed
 from facerep_jax.train.state import TrainState, described, flat
 from facerep_jax.typing import Tree
 
-DAMAGED = ".damaged"  # ends the name of a checkpoint that was set aside
-DELETED = ".deleted"  # of one that is being removed
-SHARED = 2**24  # bytes of an array that each of its replicas writes, at least
+DAMAGED = ".damaged"  # suffix of a checkpoint that was set aside
+DELETED = ".deleted"  # suffix of a checkpoint that is being removed
+SHARED = 2**24  # bytes; replicas share the writing of an array only if each then writes at least as much
 TRIAL = ".trial"  # a folder that is made and removed before each save
 
 
 class SaveFailed(Exception):
-    """A checkpoint could not be written; those before it are as they were."""
+    """A checkpoint could not be written; earlier checkpoints are untouched."""
 
 
 class Checkpoints:
-    """The checkpoints of one run, `FOLDER/STEP/`.
+    """The checkpoints of one run, in `FOLDER/STEP/`.
 
-    Saving is asynchronous: the state is copied to the host, written, then sealed with digests of all files. Only a
-    sealed checkpoint counts, and an older one is removed only once a newer one is sealed. The folder is one that all
-    processes see.
+    Saving is asynchronous and has three stages: the state is copied to the host, orbax writes it, and then it is sealed
+    with the digests of all its files. Only a sealed checkpoint counts, and an older one is removed only once a newer
+    one is sealed, so that a crash at any moment leaves a whole checkpoint behind. All processes must see the folder.
     """
 
     def __init__(self, folder: Path, *, keep: int = 3):
         self._folder, self._keep = folder.resolve(), keep
         share_large_arrays_alone()
-        options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)  # that removes none by itself
+        # Without max_to_keep orbax removes no checkpoint by itself: it does not know which ones are sealed.
+        options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
-        self._writing: int | None = None  # the step that orbax writes
-        self._sealing: Future[None] | None = None
+        self._writing: int | None = None  # the step that is being written or sealed
+        self._sealing: Future[None] | None = None  # set once orbax has finished writing
         self._pool = ThreadPoolExecutor(1)
         self._whole = set(digests.sealed_steps(self._folder))
         if distributed.first():
@@ -49,10 +50,11 @@ class Checkpoints:
                 shutil.rmtree(left)
 
     def latest(self) -> int | None:
-        """The newest step whose files are those that were saved; newer ones that are not are set aside, and named.
+        """The newest undamaged step, or None if there is none; newer, damaged checkpoints are logged and set aside.
 
-        ValueError where checkpoints were saved to their end and none of them is undamaged: nobody should begin again
-        over what may still be saved.
+        Raises:
+            ValueError: if checkpoints were sealed, but all of them are damaged. Beginning again from scratch would
+                write over what can perhaps still be rescued.
         """
         problems: dict[Path, str] = {}
         for step in reversed(digests.all_steps(self._folder)):
@@ -83,7 +85,11 @@ class Checkpoints:
         self._manager.reload()
 
     def save(self, step: int, state: TrainState, meta: dict[str, Any]) -> None:
-        """Begin to save, once the save before is complete; `meta` is JSON. Raises SaveFailed where that one failed."""
+        """Begin to save, after waiting for the previous save; `meta` is JSON data.
+
+        Raises:
+            SaveFailed: if the previous save failed, or this one cannot begin.
+        """
         self.wait()
         gone = sorted(self._whole - set(digests.all_steps(self._folder)))
         if gone and distributed.first():
@@ -98,20 +104,20 @@ class Checkpoints:
             raise self._failed(error) from error
 
     def _try_folder(self) -> None:
-        """OSError where the folder takes nothing: threads of orbax would wait minutes for what it makes there."""
+        """Raise OSError if the folder cannot be written to: orbax's threads would wait minutes for such a folder."""
         trial = self._folder / TRIAL
         trial.mkdir(parents=True, exist_ok=True)
         trial.rmdir()
 
     def poll(self) -> None:
-        """Seal what is written by now, without waiting; raises SaveFailed where a save failed. Call it at each step."""
+        """Seal what orbax has finished writing, without waiting; call it at each step. Raises SaveFailed on failure."""
         if self._writing is not None and not self._manager.is_saving_in_progress():
             self._seal()
         if self._sealing is not None and self._sealing.done():
             self._finish_sealing()
 
     def wait(self) -> None:
-        """Until the last save is complete and sealed; raises SaveFailed where it failed."""
+        """Wait until the last save is written and sealed. Raises SaveFailed if it failed."""
         if self._writing is not None and self._sealing is None:
             self._seal()
         self._finish_sealing()
@@ -119,7 +125,7 @@ class Checkpoints:
     def _seal(self) -> None:
         try:
             self._manager.wait_until_finished()
-        except Exception as error:  # of whatever kind: of the file system, orbax or tensorstore
+        except Exception as error:  # the file system, orbax and tensorstore raise errors of many kinds
             raise self._failed(error) from error
         if self._sealing is None and self._writing is not None:
             self._sealing = self._pool.submit(self._seal_and_retire, self._writing)
@@ -135,18 +141,22 @@ class Checkpoints:
             self._whole = set(digests.sealed_steps(self._folder))
 
     def _seal_and_retire(self, step: int) -> None:
+        # Runs in a thread, so hashing gigabytes does not hold training up. Each process hashes the files that it wrote.
         folder, processes = self._folder / str(step), jax.process_count()
         digests.seal(folder, jax.process_index(), processes)
         if not distributed.first():
             return
+        # The checkpoint is sealed only once all processes have left their digests. The first process watches for the
+        # files instead of meeting the others in a collective, which could interleave with those of a training step.
         deadline = time.monotonic() + distributed.PATIENCE
         while not digests.sealed(folder) and time.monotonic() < deadline:
             time.sleep(0.05)
+        # If some process never sealed its part, `whole[-1]` is an older step and everything from it on stays.
         whole = digests.sealed_steps(self._folder)
         for old in digests.all_steps(self._folder):
             if whole and old < whole[-1] and old not in whole[-self._keep :]:
                 doomed = self._folder / f"{old}{DELETED}"
-                os.rename(self._folder / str(old), doomed)  # so that nobody finds it half removed
+                os.rename(self._folder / str(old), doomed)  # renaming is atomic: nobody finds it half removed
                 shutil.rmtree(doomed)
 
     def _failed(self, error: Exception) -> SaveFailed:
@@ -157,9 +167,10 @@ class Checkpoints:
         return SaveFailed(f"step {step} could not be saved: {reason}; {newest}")
 
     def restore(self, step: int, like: TrainState, shardings: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The state of a step, laid out by `shardings`, and its meta. `like` holds shapes.
+        """The state of a step, laid out by `shardings`, and its meta; `like` holds the expected shapes and types.
 
-        ValueError where an array is of another shape or type there: orbax would convert it without a word.
+        Raises:
+            ValueError: if a saved array has another shape or type, which orbax would silently convert.
         """
         require_equal(metadata(self._folder / str(step)), as_dict(like), f"{self._folder.parent}@{step}")
         target = jax.tree.map(
@@ -170,7 +181,7 @@ class Checkpoints:
         return TrainState(**{"ema": None, **restored["state"]}), restored["meta"]
 
     def close(self) -> None:
-        """Finish the last save and let go of the folder; a failure is only logged, `wait` raises it."""
+        """Finish the last save and release the folder; a failure is only logged. Call `wait` to have it raised."""
         try:
             self.wait()
         except SaveFailed as error:
@@ -180,36 +191,39 @@ class Checkpoints:
 
 
 def share_large_arrays_alone() -> None:
-    """Let orbax split an array between the devices that hold copies of it only where the parts are large.
+    """Let orbax divide the writing of an array among its replicas only if the parts are large.
 
-    It cuts each part off by a program of its own, compiled at the first save: half a minute for 60 arrays on 8 devices.
+    orbax cuts out each part with a program of its own, compiled at the first save. For 60 arrays on 8 devices this
+    takes half a minute.
     """
-    store = ocp.type_handlers.get_type_handler(jax.Array)._array_metadata_store  # nothing public gives the same
+    store = ocp.type_handlers.get_type_handler(jax.Array)._array_metadata_store  # has no public access
     handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SHARED, array_metadata_store=store)
     with only_errors():
         ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
 
 
 def agreed(problem: str) -> str:
-    """What any process found wrong; the same on all whether it is empty."""
+    """This process's problem, or a note that another process has one; empty on all processes or on none."""
     found = distributed.anyone(bool(problem))
     return problem or ("another process found it so" if found else "")
 
 
 def as_dict(state: TrainState) -> dict[str, Tree]:
-    """A state by the names of its parts, without those that are not there."""
+    """The parts of a state by name, without those that are None."""
     return {name: part for name, part in state._asdict().items() if part is not None}
 
 
 def steps_in(workdir: Path) -> list[int]:
-    """The steps that a pre-training workdir holds whole checkpoints of, in order; their bytes are not looked at."""
+    """The steps of a workdir's sealed checkpoints, in order; their bytes are not checked."""
     return digests.sealed_steps(workdir / "checkpoints")
 
 
 def find(name: str) -> tuple[Path, int]:
-    """The workdir and step that `WORKDIR[@STEP]` names, the newest undamaged one where no step is given.
+    """The workdir and step that `WORKDIR[@STEP]` names; without a step, the newest undamaged checkpoint.
 
-    FileNotFoundError where there is no such checkpoint, ValueError where that of the step is damaged.
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if the checkpoint of the step is damaged, or all are.
     """
     workdir, wanted = Path(name), None
     if not workdir.is_dir():
@@ -226,18 +240,18 @@ def find(name: str) -> tuple[Path, int]:
         if not (problem := digests.fault(folder / str(step))):
             return workdir, step
         logging.error("checkpoint %s@%d is damaged: %s", workdir, step, problem)
-    raise ValueError(f"{name}: no checkpoint there is undamaged; of the last that was tried, {problem}")
+    raise ValueError(f"{name}: no checkpoint there is undamaged; the last one tried: {problem}")
 
 
 def metadata(folder: Path) -> Tree:
     """Shapes and types of a saved state."""
-    with only_errors():  # orbax warns of a file that it does not write for a part of a checkpoint
+    with only_errors():  # orbax warns of a file that it never writes for one item of a checkpoint
         return ocp.PyTreeCheckpointer().metadata(folder / "state").item_metadata.tree
 
 
 @contextmanager
 def only_errors() -> Iterator[None]:
-    """Log no warnings meanwhile."""
+    """Suppress warnings inside this context, and log errors only."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     yield
@@ -245,7 +259,11 @@ def only_errors() -> Iterator[None]:
 
 
 def require_equal(saved: Tree, like: Tree, name: str, within: str = "") -> None:
-    """ValueError where two trees differ; names the first array that does, and its shapes and types."""
+    """Check that two trees have arrays of the same paths, shapes and types.
+
+    Raises:
+        ValueError: names the first array that differs, with both its shapes and types.
+    """
     there, here = ({path: described(leaf) for path, leaf in flat(tree).items()} for tree in (saved, like))
     for path in sorted({*there, *here}):
         if there.get(path) != here.get(path):
@@ -256,7 +274,7 @@ def require_equal(saved: Tree, like: Tree, name: str, within: str = "") -> None:
 
 
 def load_parts(workdir: Path, step: int, parts: Sequence[tuple[str, ...]]) -> list[Tree]:
-    """Some sub-trees of a saved state, such as ("params", "encoder"), whole on one device; {} for those it has not."""
+    """Some sub-trees of a saved state, such as ("params", "encoder"), on one device; {} for those that do not exist."""
     folder = (workdir / "checkpoints" / str(step)).resolve()
     saved = metadata(folder)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -277,7 +295,7 @@ def load_parts(workdir: Path, step: int, parts: Sequence[tuple[str, ...]]) -> li
 
 
 def below(tree: Tree, part: tuple[str, ...]) -> Tree:
-    """The sub-tree of nested dicts at a path; {} if there is none."""
+    """The sub-tree at a path of nested dicts; {} if there is none."""
     for name in part:
         tree = tree.get(name) if isinstance(tree, Mapping) else None
     return {} if tree is None else tree

@@ -1,4 +1,4 @@
-"""Compiled programs that outlive their process, so that a run that starts again does not compile again."""
+"""Cache of compiled programs in the workdir, so that a run that is started again need not compile again."""
 
 import hashlib
 import json
@@ -9,15 +9,15 @@ import jax
 import jaxlib
 from jax.extend.backend import get_backend
 
-FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # of the environment
+FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # environment variables that change what is compiled
 
 
 def keep(folder: Path) -> None:
-    """Keep what is compiled from now on below a folder, and take from there what an equal machine compiled before.
+    """Cache compiled programs below a folder from now on, and reuse those that an equal machine compiled before.
 
-    JAX looks a program up by its text and the versions of compiler and device. A folder for each kind of host comes on
-    top: on CPUs the machine code is for the host's own instructions, which are no part of that. Whoever can write into
-    the folder can have code run. A cache that JAX was told of otherwise is left as it is.
+    JAX looks a program up by its text and by the versions of compiler and device. On CPUs the machine code also depends
+    on the host's instruction set, which is not part of that key, so each kind of host gets a folder of its own. Anybody
+    who can write into the folder can have code executed. If JAX already has a cache folder, it is left as it is.
     """
     if jax.config.values.get("jax_compilation_cache_dir"):
         return
@@ -26,7 +26,7 @@ def keep(folder: Path) -> None:
 
 
 def machine() -> str:
-    """What compiled code depends on besides the program, in a word."""
+    """A digest of everything that compiled code depends on besides the program."""
     backend = get_backend()
     facts = [jax.__version__, jaxlib.__version__, backend.platform_version, jax.devices()[0].device_kind]
     facts += [os.environ.get(name, "") for name in FLAGS]

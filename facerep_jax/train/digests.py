@@ -1,8 +1,8 @@
-"""What says that a checkpoint is whole: the size and SHA-256 of each of its files.
+"""Digests that prove a checkpoint whole: the size and SHA-256 of each of its files.
 
-orbax loads a flipped bit without a word and takes an empty folder for the newest step. Here a checkpoint counts once
-every process has left the digests of what it wrote, `STEP/digests.P-of-N.json`, and only while all files still have
-them.
+orbax silently loads a flipped bit, and takes an empty folder for the newest step. Here a checkpoint counts only once
+every process has left the digests of the files that it wrote, `STEP/digests.P-of-N.json`, and only as long as all files
+still match their digests.
 """
 
 import hashlib
@@ -17,13 +17,16 @@ from facerep_jax.files import write
 
 NAME = "digests.{process}-of-{processes}.json"
 PATTERN = re.compile(r"digests\.(\d+)-of-(\d+)\.json")
-OWNED = re.compile(r"ocdbt\.process_(\d+)$")  # the folder that one process alone writes
-THREADS = 4  # that hash, for SHA-256 leaves the interpreter's lock
-FIRST = 3  # faults that are named
+OWNED = re.compile(r"ocdbt\.process_(\d+)$")  # a folder that only one process writes
+THREADS = 4  # that compute digests; SHA-256 releases the interpreter's lock
+FIRST = 3  # the most faults that a message names
 
 
 def seal(folder: Path, process: int = 0, processes: int = 1) -> None:
-    """Leave the digests of what a process wrote into a checkpoint that is complete; process 0 answers for the rest."""
+    """Write the digests of the files that one process wrote into a complete checkpoint.
+
+    Process 0 also covers the files that no single process owns.
+    """
     mine = [name for name in files_in(folder) if owner(name, processes) == process]
     digests = {name: [size, digest] for name, (size, digest) in zip(mine, measured(folder, mine), strict=True)}
     record = {"step": int(folder.name), "files": digests}
@@ -31,7 +34,7 @@ def seal(folder: Path, process: int = 0, processes: int = 1) -> None:
 
 
 def sealed(folder: Path) -> bool:
-    """Whether all processes left their digests."""
+    """Whether all processes have left their digests."""
     found = seals(folder)
     return (
         bool(found) and {process for process, _ in found} == set(range(found[0][1])) and len(set(found)) == len(found)
@@ -39,9 +42,10 @@ def sealed(folder: Path) -> bool:
 
 
 def fault(folder: Path, part: int = 0, parts: int = 1) -> str:
-    """What is wrong with a checkpoint, in words; empty where nothing is.
+    """What is wrong with a checkpoint, in words; empty if it is whole.
 
-    All names and sizes are looked at, and the bytes of every `parts`-th file, so that many processes share the reading.
+    All names and sizes are checked, but the bytes of every `parts`-th file only, starting at file `part`, so that many
+    processes can share the reading.
     """
     if not sealed(folder):
         return "it was not saved to its end (the digests of some process are missing)"
@@ -73,29 +77,29 @@ def fault(folder: Path, part: int = 0, parts: int = 1) -> str:
 
 
 def all_steps(folder: Path) -> list[int]:
-    """The steps by whose names a folder has checkpoints, whole or not, in order."""
+    """The steps of all checkpoints in a folder, whole or not, in order."""
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit() and path.is_dir())
 
 
 def sealed_steps(folder: Path) -> list[int]:
-    """Those of `all_steps` that were saved to their end."""
+    """The steps of all sealed checkpoints in a folder, in order."""
     return [step for step in all_steps(folder) if sealed(folder / str(step))]
 
 
 def seals(folder: Path) -> list[tuple[int, int]]:
-    """(process, processes) of the digests in a checkpoint."""
+    """The pairs (process, processes) in the names of a checkpoint's digest files."""
     found = (PATTERN.fullmatch(path.name) for path in sorted(folder.iterdir()))
     return [(int(match[1]), int(match[2])) for match in found if match]
 
 
 def files_in(folder: Path) -> list[str]:
-    """All files of a checkpoint but its digests, finished or not."""
+    """All files of a checkpoint except its digest files, finished or not."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in names if not name.lstrip(".").startswith("digests."))
 
 
 def owner(name: str, processes: int) -> int:
-    """The process that wrote a file."""
+    """The process that answers for a file: the one that owns its folder, else process 0."""
     found = (OWNED.fullmatch(part) for part in Path(name).parts)
     owners = [int(match[1]) for match in found if match]
     return owners[0] if owners and owners[0] < processes else 0
@@ -113,5 +117,5 @@ def measured(folder: Path, names: Sequence[str]) -> list[tuple[int, str]]:
 
 
 def meta_of(folder: Path) -> dict[str, Any]:
-    """What a checkpoint holds beside the state: position in the data, config, digests of frozen networks."""
+    """What a checkpoint holds besides the state: position in the data, config, digests of frozen networks."""
     return json.loads((folder / "meta" / "metadata").read_text())

@@ -1,4 +1,4 @@
-"""Many processes as one run: who they are, and what they have to agree on."""
+"""Several processes as one run: how they join, meet and agree."""
 
 import ipaddress
 import itertools
@@ -8,21 +8,22 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from jax._src.clusters import ClusterEnv  # nothing public says whether a cluster is there without joining it
-from jax._src.distributed import global_state  # nor gives its barriers
+from jax._src.clusters import ClusterEnv  # nothing public detects a cluster without joining it
+from jax._src.distributed import global_state  # nothing public gives access to its barriers
 from jax.experimental import multihost_utils
 
-PATIENCE = 600  # seconds that processes wait for each other by messages and files
+PATIENCE = 600  # seconds that processes wait for each other's messages and files
 _meetings = itertools.count()
 
 
 def initialize(coordinator: str = "", processes: int = 0, process: int = -1, *, expected: int = 0) -> None:
-    """Join the other processes; call it before anything touches a device.
+    """Join the other processes of a run; call it before anything touches a device.
 
-    With `coordinator` (HOST:PORT of the first process), `processes` and `process` as they say; else as the cluster says
-    (TPU, SLURM, Open MPI, Kubernetes); else this process is alone.
+    If `coordinator` (HOST:PORT of the first process), `processes` and `process` are given, they say how. Otherwise the
+    cluster does (TPU, SLURM, Open MPI, Kubernetes). Without a cluster, this process is alone.
 
-    ValueError where fewer processes appear than `expected`, or only some of the three are given.
+    Raises:
+        ValueError: if fewer than `expected` processes appear, or only some of the three arguments are given.
     """
     given = (bool(coordinator), processes > 0, process >= 0)
     if any(given) and not all(given):
@@ -30,8 +31,8 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = -1, *, 
     if not jax.distributed.is_initialized():
         name = "" if all(given) else cluster()
         if all(given) or name:
-            # On CPUs, programs that were started one after the other run at once. Where two have collectives, such as a
-            # step and what is gathered beside it, the processes may wait for each other for ever.
+            # On CPUs, programs that were dispatched one after the other run concurrently. If two of them contain
+            # collectives, such as a step and an allgather beside it, the processes can deadlock.
             jax.config.update("jax_cpu_enable_async_dispatch", False)
         if all(given):
             if process >= processes:
@@ -51,13 +52,13 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = -1, *, 
 
 
 def cluster() -> str:
-    """The kind of cluster that this process was started in; empty where it is none."""
+    """The kind of cluster that this process was started in; empty if there is none."""
     kinds = [kind for kind in ClusterEnv._cluster_types if not kind.opt_in_only_method]
     return next((kind.name or kind.__name__ for kind in kinds if kind.is_env_present()), "")
 
 
 def loopback(address: str) -> bool:
-    """Whether HOST:PORT is of this machine alone."""
+    """Whether HOST:PORT is a loopback address, which only this machine can reach."""
     host = address.rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -66,37 +67,37 @@ def loopback(address: str) -> bool:
 
 
 def alone() -> bool:
-    """Whether there is one process."""
+    """Whether there is only one process."""
     return jax.process_count() == 1
 
 
 def first() -> bool:
-    """Whether this is the process that writes what is written once."""
+    """Whether this is the first process, which writes everything that is written only once."""
     return jax.process_index() == 0
 
 
 def impatient() -> bool:
-    """Whether a process that comes to a collective half a minute before another gives up, as on CPUs."""
+    """Whether a process gives up on a collective that another enters half a minute later, as on CPUs."""
     return not alone() and jax.default_backend() == "cpu"
 
 
 def meet() -> None:
-    """Wait for all processes by messages where collectives would not."""
+    """Wait for all processes by messages, if a collective would not wait long enough."""
     if impatient() and global_state.client is not None:
         global_state.client.wait_at_barrier(f"facerep_{next(_meetings)}", 1000 * PATIENCE)
 
 
 def together(name: str) -> None:
-    """Wait for all processes at a point of this name."""
+    """Wait until all processes have reached the point of this name."""
     if not alone():
         meet()
         multihost_utils.sync_global_devices(name)
 
 
 def by_first(name: str, act: Callable[[], Any]) -> None:
-    """Let the first process do something, and the others wait until it is done; all raise where it fails.
+    """Let the first process do something while the others wait; if it fails, all raise.
 
-    The error of the others is ValueError, for they cannot know the reason.
+    The others raise ValueError, since they cannot know the reason.
     """
     error: BaseException | None = None
     if first():
@@ -109,18 +110,18 @@ def by_first(name: str, act: Callable[[], Any]) -> None:
 
 
 def anyone(flag: bool) -> bool:
-    """Whether the flag is set in any process; all get the same answer."""
+    """Whether the flag is set in any process; all processes get the same answer."""
     meet()
     return flag if alone() else bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
 def same_as_first(flag: bool) -> bool:
-    """The first process's flag."""
+    """The flag of the first process, in all processes."""
     return flag if alone() else bool(multihost_utils.broadcast_one_to_all(np.asarray(flag)))
 
 
 def total(**counts: int) -> dict[str, int]:
-    """Counts added up over all processes."""
+    """Sums of counts over all processes."""
     if alone():
         return counts
     sums = multihost_utils.process_allgather(np.asarray(list(counts.values()))).sum(0)
@@ -128,8 +129,8 @@ def total(**counts: int) -> dict[str, int]:
 
 
 def preempted(step: int) -> bool:
-    """Whether all processes are to save at this step and end, because one of them was sent SIGTERM.
+    """Whether all processes must save at this step and end, because one of them received SIGTERM.
 
-    Every process calls this at every step.
+    Every process must call this at every step.
     """
     return not alone() and multihost_utils.reached_preemption_sync_point(step)

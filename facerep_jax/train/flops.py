@@ -1,7 +1,8 @@
-"""Floating-point operations of a program, counted on its trace: matrix products and convolutions alone.
+"""Floating-point operations of a program, counted on its trace: matrix products and convolutions only.
 
-XLA's own count takes the body of a scan once, however often it runs. This one multiplies by the length, needs no
-device, and is exact for what it counts; additions, norms and activations, a few hundredths of a transformer, are not.
+XLA's own count includes the body of a scan once, however often it runs. This count multiplies by the length, needs no
+device, and is exact for what it includes. It leaves out additions, norms and activations, a few percent of a
+transformer.
 """
 
 import math
@@ -13,9 +14,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def flops(function: Callable[..., Any], *shapes: Any) -> int:
-    """Operations of one call, a multiplication and an addition counting two; `shapes` are arrays or stand for some.
+    """Operations of one call, where a multiply-add counts as two; `shapes` are arrays or `jax.ShapeDtypeStruct`s.
 
-    What is computed again under rematerialisation is counted again: trace with remat "none" for the useful work alone.
+    What rematerialisation computes again is counted again. To count useful work only, trace with remat "none".
     """
     return of_jaxpr(jax.make_jaxpr(function)(*shapes).jaxpr)
 
@@ -43,12 +44,12 @@ def of_jaxpr(jaxpr: Jaxpr) -> int:
 
 
 def inside(parameters: dict[str, Any]) -> Iterator[Jaxpr]:
-    """The programs within an equation: bodies of loops, branches, calls."""
+    """The programs inside an equation: bodies of loops, branches, calls."""
     for value in jax.tree.leaves(parameters, is_leaf=lambda x: isinstance(x, ClosedJaxpr | Jaxpr)):
         if isinstance(value, ClosedJaxpr | Jaxpr):
             yield value.jaxpr if isinstance(value, ClosedJaxpr) else value
 
 
 def shape(variable: Any) -> tuple[int, ...]:
-    """The shape of a variable of a program."""
+    """The shape of a variable in a program."""
     return variable.aval.shape

@@ -1,7 +1,7 @@
-"""Frozen networks: what they are given before a run, and the file of the workdir that keeps them.
+"""Frozen networks: how they get their weights before a run, and the workdir's file that keeps them.
 
-Variables of kind `Frozen` are no part of the training state: a checkpoint holds the digest of the file alone, and a run
-goes on without the files that it began with.
+Variables of kind `Frozen` are not part of the training state: a checkpoint holds only the digest of the file. A run
+that resumes does not need the files of weights that it began with.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from facerep_jax.train.state import Model, flat, merge, path_of, split
 from facerep_jax.typing import Frozen, Tree, as_kind
 
 FILE = "frozen.safetensors"
-FIT_IMAGES = 2000  # that networks are fitted on
-RANDOM = "random"  # weights of a network that stays as it was drawn, as a control
+FIT_IMAGES = 2000  # training images that networks are fitted on
+RANDOM = "random"  # names the weights of a network that keeps its random start, as a control
 
 
 @runtime_checkable
@@ -37,16 +37,16 @@ class Given(Protocol):
 
 @runtime_checkable
 class Fitted(Protocol):
-    """A module of an objective that finds its `Frozen` variables on training images before the run."""
+    """A module of an objective that fits its `Frozen` variables to training images before the run."""
 
     def fit_images(self, images: UInt8[np.ndarray, "b h w 3"]) -> None: ...
 
 
 def write_frozen(make: Callable[[], Model], examples: Callable[[int], list[Any]], workdir: Path) -> None:
-    """Make the frozen networks of a model and write their file, unless there is one or the model has none.
+    """Make the frozen networks of a model and write their file, unless the file exists or the model has none.
 
-    Call it under the lock of the workdir. `examples` gives so many training examples; it is called only if something
-    is fitted.
+    Call it under the lock of the workdir. `examples(n)` gives n training examples; it is called only if something is
+    fitted.
     """
     path = workdir / FILE
     graph, params, variables, shapes = split(nnx.eval_shape(make))
@@ -66,7 +66,7 @@ def write_frozen(make: Callable[[], Model], examples: Callable[[int], list[Any]]
 
 
 def given_weights(name: str, module: Given) -> str:
-    """Give a network its weights; says which they are. The messages of errors begin with `name`."""
+    """Give a network its weights and return their origin as text; error messages begin with `name`."""
     if not module.weights:
         raise ValueError(f"{name} has no weights; give a file of weights or a pre-training's WORKDIR[@STEP]")
     if module.weights == RANDOM:
@@ -86,7 +86,7 @@ def given_weights(name: str, module: Given) -> str:
 
 
 def read_frozen(shapes: Tree, workdir: Path) -> tuple[Tree, dict[str, str]]:
-    """The frozen networks that a workdir keeps, in a tree like `shapes`, and the digest of their file by its name."""
+    """The frozen networks that a workdir keeps, as a tree like `shapes`, and {file name: digest}."""
     path = workdir / FILE
     if not jax.tree.leaves(shapes):
         return shapes, {}

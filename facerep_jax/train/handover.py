@@ -1,7 +1,8 @@
 """What a checkpoint hands over: its encoder with the encoder's statistics, or a module that its objective offers.
 
-Evaluation, frozen networks, the start of a pre-training and zero-shot tasks all take networks by these functions. A
-name is WORKDIR[@STEP] of a pre-training, or FILE[@LAYOUT] of published weights, see `facerep_jax.weights`.
+Evaluation, frozen networks, the start of a pre-training and zero-shot tasks all load networks with these functions. A
+network is named by WORKDIR[@STEP] of a pre-training, or by FILE[@LAYOUT] of published weights, see
+`facerep_jax.weights`.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from facerep_jax.train.model import filled, model_maker
 from facerep_jax.train.state import Model, flat, replaced
 from facerep_jax.typing import Encoder
 
-PARAMS, AVERAGE = "params", "ema"  # which weights: as they are, or their average
+PARAMS, AVERAGE = "params", "ema"  # which weights: those of the last step, or their moving average
 
 
 class Handed(NamedTuple):
@@ -38,7 +39,8 @@ def encoder(name: str, *, weights: str = PARAMS, dtype: str = "float32", remat: 
 
     Args:
         name: WORKDIR[@STEP] or FILE[@LAYOUT].
-        weights: of a workdir: `params`, `ema`, or the name of an encoder that its objective offers, such as a teacher.
+        weights: `params`, `ema`, or the name of an encoder that the objective offers, such as a teacher. Published
+            weights ignore it.
         dtype, remat: of the encoder that is built.
     """
     if (found := file_of(name)) is not None:
@@ -61,7 +63,7 @@ def encoder(name: str, *, weights: str = PARAMS, dtype: str = "float32", remat: 
 
 
 def offered(name: str, what: str) -> Any:
-    """A module that the objective of a pre-training offers, such as the text tower of a contrastive one."""
+    """A module that the objective of a pre-training offers, such as a contrastive objective's text tower."""
     workdir, step = checkpoint.find(name)
     objective = abstract_model(config_of(workdir)).objective
     offers = dict(objective.offers)
@@ -97,14 +99,14 @@ def from_file(path: Path, layout: str, *, dtype: str, remat: str) -> Handed:
 
 
 def empty_encoder(spec: Mapping[str, Any], dtype: str, remat: str) -> Any:
-    """The encoder of a spec with shapes for arrays."""
+    """The encoder of a spec, with shapes in place of arrays."""
     return nnx.eval_shape(lambda: build(spec, dtype=dtype, remat=remat, rngs=nnx.Rngs(params=0)))
 
 
 def arrays_at(workdir: Path, step: int, part: str, *, average: bool = False) -> dict[str, np.ndarray]:
-    """The arrays below a path of a checkpoint's model, by their paths there: parameters and variables alike.
+    """The parameters and variables below a path of a checkpoint's model, by their paths relative to it.
 
-    With `average`, those that the run kept an average of are the average's. Raises ValueError if there is nothing.
+    With `average`, arrays that the run averaged come from the average. Raises ValueError if there are none.
     """
     paths = [(kind, *part.split("/")) for kind in ("params", "variables")]
     averages = [("ema", *path) for path in paths] if average else []
@@ -129,12 +131,12 @@ def config_of(workdir: Path) -> dict[str, Any]:
 
 
 def abstract_model(config: Mapping[str, Any]) -> Model:
-    """The model of a config with shapes for arrays."""
+    """The model of a config, with shapes in place of arrays."""
     return nnx.eval_shape(model_maker(config))
 
 
 def image_size_of(workdir: Path, spec: Mapping[str, Any]) -> int | None:
-    """Pixels of a side of the images of a pre-training; None if neither model.json nor the encoder's spec says so."""
+    """Side in pixels of the images of a pre-training; None if neither model.json nor the encoder's spec names it."""
     path = workdir / "model.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     return known.get("image_size", spec.get("image_size"))

@@ -26,21 +26,21 @@ from facerep_jax.train.state import TrainState
 from facerep_jax.train.writer import Writer
 from facerep_jax.typing import Metrics, Tree
 
-CLOCK_STEPS = 10  # between looks at the clock, where all processes have to agree on it
+CLOCK_STEPS = 10  # between looks at the clock, if several processes have to agree on it
 
 
 class Stopped(Exception):
-    """The run was asked to stop by a signal, and saved."""
+    """A signal asked the run to stop, and the run has saved its state."""
 
 
 class NonFinite(Exception):
-    """Too many steps in a row had a loss or gradient that is not finite."""
+    """Too many consecutive steps had a loss or gradient that is not finite."""
 
 
 class Signals:
-    """Remembers SIGTERM and SIGINT while it is entered; after either, a SIGINT ends the process at once.
+    """Remembers SIGTERM and SIGINT inside its context; after the first of them, SIGINT ends the process at once.
 
-    Where there are several processes, jax takes SIGTERM and tells the others; SIGINT is passed on as that.
+    If there are several processes, jax handles SIGTERM and tells the others, and SIGINT is passed on as SIGTERM.
     """
 
     def __enter__(self) -> "Signals":
@@ -50,7 +50,7 @@ class Signals:
         return self
 
     def stop_at(self, step: int) -> str:
-        """Why the run is to save at this step and end, the same in all processes; empty where it goes on."""
+        """Why the run must save at this step and end; empty if it goes on. All processes get the same decision."""
         if self.received is not None and distributed.alone():
             return signal.Signals(self.received).name
         return "SIGTERM to one of the processes" if distributed.preempted(step) else ""
@@ -59,7 +59,7 @@ class Signals:
         self.received = number
         if not distributed.alone():
             os.kill(os.getpid(), signal.SIGTERM)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whatever a save or a barrier waits for
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends the process even if a save or a barrier hangs
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
@@ -67,7 +67,7 @@ class Signals:
 
 
 class Seen(NamedTuple):
-    """A step that was started, and the ids of its records in this process."""
+    """A step that was started, with the ids of its records in this process."""
 
     step: int
     metrics: Metrics
@@ -75,12 +75,12 @@ class Seen(NamedTuple):
 
 
 class Faults:
-    """Steps whose loss or gradient was not finite, which changed nothing in the state.
+    """Counts and records steps whose loss or gradient is not finite; such steps leave the state unchanged.
 
-    Each is a line of `nonfinite.jsonl` with its records' ids.
+    Each becomes a line of `nonfinite.jsonl` with the ids of its records.
 
     Args:
-        limit: of them in a row; the last raises NonFinite.
+        limit: number of such steps in a row at which NonFinite is raised.
     """
 
     def __init__(self, workdir: Path, limit: int):
@@ -90,7 +90,7 @@ class Faults:
         self._path = workdir / "nonfinite.jsonl"
 
     def check(self, seen: Seen | None) -> None:
-        """Look at a step's metrics, which waits until it is done."""
+        """Check the metrics of a step, if there is one; waits until the step is done."""
         if seen is None:
             return
         numbers = {name: float(seen.metrics[name]) for name in ("loss", "gradient_norm")}
@@ -130,20 +130,22 @@ def run(
     checkpoint_every: int,
     checkpoint_minutes: float,
 ) -> TrainState:
-    """Train from the state's step to `steps`, log, and save; at the end, the last step is saved.
-
-    Raises Stopped after a signal, once the state is saved; SaveFailed where a save failed; and NonFinite where `faults`
-    has seen enough.
+    """Train from the state's step to `steps`, while logging and saving; the last step is always saved.
 
     Args:
         step: a jitted `Step`.
-        meta: gives what a checkpoint holds beside the state, called when one is saved.
-        faults: is told of steps that were not finite, and so changed nothing.
+        meta: called at each save, gives what a checkpoint holds besides the state.
+        faults: checks that each step was finite.
         meter: measures where the time goes, for the log.
         profile: traces some steps.
-        samples: is told of the records of every step.
-        log_every, checkpoint_every: steps; 0 never.
-        checkpoint_minutes: since the last save; 0 never.
+        samples: records which examples every step saw; None records nothing.
+        log_every, checkpoint_every: number of steps between logs and saves; 0 means never.
+        checkpoint_minutes: minutes since the last save after which to save again; 0 means never.
+
+    Raises:
+        Stopped: after a signal, once the state is saved.
+        SaveFailed: if a save failed.
+        NonFinite: if too many consecutive steps were not finite, see `Faults`.
     """
     start = int(state.step)
     batches = iter(stream)
@@ -152,7 +154,10 @@ def run(
     truncated, replaced, saved_at = 0, 0, time.monotonic()
 
     def due(done: int) -> bool:
-        """Whether to save, by steps or by the first process's clock, which many processes look at only now and then."""
+        """Whether to save after this step, by the number of steps or by the first process's clock.
+
+        Asking the first process costs a collective, so several processes look at its clock only every `CLOCK_STEPS`.
+        """
         if done == steps or (checkpoint_every and done % checkpoint_every == 0):
             return True
         if not checkpoint_minutes or not (distributed.alone() or done % CLOCK_STEPS == 0):
@@ -172,14 +177,16 @@ def run(
             with timeline.span("compile" if done == start + 1 else "step"):
                 rows = global_batch(batch, mesh)
                 if done == start + 1 and distributed.impatient():
-                    step.lower(state, frozen, rows).compile()  # processes do not take equally long
+                    # Some processes compile longer than others. They meet before the first step, whose collectives
+                    # would otherwise time out.
+                    step.lower(state, frozen, rows).compile()
                     distributed.meet()
                 state, metrics = step(state, frozen, rows)
             timeline.started(metrics["loss"])
             profile.after(done, metrics)
             if samples is not None:
                 samples.write(done, ids)
-            faults.check(pending)  # the step before, which is done: reading it does not hold the device up
+            faults.check(pending)  # the previous step: this one is queued behind it, so waiting leaves no device idle
             pending = Seen(done, metrics, ids)
             if log_every and (done % log_every == 0 or done == steps):
                 values = {name: float(value) for name, value in metrics.items()}
@@ -207,7 +214,7 @@ def run(
 
 
 def count_truncated(host: Mapping[str, np.ndarray], before: int) -> int:
-    """The number of captions cut so far; says so once."""
+    """The number of captions that were cut so far; logs a warning at the first."""
     now = before + int(np.sum(host.get("truncated", 0)))
     if now and not before:
         logging.warning("captions longer than the context are cut; metrics.jsonl counts them as captions_truncated")

@@ -18,12 +18,12 @@ Arrays = Mapping[str, Any]  # path within a module -> array
 
 
 def model_maker(config: Mapping[str, Any] | ConfigDict) -> Callable[..., Model]:
-    """A function that builds a config's encoder and objective, the same each time.
+    """A function that builds a config's encoder and objective, with the same weights at each call.
 
-    Its one argument, which may be left out, holds all arrays of the encoder by path, in place of its own start.
+    Its optional argument holds all arrays of the encoder by path, which replace the encoder's random start.
     """
     dtype = compute_dtype(config["dtype"])
-    remat_policy(config["remat"])  # a wrong name is found here, before anything is written
+    remat_policy(config["remat"])  # raises for a wrong name here, before anything is written
 
     def make(given: Arrays | None = None) -> Model:
         rngs = nnx.Rngs(params=config["seed"])
@@ -36,7 +36,7 @@ def model_maker(config: Mapping[str, Any] | ConfigDict) -> Callable[..., Model]:
 
 
 def compute_dtype(name: str) -> str:
-    """The type of matrix products; `auto` is bfloat16 on TPU and GPU, float32 on CPU."""
+    """The type of matrix products that a config names; `auto` means bfloat16 on TPU and GPU, float32 on CPU."""
     if name == "auto":
         return "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if name not in ("float32", "bfloat16"):
@@ -45,10 +45,10 @@ def compute_dtype(name: str) -> str:
 
 
 def filled(module: Any, arrays: Arrays, name: str) -> Any:
-    """A module like `module` with these arrays in its variables, whatever kind they are of.
+    """A module like `module` with the given arrays in its variables of all kinds.
 
-    Raises ValueError if a path is missing on either side, or a shape or type differs; the message calls the arrays
-    `name`.
+    Raises ValueError if a path is missing on either side, or a shape or type differs. The message calls the source of
+    the arrays `name`.
     """
     graph, state = nnx.split(module)
     wanted = {path_of_variable(path): variable for path, variable in nnx.to_flat_state(state)}
@@ -63,20 +63,17 @@ def filled(module: Any, arrays: Arrays, name: str) -> Any:
 
 
 def arrays_of(module: Any) -> dict[str, Any]:
-    """All arrays of a module by path, whatever kind they are of."""
+    """The arrays of a module's variables of all kinds, by path."""
     return {path_of_variable(path): variable[...] for path, variable in nnx.to_flat_state(nnx.state(module))}
 
 
 def path_of_variable(path: tuple) -> str:
-    """A path of nnx as text, its parts joined by slashes."""
+    """An nnx path as text, with its parts joined by slashes."""
     return "/".join(map(str, path))
 
 
 def flops_per_image(config: ConfigDict, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> int:
-    """Operations of a training step for each image of a batch of these shapes.
-
-    What `remat` computes again does not count.
-    """
+    """Operations of a training step per image, for a batch of these shapes; recomputation by `remat` is not counted."""
     make = model_maker(ConfigDict({**config, "remat": "none"}))
     graph, _, _, frozen = abstract(make)
     optimizer = build(config.optimizer, steps=config.steps).transform

@@ -1,4 +1,4 @@
-"""Optimizers: optax chains whose rules go by a parameter's path, never by its rank."""
+"""Optimizers: optax chains that select parameters by path, never by rank."""
 
 import re
 from typing import Any, NamedTuple
@@ -14,9 +14,9 @@ from facerep_jax.train.state import path_of
 from facerep_jax.typing import Tree
 
 DECAYED = r"(kernel|projection|token_embedding)$"  # stacked biases have two axes, so "ndim > 1" would decay them
-COSINE = plain(spec(schedules.warmup_cosine))  # the spec of the schedule that optimizers have unless told otherwise
+COSINE = plain(spec(schedules.warmup_cosine))  # spec of the default schedule
 
-Freeze = tuple[tuple[str, int], ...]  # (regex on a path, for how many steps; -1 for all)
+Freeze = tuple[tuple[str, int], ...]  # (regex on a path, number of steps; -1 for the whole run)
 
 
 class Optimizer(NamedTuple):
@@ -44,11 +44,11 @@ def adamw(
     Args:
         learning_rate: the schedule's peak.
         schedule: spec of a schedule that takes a `peak`, see `facerep_jax.schedules`.
-        decayed: regex; parameters whose path matches are decayed.
-        clip_norm: largest global norm of the gradient; 0 leaves it as it is.
+        decayed: regex; weight decay applies to parameters whose path matches.
+        clip_norm: largest global norm of the gradient; 0 does not clip.
         multipliers: (regex, factor) pairs; the learning rate of parameters whose path matches is multiplied.
         freeze: (regex, steps) pairs, see `frozen_at_first`.
-        steps: of the whole run.
+        steps: length of the whole run.
     """
     rates = build(schedule, peak=learning_rate, steps=steps)
     transform = optax.chain(
@@ -65,18 +65,18 @@ def adamw(
 class FreezeState(NamedTuple):
     """The state of `frozen_at_first`."""
 
-    steps: Int[Array, ""]  # done
+    steps: Int[Array, ""]  # number of steps done
     inner: Any
 
 
 def frozen_at_first(transform: optax.GradientTransformation, freeze: Freeze) -> optax.GradientTransformation:
-    """A transformation that leaves some parameters as they are for the first steps, momentum included.
+    """A transformation that freezes some parameters, and their momentum, for the first steps.
 
     A frozen parameter and its gradient count as 0, so that no momentum builds up from either gradient or decay, and its
     update is 0. Source: SwAV (2006.09882), whose prototypes have no gradient in the first iterations.
 
     Args:
-        freeze: (regex on a path, steps) pairs; -1 steps freeze for the whole run. Empty gives `transform` itself.
+        freeze: (regex on a path, steps) pairs; -1 steps freeze for the whole run. If empty, `transform` is returned.
     """
     if not freeze:
         return transform
@@ -100,5 +100,5 @@ def frozen_at_first(transform: optax.GradientTransformation, freeze: Freeze) -> 
 
 
 def matching(tree: Tree, pattern: str) -> Tree:
-    """A tree of booleans: whether a leaf's path matches a regex."""
+    """A tree of booleans: whether each leaf's path matches a regex."""
     return jax.tree_util.tree_map_with_path(lambda path, _: bool(re.search(pattern, path_of(path))), tree)

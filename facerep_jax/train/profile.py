@@ -10,10 +10,11 @@ from facerep_jax.typing import Metrics
 
 
 class Profile:
-    """Writes what devices and host do in the steps from `steps[0]` to before `steps[1]`; none where it is empty.
+    """Traces what devices and host do during some steps.
 
     Args:
-        folder: each process leaves files of its own there.
+        folder: where each process writes files of its own.
+        steps: the first step to trace and the one after the last, or empty to trace nothing.
     """
 
     def __init__(self, folder: Path, steps: Sequence[int]):
@@ -22,19 +23,19 @@ class Profile:
         self._folder, self._steps, self._tracing = folder, range(*steps) if steps else range(0), False
 
     def before(self, step: int) -> None:
-        """Call it before each step."""
+        """Start tracing if this is the first step to trace; call it before each step."""
         if self._steps and step == self._steps[0]:
             jax.profiler.start_trace(self._folder)
             self._tracing = True
 
     def after(self, step: int, result: Metrics) -> None:
-        """Call it after each step; waits for the last that is traced."""
+        """Stop tracing after the last step to trace, which it waits for; call it after each step."""
         if self._tracing and step == self._steps[-1]:
             jax.block_until_ready(result)
             self.close()
 
     def close(self) -> None:
-        """Write what there is."""
+        """Write the trace, if one is running."""
         if self._tracing:
             jax.profiler.stop_trace()
             self._tracing = False

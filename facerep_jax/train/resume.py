@@ -1,4 +1,4 @@
-"""What may change when a run goes on, and the record of what did."""
+"""What may change in a config when its run resumes, and the record of what changed."""
 
 import json
 from pathlib import Path
@@ -10,15 +10,15 @@ from facerep_jax.config import difference, plain
 from facerep_jax.files import write
 from facerep_jax.train import checkpoint, digests
 
-MAY_CHANGE = ("log_every", "checkpoint_", "mesh", "sharding", "operational")  # by how a path begins
+MAY_CHANGE = ("log_every", "checkpoint_", "mesh", "sharding", "operational")  # beginnings of paths in a config
 
 
 def changes_since_start(config: ConfigDict, workdir: Path) -> list[str]:
-    """Lines of what changed since the workdir's run began. Raises ValueError if something changed that may not."""
+    """Lines that say what changed since the run began. Raises ValueError if something changed that may not."""
     path = workdir / "config.json"
     if not path.exists():
         if steps := digests.all_steps(workdir / "checkpoints"):
-            raise ValueError(f"{workdir} holds checkpoints ({steps[-1]}, ...) but no config.json to say of what")
+            raise ValueError(f"{workdir} holds checkpoints ({steps[-1]}, ...) but no config.json that describes them")
         return []
     old, new = json.loads(path.read_text()), plain(config)
     changes = difference(old, new)
@@ -30,12 +30,12 @@ def changes_since_start(config: ConfigDict, workdir: Path) -> list[str]:
 
 
 def extends(old: list[Any], new: list[Any], step: int) -> bool:
-    """Whether new weights of a mixture are the old ones and segments that begin at a step or later."""
+    """Whether a mixture's new weights are the old ones, followed by segments that begin at `step` or later."""
     return new[: len(old)] == old and all(start >= step for start, _ in new[len(old) :]) and bool(old)
 
 
 def write_config(config: ConfigDict, changes: list[str], workdir: Path, step: int) -> None:
-    """Write `config.json`, and append what changed on resume to `config_changes.jsonl`."""
+    """Write `config.json`, and append what changed at a resume to `config_changes.jsonl`."""
     if changes:
         with (workdir / "config_changes.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, "changes": changes}) + "\n")

@@ -1,4 +1,4 @@
-"""Which records each step saw."""
+"""Ledger of the records that each step saw."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from facerep_jax.train import distributed
 
 
 def of_all_processes(ids: Sequence[str]) -> list[str]:
-    """The ids of all processes, sorted; every process has to ask, and each gives equally many."""
+    """The ids of all processes, sorted. Every process must call this, with equally many ids."""
     if distributed.alone():
         return sorted(map(str, ids))
     encoded = np.asarray([str(name).encode() for name in ids])
@@ -23,9 +23,9 @@ def of_all_processes(ids: Sequence[str]) -> list[str]:
 
 
 class Ledger:
-    """A file of JSON lines, one for each step that it is told of; what a process that was killed left half is removed.
+    """A file of JSON lines, one for each step that is written; a line that a killed process left half is removed.
 
-    Only the first process writes; the others take part in what is gathered.
+    Only the first process writes to the file, but all must call `write`, which gathers their ids.
     """
 
     def __init__(self, path: Path):

@@ -1,4 +1,4 @@
-"""The device mesh, and which parameter lies where: a table of (regex on a path, mesh axes)."""
+"""The device mesh, and how parameters are laid out on it: a table of (regex on a path, mesh axes)."""
 
 import math
 import re
@@ -18,9 +18,9 @@ AXES = (*BATCH_AXES, "model")
 
 LARGEST = "largest"  # in place of axes: split over `fsdp` along the largest axis that divides, if there is one
 
-# Rules are (regex on a path, mesh axis of each axis of the array): the first that matches path and number of axes
-# counts, and what matches none is replicated. Paths end alike in params, optimizer state and average, so one table
-# serves all. Stacked blocks carry a depth axis first.
+# Rules are (regex on a path, mesh axis of each axis of the array). The first rule that matches an array's path and its
+# number of axes counts; an array that no rule matches is replicated. Paths have the same ends in parameters, optimizer
+# state and average, so that one table serves all three. The first axis of stacked blocks is their depth.
 OUTSIDE_BLOCKS: Rules = (
     (r"embed/kernel$", (None, "fsdp")),
     (r"head/kernel$", ("fsdp", None)),
@@ -31,7 +31,7 @@ OUTSIDE_BLOCKS: Rules = (
 RULES: Mapping[str, Rules] = {
     "replicated": (),
     "fsdp": ((r"blocks/.*kernel$", (None, "fsdp", None)), *OUTSIDE_BLOCKS),
-    # Heads and hidden units are split over `model`; each block then adds up its parts twice. Source: 1909.08053.
+    # Heads and hidden units are split over `model`, so that each block sums over that axis twice. Source: 1909.08053.
     "fsdp_tensor": (
         (r"blocks/(query|key|value|up)/kernel$", (None, "fsdp", "model")),
         (r"blocks/(query|key|value|up)/bias$", (None, "model")),
@@ -42,10 +42,10 @@ RULES: Mapping[str, Rules] = {
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of axes replica, fsdp and model; one size may be -1 and takes the rest of the devices.
+    """A mesh with the axes replica, fsdp and model; one size may be -1, which takes the rest of the devices.
 
-    Where devices lie in several slices, which a slower network joins, slices follow one another along `replica`, or
-    along `fsdp` where their number does not divide that.
+    If devices lie in several slices, which a slower network connects, `replica` is divided among the slices, or `fsdp`
+    if the number of slices does not divide `replica`.
     """
     devices = jax.devices() if devices is None else devices
     for name in sizes:
@@ -72,7 +72,7 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) ->
 
 
 def check_batch(batch_size: int, mesh: Mesh) -> None:
-    """ValueError where a global batch cannot be split over the mesh."""
+    """Check that a global batch can be split over the mesh. Raises ValueError if not."""
     parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
     if batch_size % parts:
         raise ValueError(
@@ -82,7 +82,7 @@ def check_batch(batch_size: int, mesh: Mesh) -> None:
 
 
 def rules_of(name: str, of_encoder: Mapping[str, Rules], more: Rules = ()) -> Rules:
-    """The rules of a sharding: further ones of a config first, then those that the encoder brings, then `RULES`.
+    """The rules of a sharding: further rules of a config first, then those that the encoder brings, then `RULES`.
 
     Raises ValueError if there is no sharding of that name.
     """
@@ -92,7 +92,7 @@ def rules_of(name: str, of_encoder: Mapping[str, Rules], more: Rules = ()) -> Ru
 
 
 def shardings(tree: Tree, mesh: Mesh, rules: Rules) -> Tree:
-    """A sharding for each leaf of a tree, by its path. Raises ValueError if an axis does not divide."""
+    """A sharding for each leaf of a tree, by its path. Raises ValueError if an axis cannot be split evenly."""
 
     def one(path: tuple, leaf: Any) -> NamedSharding:
         name = path_of(path)
@@ -119,16 +119,16 @@ def largest_axis(shape: tuple[int, ...], parts: int) -> tuple[str | None, ...]:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same on every device."""
+    """The sharding that puts a copy of the whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Axis 0 split over the batch axes."""
+    """The sharding that splits axis 0 over the batch axes of the mesh."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows of a batch as arrays that are global over all devices."""
+    """Global arrays over all devices, to which each process contributes its own rows of the batch."""
     sharding = batch_sharding(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}

@@ -1,4 +1,4 @@
-"""One training step as a pure function: modules are put together and taken apart inside, so that no caller sees one."""
+"""One training step as a pure function of trees; modules are merged and split inside it, so that callers see none."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,11 +25,14 @@ def make_step(
     ema: float = 0.0,
     look: Look | None = None,
 ) -> Step:
-    """The step (state, frozen, batch) -> (state, metrics) of a model whose graph is given.
+    """The training step (state, frozen, batch) -> (state, metrics) of the model with this graph.
 
-    Everything random in it is a function of the seed, the step and each example's `position`. `ema` is the decay of the
-    average; 0 keeps none. A step whose loss or gradient is not finite changes nothing but the number of steps done.
-    For `look` see `make_loss`.
+    All randomness is a function of the seed, the step and each example's `position`. If the loss or gradient is not
+    finite, the step leaves the state unchanged but for the number of steps done.
+
+    Args:
+        ema: decay of the moving average; 0 keeps none.
+        look: see `make_loss`.
     """
     loss_of = make_loss(graph, seed=seed, look=look)
 
@@ -53,7 +56,7 @@ def make_step(
 
 
 def begun(graph: Any, state: TrainState, frozen: Tree) -> tuple[Tree, Tree]:
-    """The params and variables that a step's loss is taken at: the state's, once the objective has begun the step."""
+    """The parameters and variables at which a step takes its loss: the state's, after the objective's `begin`."""
     model: Model = merge(graph, state.params, state.variables, frozen)
     model.objective.begin(model.encoder, state.step)
     _, params, variables, _ = split(model)
@@ -61,9 +64,10 @@ def begun(graph: Any, state: TrainState, frozen: Tree) -> tuple[Tree, Tree]:
 
 
 def make_loss(graph: Any, *, seed: int, look: Look | None = None) -> Callable[..., tuple[Array, tuple[Metrics, Tree]]]:
-    """The loss (params, variables, frozen, batch, step) -> (loss, (metrics, variables after it)) of a model.
+    """The loss of a model, a function (params, variables, frozen, batch, step) -> (loss, (metrics, new variables)).
 
-    `look` gives the objective's views and their features; by default the encoder sees the views in training.
+    `look` gives the objective's views and their features. By default, see `look_at_views`, the encoder computes them
+    in training mode.
     """
     look = look or look_at_views
 
@@ -83,6 +87,6 @@ def make_loss(graph: Any, *, seed: int, look: Look | None = None) -> Callable[..
 def look_at_views(
     encoder: Encoder, objective: Objective, batch: Batch, rng: Key[Array, "b"]
 ) -> tuple[Views, Mapping[str, Features]]:
-    """An objective's views, and the encoder's features of them in training."""
+    """An objective's views, and the encoder's features of them in training mode."""
     views = objective.views(batch, encoder=encoder, rng=rng)
     return views, encode(encoder, views, train=True, rng=stream(rng, "encoder"))

@@ -1,4 +1,4 @@
-"""Metrics to a file of JSON lines and to TensorBoard."""
+"""Writer of metrics, to a file of JSON lines and to TensorBoard."""
 
 import json
 import math
@@ -16,13 +16,13 @@ from facerep_jax.files import append_lines
 from facerep_jax.train import distributed
 
 LOG = "metrics.jsonl"
-FLUSH_SECONDS = 30  # between flushes of the events, each of which waits for the disk
+FLUSH_SECONDS = 30  # between flushes of the TensorBoard events, each of which waits for the disk
 
 
 class Writer:
-    """Appends one object per line to `metrics.jsonl`, with `step` and Unix `time`, and the same to TensorBoard events.
+    """Appends one JSON object per line to `metrics.jsonl`, with `step` and Unix `time`, and the same to TensorBoard.
 
-    A run that resumes writes some steps again; readers take the last. Only the first of many processes writes.
+    A run that resumes writes some steps again; readers take the last line of a step. Only the first process writes.
     """
 
     def __init__(self, workdir: Path):
@@ -30,12 +30,12 @@ class Writer:
         if not self._open:
             return
         self._lines = append_lines(workdir / LOG)
-        # Not a SummaryWriter: a full disk ends its thread without a word, and ten values later the run waits for ever.
+        # Not a SummaryWriter: a full disk silently ends its thread, and ten values later the run would wait for ever.
         self._events = EventsWriter(str(workdir / "events"))
         self._flushed = 0.0
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write scalars; those that are not finite become null in JSON."""
+        """Write scalars; values that are not finite become null in JSON."""
         if not self._open:
             return
         finite = {name: float(f"{value:.7g}") if math.isfinite(value) else None for name, value in metrics.items()}
@@ -49,12 +49,12 @@ class Writer:
 
     def close(self) -> None:
         if self._open:
-            with closing(self._events):  # which a full disk keeps the other from
+            with closing(self._events):  # even if a full disk keeps the lines from being closed
                 self._lines.close()
 
 
 def lines_of(workdir: Path) -> list[dict[str, Any]]:
-    """What earlier runs wrote; a last line that was left half is passed over."""
+    """The lines that earlier runs wrote; an incomplete last line is ignored."""
     path = workdir / LOG
     whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""
     return [json.loads(line) for line in whole.splitlines()]
