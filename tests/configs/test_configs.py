@@ -32,7 +32,7 @@ from facerep_jax.config import OPEN, build, build_with, locate, plain, spec
 from facerep_jax.data.datasets import generated_faces
 from facerep_jax.data.pipeline import build_transforms
 from facerep_jax.models import vit
-from facerep_jax.pretrain import flops_per_image, model_maker
+from facerep_jax.train.model import flops_per_image, model_maker
 from facerep_jax.train import optim, sharding
 from facerep_jax.train.recipe import recipe
 from facerep_jax.train.state import abstract, initial
@@ -231,35 +231,35 @@ def test_the_cells_of_a_study_are_commands_that_are_right(path, arg, tmp_path):
 
 def test_farl_s_own_head_comes_with_farl_s_own_training():
     """What FaRL's optimizers, trainers and logs say; a linear head, and a probe, keep settings of their own."""
-    shared = {"batch_size": 40, "weight_decay": 1e-5, "decayed": ".", "warmup_steps": 0, "clip_norm": 0.0, "ema": 0.999}
+    shared = {"weight_decay": 1e-5, "decayed": ".", "clip_norm": 0.0}
     for task, rate, milestone, steps in (("landmarks", 1e-2, 0.8, 250 * 79), ("parsing", 1e-3, 2 / 3, 300 * 455)):
         get_config = load(f"configs/evaluate/{task}.py").get_config
         for protocol in ("frozen", "finetune"):
             found = get_config(f"head=farl,protocol={protocol},size=448")
-            assert {name: found.protocol[name] for name in shared} == shared
-            assert (found.protocol.learning_rate, found.protocol.schedule) == (rate, "steps")
-            assert (found.protocol.steps, found.protocol.milestones) == (steps, (milestone,))
+            optimizer = found.protocol.optimizer
+            assert {name: optimizer[name] for name in shared} == shared
+            assert (optimizer.learning_rate, optimizer.schedule.milestones) == (rate, (milestone,))
+            assert optimizer.schedule.call.endswith(":warmup_steps_down")
+            assert optimizer.schedule.warmup_steps == optimizer.schedule.warmup_share == 0
+            assert (found.protocol.steps, found.protocol.batch_size, found.protocol.ema) == (steps, 40, 0.999)
             assert (found.encoder.to_dict(), found.data.size) == ({}, 448)  # an encoder of 224 pixels is one of those
             sizes = {transformed(found.data[name], **given(found))["image"].shape for name in STAGES}
             assert sizes == {(448, 448, 3)}
             assert get_config(f"protocol={protocol}").protocol.ema == 0
-        assert rate * get_config("head=farl,protocol=finetune").protocol.encoder_multiplier == pytest.approx(1e-4)
+        ((pattern, multiplier),) = get_config("head=farl,protocol=finetune").protocol.optimizer.multipliers
+        assert (pattern, rate * multiplier) == ("^encoder/", pytest.approx(1e-4))
         build(get_config("head=farl").protocol)
 
 
 def test_twice_the_steps_of_one_loss_compute_as_much_as_both():
     """What configs/study/farl.py says of itc_twice and mim_twice."""
-    example = dict(
-        image=np.zeros((48, 48, 3), np.uint8),
-        position=np.uint32(0),
-        text=np.zeros(32, np.int32),
-        masked=np.zeros(36, bool),
-    )
+    shapes = dict(image=((48, 48, 3), np.uint8), position=((), np.uint32), text=((32,), np.int32), masked=((36,), bool))
+    batch = {name: jax.ShapeDtypeStruct((64, *shape), dtype) for name, (shape, dtype) in shapes.items()}
     config = {
         name: load("configs/pretrain/farl_nano.py").get_config(f"objective={name}")
         for name in ("itc+mim", "itc", "mim")
     }
-    both, itc, mim = (flops_per_image(each, example) for each in config.values())
+    both, itc, mim = (flops_per_image(each, batch) for each in config.values())
     assert both == pytest.approx(2 * itc, rel=0.03)
     assert both == pytest.approx(2 * mim, rel=0.03)
 
@@ -279,7 +279,7 @@ def test_a_pretraining_builds_and_its_step_traces(path, arg):
     assert set(config) == set(BARE_RECIPE)
     assert set(config.data) == set(BARE_RECIPE.data)
     assert set(config.mesh) == set(sharding.AXES)
-    sharding.rules_by_name(config.sharding)
+    sharding.rules_of(config.sharding, {}, config.sharding_rules)
 
     make = model_maker(config)
     graph, _, _, frozen = abstract(make)

@@ -178,6 +178,7 @@ def test_remat_of_a_block_changes_no_value_no_gradient_and_nothing_that_it_write
         @jax.jit
         def step(block, x):
             graph, params, rest = nnx.split(block, nnx.Param, ...)
+            rest = nnx.to_pure_dict(rest)  # as a step has it: variables made outside could not be written
 
             def loss(params, x):
                 inside = nnx.merge(graph, params, rest)

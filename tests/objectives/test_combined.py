@@ -261,7 +261,7 @@ def test_farl_overfits_eight_records():
     optimizer = optim.adamw(learning_rate=3e-3, schedule=schedule, weight_decay=0.0, clip_norm=1.0, steps=150)
     state = jax.jit(lambda: initial(make, optimizer.transform.init, ema=False))()
     model = nnx.eval_shape(make)
-    model.objective.terms.masked_tokens.tokenizer.fit(batch["image"])
+    model.objective.terms.masked_tokens.tokenizer.fit_images(batch["image"])
     graph, _, _, frozen = split(model)
     step = jax.jit(make_step(graph, optimizer.transform, seed=0))
     state, start = step(state, frozen, batch)

@@ -157,7 +157,7 @@ def test_masked_tokens_learn_the_codes_of_one_that_was_trained(trained, images):
     model = nnx.eval_shape(make_masked)
     tokenizer = model.objective.tokenizer
     nnx.update(tokenizer.network, nnx.to_pure_dict(nnx.state(trained[1].encoder)))
-    tokenizer.fit(images)
+    tokenizer.fit_images(images)
     counts = np.bincount(np.asarray(codes_of(trained[1], images)).ravel(), minlength=CODES) + 1
     np.testing.assert_allclose(tokenizer.frequency[...], counts / counts.sum(), rtol=1e-5)
     rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from facerep_jax.evaluation.metrics import F1, NME
+from facerep_jax.evaluation.metrics import F1, NME, score
 from facerep_jax.evaluation.statistics import summary
 from facerep_jax.reporting import layout, workdirs
 
@@ -87,7 +87,7 @@ class Written:
         statistics_of = cls.parsing_statistics if parsing else cls.landmark_statistics
 
         def scored(statistics):
-            values = [metric.compute(s.sum(0)) for s in statistics]
+            values = [score(metric, s) for s in statistics]
             return {name: summary([v[name] for v in values]) for name in values[0]}
 
         folder.mkdir(parents=True)

@@ -23,7 +23,7 @@ def against_random(folder):
 
 
 def test_a_comparison_is_the_paired_bootstrap_turned_so_that_above_0_is_better(runs):
-    for task, value in (("landmarks/0.1", lambda s: s[0] / s[3]), ("parsing", None)):
+    for task, value in (("landmarks/0.1", lambda s, w: (w @ s)[:, 0] / (w @ s)[:, 3]), ("parsing", None)):
         c = next(
             c
             for c in comparison.comparisons(lines_in(runs / task))
@@ -33,7 +33,7 @@ def test_a_comparison_is_the_paired_bootstrap_turned_so_that_above_0_is_better(r
         lower = value is not None
         headline = c.line.results.headline
         d = paired_difference(
-            *read, value or (lambda s, c=c, name=headline: c.line.metric.compute(s)[name]), lower_is_better=lower
+            *read, value or (lambda s, w, c=c, name=headline: c.line.metric.compute(s, w)[name]), lower_is_better=lower
         )
         low, high = (-d.high, -d.low) if lower else (d.low, d.high)
         assert (c.improvement, *c.interval) == pytest.approx((abs(d.difference), low, high))

@@ -192,7 +192,7 @@ def test_at_a_glance_holds_the_paired_difference(runs, laid_out):
     (found,) = glance.blocks
     assert len(found.rows) == 7
     read = [workdirs.read_statistics(runs / "landmarks/0.1" / name)[2] for name in ("random", "farl")]
-    want = paired_difference(*read, lambda s: s[0] / s[3], lower_is_better=True)
+    want = paired_difference(*read, lambda s, w: (w @ s)[:, 0] / (w @ s)[:, 3], lower_is_better=True)
     row = next(r for r in found.rows if r.conditions.startswith(f"{FARL} · ") and "42 labels" in r.conditions)
     assert row.cells[4] == wording.improvement(-want.difference, -want.high, -want.low)
     assert row.cells[5] == "better"

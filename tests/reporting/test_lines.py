@@ -51,7 +51,7 @@ def test_a_line_of_several_evaluations_is_their_mean(tmp_path, written):
     assert line.means == tuple(one.mean for one in each)
     assert (line.mean, line.spread) == pytest.approx([np.mean([getattr(x, k) for x in each]) for k in ("mean", "std")])
     rows = np.stack([workdirs.read_statistics(e.folder).rows for e in evaluations])
-    want = resampled(rows, lambda sums: sums[0] / sums[3])
+    want = resampled(rows, lambda s, w: (w @ s)[:, 0] / (w @ s)[:, 3])
     np.testing.assert_allclose(line.bootstrap.values, want.values)
     np.testing.assert_allclose(line.bootstrap.draws, want.draws)
 

@@ -72,12 +72,12 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_that_does():
 
 def test_rules_go_by_path_and_serve_parameters_and_optimizer_alike():
     mesh = sharding.make_mesh({"fsdp": -1})
-    found = sharding.shardings(TREE, mesh, sharding.rules_by_name("fsdp"))
+    found = sharding.shardings(TREE, mesh, sharding.rules_of("fsdp", {}))
     blocks = found["params"]["encoder"]["blocks"]["query"]
     assert blocks["kernel"].spec == P(None, "fsdp", None)
     assert blocks["bias"].spec == P()
     assert found["opt_state"][0]["mu"]["encoder"]["blocks"]["query"]["kernel"].spec == P(None, "fsdp", None)
-    for leaf in jax.tree.leaves(sharding.shardings(TREE, mesh, sharding.rules_by_name("replicated"))):
+    for leaf in jax.tree.leaves(sharding.shardings(TREE, mesh, sharding.rules_of("replicated", {}))):
         assert leaf.spec == P()
 
 
@@ -85,12 +85,12 @@ def test_an_axis_that_does_not_divide_is_named():
     mesh = sharding.make_mesh({"fsdp": -1})
     tree = {"blocks": {"up": {"kernel": jnp.zeros((2, 12, 8))}}}
     with pytest.raises(ValueError, match=r"blocks/up/kernel of shape \(2, 12, 8\) cannot be split 8 ways along axis 1"):
-        sharding.shardings(tree, mesh, sharding.rules_by_name("fsdp"))
+        sharding.shardings(tree, mesh, sharding.rules_of("fsdp", {}))
 
 
 def test_an_unknown_rule_set_is_named():
     with pytest.raises(ValueError, match="did you mean 'fsdp'"):
-        sharding.rules_by_name("fspd")
+        sharding.rules_of("fspd", {})
 
 
 def test_a_global_batch_keeps_rows_in_order_and_lies_on_all_devices():

@@ -132,7 +132,7 @@ def test_a_step_on_eight_devices_equals_a_step_on_one(case, batch, objective, ru
     any pin it stays green: models of this size are not gathered.
     """
     one, mesh = case(objective), sharding.make_mesh(MESHES[rules])
-    layout = sharding.shardings(one.state, mesh, sharding.rules_by_name(rules))
+    layout = sharding.shardings(one.state, mesh, sharding.rules_of(rules, {}))
     whole, batches = sharding.replicated(mesh), sharding.batch_sharding(mesh)
     expected, metrics = one.jitted(one.state, one.frozen, batch)
     with jax.set_mesh(mesh):
