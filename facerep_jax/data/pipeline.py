@@ -168,9 +168,7 @@ def build_transforms(
     for described in specs:
         built.append(_built(described, {"meta": meta, **given}))
         if not isinstance(built[-1], Transform):
-            raise ValueError(
-                f"{described['call']} is no transform: it must be callable and say what it `reads`, or None"
-            )
+            raise ValueError(f"{described['call']} is no transform: it must be callable and say what it `reads`")
     return tuple(built)
 
 
