@@ -30,6 +30,8 @@ def get_config(arg=None):
 class Spoil:
     """Gives some records pixels that are no numbers."""
 
+    reads = None
+
     def __init__(self, *, ids: tuple[str, ...]):
         self.ids = ids
 

@@ -21,7 +21,7 @@ class RandomAffine:
 
     All is about the centre of the enlarged box, after it was brought to a square; what was next to the box comes into
     sight. Image, mask, landmarks, box, vertices and camera move together; a box becomes that of its turned corners.
-    `landmarks_scale` is that of the zoomed crop, which is exact where nothing is turned or the crop is isotropic.
+    `landmarks_scale` is that of the zoomed crop, which is exact if nothing is turned or the crop is isotropic.
 
     Changed: what lies outside of the image is 255 in the mask, FaRL's 0; the image is smoothed where it shrinks.
 
@@ -144,7 +144,7 @@ class Gamma:
 
 
 class BoxBlur:
-    """The image averaged over squares of k pixels, k = floor(u * side), u uniform in [0, `most`]; none where k < 2.
+    """The image averaged over squares of k pixels, k = floor(u * side), u uniform in [0, `most`]; untouched if k < 2.
 
     Changed: an even square is centred, by half weights at its edges.
     """

@@ -28,8 +28,7 @@ class Mixture:
     changes nothing before its start, and skips and repeats no record.
 
     Args:
-        weights: ((0, (w, ...)), (step, (w, ...)), ...), in order of steps; a weight may be 0. ValueError where they are
-            not so.
+        weights: ((0, (w, ...)), (step, (w, ...)), ...), in order of steps; a weight may be 0.
         batch_size: positions in a step.
         seed: of the order within a period.
     """
@@ -69,7 +68,11 @@ def shares(weights: Sequence[float | int]) -> Int[np.ndarray, "sets"]:
 
 
 def check(weights: Weights, sets: int) -> None:
-    """ValueError where weights are not as `Mixture` needs them."""
+    """Checks weights of `sets` data sets.
+
+    Raises:
+        ValueError: they are not as `Mixture` needs them.
+    """
     steps = [step for step, _ in weights]
     if not steps or steps[0] != 0 or sorted(set(steps)) != steps:
         raise ValueError(f"data.weights holds (step, weights) from step 0 on, in order of steps, not {weights}")

@@ -160,9 +160,16 @@ def build_transforms(
         specs: in the order in which they are applied.
         meta: of the data set.
         given: other arguments that are known only now, such as the size of the images.
+
+    Raises:
+        ValueError: what a spec names is no `Transform`.
     """
-    known = {"meta": meta, **given}
-    return tuple(_built(described, known) for described in specs)
+    built = []
+    for described in specs:
+        built.append(_built(described, {"meta": meta, **given}))
+        if not isinstance(built[-1], Transform):
+            raise ValueError(f"{described['call']} is no transform: it must be callable and say what it `reads`")
+    return tuple(built)
 
 
 def _built(described: Spec, known: Mapping[str, Any]) -> Any:

@@ -204,6 +204,16 @@ def test_specs_inside_a_transform_are_built_and_given_what_they_leave_open():
     assert built.reads == ("caption",)
 
 
+class Silent:
+    def __call__(self, example, rng):
+        return example
+
+
+def test_a_transform_that_does_not_say_what_it_reads_is_an_error():
+    with pytest.raises(ValueError, match="Silent is no transform: it must be callable and say what it `reads`"):
+        build_transforms((spec(transforms.Resize, size=4), spec(Silent)))
+
+
 def test_fewer_records_than_asked_for_are_peeked_at_once_each():
     made = stream()
     assert len(made.peek(10 * RECORDS)) == RECORDS
