@@ -3,7 +3,7 @@
     facerep report runs/farl evaluations --out report
 
 Each DIR is a workdir of `facerep evaluate` (results.json) or `facerep pretrain` (metrics.jsonl), or a folder with such
-workdirs anywhere below it. Writes report.html (complete in itself: nothing is loaded from elsewhere) and report.md.
+workdirs anywhere below it. The page is written as report.html, which loads nothing from elsewhere, and as report.md.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from facerep_jax.reporting import layout, page, workdirs
 
 
 def define_flags(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
-    """The flags of `facerep report`."""
+    """Declare the flags of a report."""
     flags.DEFINE_string("out", None, "Folder for report.html and report.md.", flag_values=flag_values)
     flags.mark_flags_as_required(["out"], flag_values)
 
 
 def run(flag_values: flags.FlagValues, words: Sequence[str]) -> int:
-    """Read everything, then write both files: bad input leaves nothing behind."""
+    """Read all workdirs, then write both files, so that bad input leaves nothing behind."""
     if not words:
         raise ValueError("which workdirs? facerep report DIR... --out DIR")
     made = layout.page(*workdirs.read([Path(word) for word in words]))

@@ -37,14 +37,14 @@ TAIL = 15  # lines of a failed cell's log that are shown
 
 
 class Cell(NamedTuple):
-    """One command, done once its folder says so."""
+    """One command of a study."""
 
-    folder: Path
+    folder: Path  # holds cell.json once the command has ended well
     arguments: tuple[str, ...]  # of `facerep`
 
 
 class Budget(NamedTuple):
-    """What the pre-training of one kind of encoder takes, for each seed."""
+    """The cost of pre-training one kind of encoder from one seed."""
 
     encoder: str
     steps: int
@@ -53,7 +53,7 @@ class Budget(NamedTuple):
 
 
 class Score(NamedTuple):
-    """One kind of encoder on one evaluation at one label fraction."""
+    """The scores of one kind of encoder on one evaluation at one label fraction."""
 
     evaluation: str
     fraction: float
@@ -77,7 +77,7 @@ def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
 
 
 def run(flag_values: flags.FlagValues, words: list[str]) -> int:
-    """The entry point; gives the exit status."""
+    """Run a study and return the exit status."""
     if len(words) != 1 or "/" in words[0]:
         raise ValueError("which study? facerep study NAME --config FILE")
     folder = local_path("--out", flag_values.out) / words[0]
@@ -94,12 +94,15 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
 
 
 def run_all(todo: list[Cell], jobs: int, minutes: float) -> int:
-    """Run the cells that are not done, so many at a time; gives the first exit status that is not 0."""
+    """Run the cells that are not done, `jobs` at a time, and return the first exit status that is not 0.
+
+    No cell is begun after one has failed, or, unless `minutes` is 0, after so many minutes.
+    """
     start = time.monotonic()
     ends: list[int] = []
 
     def run_one(number: int, cell: Cell) -> None:
-        if ends or done(cell):
+        if ends or is_done(cell):
             return
         if minutes and time.monotonic() - start > 60 * minutes:
             ends.append(STOPPED)
@@ -117,12 +120,12 @@ def run_all(todo: list[Cell], jobs: int, minutes: float) -> int:
         finally:
             pool.shutdown(cancel_futures=True)
     if STOPPED in ends:
-        print(f"{sum(map(done, todo))} of {len(todo)} cells are done; start me again to go on")
+        print(f"{sum(map(is_done, todo))} of {len(todo)} cells are done; start me again to go on")
     return ends[0] if ends else 0
 
 
 def cells(config: ConfigDict, folder: Path) -> Iterator[Cell]:
-    """All commands of a study, in order."""
+    """The commands of a study, in order."""
     data = folder / "data"
     for name, dataset in config.prepare.items():
         source = (f"--manual_dir={config.manual_dirs[name]}",) if name in config.manual_dirs else ()
@@ -145,15 +148,19 @@ def cells(config: ConfigDict, folder: Path) -> Iterator[Cell]:
 
 
 def encoders(config: ConfigDict, folder: Path) -> Iterator[tuple[str, int, str]]:
-    """Kind, seed and checkpoint of all encoders that are judged."""
+    """Kind, seed and checkpoint of each encoder that is judged."""
     yield from ((RANDOM, seed, RANDOM) for seed in range(config.random))
     for name, recipe in config.pretrain.items():
         for seed in range(recipe.seeds):
             yield name, seed, str(folder / "pretrain" / f"{name}_{seed}")
 
 
-def done(cell: Cell) -> bool:
-    """Whether a cell was run to its end; ValueError where that was by another command."""
+def is_done(cell: Cell) -> bool:
+    """Whether a cell was run to its end.
+
+    Raises:
+        ValueError: the cell's folder was made by another command.
+    """
     record = cell.folder / "cell.json"
     if not record.exists():
         return False
@@ -163,7 +170,7 @@ def done(cell: Cell) -> bool:
 
 
 def call(cell: Cell) -> int:
-    """Run a cell; gives its exit status and, where that is 0, leaves its record."""
+    """Run a cell and return its exit status; if that is 0, record in the cell's folder that it is done."""
     cell.folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with (cell.folder / "log.txt").open("a") as log:
@@ -175,13 +182,13 @@ def call(cell: Cell) -> int:
 
 
 def execute(arguments: Sequence[str], log: TextIO) -> int:
-    """Run `facerep` in a process of its own; gives its exit status."""
+    """Run `facerep` in a process of its own and return its exit status."""
     command = [sys.executable, "-m", "facerep_jax.cli", *arguments]
     return subprocess.run(command, stdout=log, stderr=log, check=False).returncode
 
 
 def budgets_of(config: ConfigDict, folder: Path) -> Iterator[Budget]:
-    """What each kind of pre-training took."""
+    """The cost of each kind of pre-training."""
     for name in config.pretrain:
         workdir = folder / "pretrain" / f"{name}_0"
         recipe, model = (json.loads((workdir / file).read_text()) for file in ("config.json", "model.json"))
@@ -216,7 +223,7 @@ def lines_of(config: ConfigDict, folder: Path) -> dict[str, Line]:
 
 
 def markdown(budgets: Sequence[Budget], scores: Sequence[Score]) -> str:
-    """A table of what pre-training took, then one for each evaluation: one line per kind of encoder and fraction."""
+    """A table of the costs of pre-training, then one for each evaluation: one line per kind of encoder and fraction."""
     took = tuple(Row((b.encoder, f"{b.steps:,}", f"{b.images:,}", f"{b.flops / 1e12:.2f}")) for b in budgets)
     tables = [Table("Pre-training", "", ("Encoder", "Steps", "Images seen", "TFLOP"), took)]
     for name, group in itertools.groupby(scores, lambda score: score.evaluation):

@@ -170,7 +170,7 @@ class _Object(NamedTuple):
         """The value of a key that must be there."""
         if key not in self.found:
             raise ValueError(f"{self.where} has no {key!r}; was it written by facerep evaluate?")
-        return _checked(f"{self.where}: {key}", self.found[key], kind)
+        return _check(f"{self.where}: {key}", self.found[key], kind)
 
     def get(self, key: str, kind: type, default: Any) -> Any:
         """The value of a key, or the default if it is missing or null."""
@@ -179,7 +179,7 @@ class _Object(NamedTuple):
     def objects(self, key: str) -> dict[str, "_Object"]:
         """The objects in the object of a key, by name; none if it is missing."""
         return {
-            name: _Object(where := f"{self.where}: {key}: {name}", _checked(where, value, dict))
+            name: _Object(where := f"{self.where}: {key}: {name}", _check(where, value, dict))
             for name, value in self.get(key, dict, {}).items()
         }
 
@@ -198,7 +198,7 @@ KINDS = {
 }
 
 
-def _checked(where: str, value: Any, kind: type) -> Any:
+def _check(where: str, value: Any, kind: type) -> Any:
     # JSON writes a float without a fraction as a whole number. To Python true is a number, to JSON it is not.
     allowed = (int, float) if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
@@ -219,7 +219,7 @@ def _results(top: _Object) -> Results:
         labels=top.need("labels", int),
         test_images=top.get("test_images", int, None),
         predictions=top.get("predictions", int, None),
-        seeds=tuple(_checked(f"{top.where}: seeds", seed, int) for seed in top.need("seeds", list)),
+        seeds=tuple(_check(f"{top.where}: seeds", seed, int) for seed in top.need("seeds", list)),
         headline=top.need("headline", str),
         lower_is_better=top.need("lower_is_better", bool),
         judged=replace(_scores(top), protocol=top.need("protocol", str)),
@@ -255,7 +255,7 @@ def _summary(metric: _Object) -> Summary:
     return Summary(
         mean=metric.get("mean", float, None),
         std=metric.get("std", float, None),
-        values=tuple(None if v is None else _checked(f"{metric.where}: values", v, float) for v in values),
+        values=tuple(None if v is None else _check(f"{metric.where}: values", v, float) for v in values),
     )
 
 

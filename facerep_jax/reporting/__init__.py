@@ -1,1 +1,1 @@
-"""What a reader sees of runs and results: one page of tables, curves and pictures."""
+"""Reports of runs and results: one page of tables, curves and pictures, from the files that workdirs hold."""

@@ -14,7 +14,7 @@ UNKNOWN = "not recorded; the config below holds all settings"
 
 
 def evaluation_card(line: Line) -> Card:
-    """How to repeat one row of a table."""
+    """The card of one row of a table."""
     r = line.results
     checkpoint = r.checkpoint if line.source == JUDGED else None
     encoder = [("checkpoint", "random: the config's encoder before any training")]
@@ -33,7 +33,7 @@ def evaluation_card(line: Line) -> Card:
         ("labels", f"{r.labels:,} training examples, {100 * r.fraction:g}% of them"),
         ("seeds of the label subsets", ", ".join(map(str, r.seeds))),
         ("selection", line.selection),
-        ("selected", _selected(line) or "not recorded"),
+        ("selected", _selection_per_subset(line) or "not recorded"),
         ("encoder", r.encoder.name),
         ("head", r.head),
         ("protocol", _protocol(line)),
@@ -53,8 +53,8 @@ def _protocol(line: Line) -> str:
     return f"{line.protocol}: {', '.join(f'{name} {value}' for name, value in settings)}".rstrip(": ")
 
 
-def _selected(line: Line) -> str:
-    """What was chosen for each label subset, and its score on validation."""
+def _selection_per_subset(line: Line) -> str:
+    """The step and settings that were selected for each label subset, and their score on validation."""
     found = []
     for seed, selected in read_selected(line.folder, "selected" + f"_{line.source}" * (line.source != JUDGED)):
         score = selected.get("validation")
@@ -65,7 +65,7 @@ def _selected(line: Line) -> str:
 
 
 def pretraining_card(run: Pretraining) -> Card:
-    """How to repeat a pre-training."""
+    """The card of a pre-training."""
     data: Mapping[str, Any] = run.config.get("data") or {}
     facts = [
         ("command", read_command(run.folder) or (UNKNOWN if run.config else "not recorded")),

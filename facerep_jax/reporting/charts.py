@@ -71,7 +71,7 @@ class Series(NamedTuple):
 
 
 class Look(NamedTuple):
-    """How a line is drawn."""
+    """The look of a line."""
 
     colour: str
     dash: str
@@ -110,7 +110,7 @@ def line_chart(
     ticks: Mapping[float, str] | None = None,
     limits: tuple[tuple[float, float], tuple[float, float]] | None = None,
 ) -> Picture:
-    """Lines with bands. With `ticks` (x -> text) the x axis is logarithmic and every point has a marker."""
+    """A chart of lines with bands. With `ticks` (x -> text) the x axis is logarithmic and every point has a marker."""
     order = sorted(series, key=lambda s: [*DASHES].index(s.kind))
     drawn = list(zip(order, looks([s.kind for s in order]), strict=True))
 
@@ -145,7 +145,7 @@ def curve(
     beside: tuple[str, np.ndarray, np.ndarray] | None = None,
     from_zero: bool = False,
 ) -> Picture:
-    """A scalar against steps; `beside` is a second one (name, x, y), dashed."""
+    """A chart of a scalar against steps; `beside` is a second scalar (name, x, y), dashed."""
     main, second = Look(COLOURS[0], "", ""), Look(GREYS[0], DASHES["random"], "")
 
     def draw(axes: Axes) -> None:
@@ -165,7 +165,7 @@ def curve(
 
 
 def bar_chart(shares: Mapping[str, float], *, caption: str, alt: str) -> Picture:
-    """Shares of a whole (name -> 0 to 1), one bar each in the order given, the first on top."""
+    """A chart of shares of a whole (name -> 0 to 1), one bar each in the order given, the first on top."""
     names, values = [*shares], np.array([*shares.values()])
 
     def draw(axes: Axes) -> None:
@@ -185,7 +185,7 @@ def bar_chart(shares: Mapping[str, float], *, caption: str, alt: str) -> Picture
 
 
 def neighbour_means(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most POINTS points, each the mean of its neighbours."""
+    """A curve of at most POINTS points, each the mean of its neighbours."""
     if len(x) <= POINTS:
         return x, y
     few_x, few_y = (np.array([part.mean() for part in np.array_split(a, POINTS)]) for a in (x, y))
@@ -201,7 +201,7 @@ def sample(look: Look) -> str:
 
 
 def whisker(interval: tuple[float, float, float], ends: tuple[float, float]) -> str:
-    """A value with its interval on a scale from ends[0] to ends[1], and where 0 is on it."""
+    """An SVG of a value with its interval, and of 0, on a scale from ends[0] to ends[1]."""
     width, margin = 150, 8
     span = (ends[1] - ends[0]) or 1
 
@@ -220,7 +220,7 @@ def whisker(interval: tuple[float, float, float], ends: tuple[float, float]) -> 
 
 
 def _svg(draw: Callable[[Axes], None], alt: str, size: tuple[float, float]) -> str:
-    """A drawn chart as an SVG element for a page: scaled by it, coloured by it, with names of its own."""
+    """A chart as an SVG element that the page scales and colours, with ids that no other chart has."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         figure.patch.set_alpha(0)
@@ -241,5 +241,5 @@ def _svg(draw: Callable[[Axes], None], alt: str, size: tuple[float, float]) -> s
 
 
 def _page_colours(svg: str) -> str:
-    """With the page's variables in place of the colours that stand for them."""
+    """An SVG with the page's variables in place of the colours that stand for them."""
     return re.sub("#0100[0-9]{2}", lambda found: f"var(--{VARIABLES[found[0]]})", svg)

@@ -130,7 +130,7 @@ def _main_table(lines: Sequence[Line], columns: Sequence[str], labels: str, best
     heads = [results.words.name(name) + " (%)" * (name not in results.words.counts) for name in columns]
     heads[0] += f" {arrow}"
     rows = tuple(
-        Row((line.name, *(_measured(line, name) for name in columns)), line.conditions, best=line is best)
+        Row((line.name, *(_measurement(line, name) for name in columns)), line.conditions, best=line is best)
         for line in lines
     )
     caption = f"{arrow} {'lower' if results.lower_is_better else 'higher'} is better. Mean"
@@ -141,13 +141,13 @@ def _main_table(lines: Sequence[Line], columns: Sequence[str], labels: str, best
 
 def _all_metrics(lines: Sequence[Line], known: Sequence[str]) -> Table:
     results = lines[0].results
-    rows = tuple(Row((results.words.name(name), *(_measured(line, name) for line in lines))) for name in known)
+    rows = tuple(Row((results.words.name(name), *(_measurement(line, name) for line in lines))) for name in known)
     caption = f"In %, counts as they are. {lines[0].shared_conditions}"
     title = f"All metrics, {wording.label_share(results.fraction)}"
     return Table(title, caption, ("Metric", *(line.name for line in lines)), rows, folded=True)
 
 
-def _measured(line: Line, name: str) -> str:
+def _measurement(line: Line, name: str) -> str:
     return wording.measurement(line.metrics.get(name), count=name in line.results.words.counts)
 
 

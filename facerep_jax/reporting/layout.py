@@ -1,4 +1,4 @@
-"""Workdirs to one page: what belongs together, in the order in which a reader wants to know it."""
+"""The page of a report: which sections it has, and what stands in each, in which order."""
 
 import hashlib
 import math
@@ -44,7 +44,7 @@ class Group:
 
 
 def page(evaluations: Sequence[Evaluation], pretrainings: Sequence[Pretraining]) -> Page:
-    """Lay out everything that was read."""
+    """The page of all evaluations and pre-training runs."""
     grouped: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
     for e in evaluations:
         r = e.results
@@ -81,31 +81,21 @@ def _glance(groups: Sequence[Group]) -> tuple[Section, ...]:
             baselines = [line for line in found if line.kind == BASELINE and not math.isnan(line.mean)]
             without = min(baselines, key=rank, default=None)
             for line in (line for line in found if line.kind == PRETRAINED):
-                same = next(
-                    (
-                        other
-                        for other in untrained
-                        if other.results.encoder.architecture == line.results.encoder.architecture
-                    ),
-                    None,
-                )
+                architecture = line.results.encoder.architecture
+                same = next((x for x in untrained if x.results.encoder.architecture == architecture), None)
                 against = _against(group.compared[fraction], line, same)
                 rows.append(_glance_row(line, same, without, against))
                 verdicts += [against.verdict] if against is not None else []
     if not rows:
         return ()
-    columns = (
-        "Pre-trained (%)",
-        "Untrained (%)",
-        "Best without encoder (%)",
-        "Improvement over untrained [95% interval]",
-    )
+    scores = ("Pre-trained (%)", "Untrained (%)", "Best without encoder (%)")
+    header = ("Task and metric", *scores, "Improvement over untrained [95% interval]", "Verdict")
     title = "Pre-trained against untrained encoders"
     caption = (
         "↓ lower and ↑ higher is better. The improvement is in points of the metric, above 0 is better; it is drawn "
+        "relative to the untrained encoder, so that tasks can be compared."
     )
-    caption += "relative to the untrained encoder, so that tasks can be compared."
-    table = Table(title, caption, ("Task and metric", *columns, "Verdict"), tuple(rows), scale=("worse", "better"))
+    table = Table(title, caption, header, tuple(rows), scale=("worse", "better"))
     known = [name for name in ("better", "worse", "not decided") if name in verdicts]
     counts = ", ".join(f"{name} in {verdicts.count(name)}" for name in known)
     summed = f"Of {wording.plural(len(verdicts), 'comparison')} with the same encoder before any training: {counts}."

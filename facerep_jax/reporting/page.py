@@ -1,6 +1,6 @@
-"""A report as plain data, and its two prints: HTML that loads nothing, and Markdown.
+"""A report as plain data, and its two forms: HTML that loads nothing, and Markdown.
 
-The data holds finished strings, so that both prints show the same numbers.
+The data holds finished strings, so that both forms show the same numbers.
 """
 
 import re
@@ -37,7 +37,7 @@ class Table(NamedTuple):
 
 
 class Gallery(NamedTuple):
-    """Charts side by side, or sheets of images one below the other."""
+    """Charts side by side, or sheets of images below each other."""
 
     title: str
     caption: str
@@ -47,7 +47,7 @@ class Gallery(NamedTuple):
 
 
 class Card(NamedTuple):
-    """One run: what a reader needs to repeat it."""
+    """All that a reader needs to repeat a run."""
 
     title: str
     facts: tuple[tuple[str, str], ...]  # (what, value)
@@ -55,7 +55,7 @@ class Card(NamedTuple):
 
 
 class Cards(NamedTuple):
-    """Some runs, closed until asked for."""
+    """Cards of several runs, closed until asked for."""
 
     title: str
     cards: tuple[Card, ...]
@@ -67,7 +67,7 @@ Block = Table | Gallery | Cards
 
 
 class Section(NamedTuple):
-    """What belongs together: one task, data set, protocol and selection, or one pre-training run."""
+    """One task, data set, protocol and selection, or one pre-training run."""
 
     title: str
     facts: str

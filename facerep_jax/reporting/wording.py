@@ -22,7 +22,7 @@ def signed_number(value: float, pattern: str) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A fraction in percent, without the sign for it."""
+    """A fraction in percent, without the percent sign."""
     return NOTHING if value is None or math.isnan(value) else f"{100 * value:.2f}"
 
 
@@ -47,7 +47,7 @@ def advantage(relative: float, low: float, high: float) -> str:
 
 
 def measurement(metric: Summary | None, *, count: bool = False) -> str:
-    """Mean ± standard deviation over subsets in percent; a count as it is; one subset without ±."""
+    """A metric over label subsets: mean ± standard deviation in percent, or the mean alone; a count as it is."""
     if metric is None or metric.mean is None:
         return NOTHING
     if count:
@@ -85,7 +85,7 @@ def ranges(values: Sequence[int]) -> str:
 
 
 def label_share(fraction: float) -> str:
-    """How many of the labels were used."""
+    """The share of the labels that was used."""
     return f"{100 * fraction:g}% of the labels"
 
 

@@ -35,11 +35,11 @@ class Pretraining(NamedTuple):
     config: Mapping[str, Any]
     scalars: Mapping[str, tuple[np.ndarray, np.ndarray]]
     note: str = ""
-    account: Account = Account()  # empty where the log does not say where the time went
+    account: Account = Account()  # empty if the log does not say how the time was spent
 
 
 class Statistics(NamedTuple):
-    """What a metric is computed from, of one encoder or baseline."""
+    """The statistics that the metric of one encoder or baseline is computed from."""
 
     subsets: list[int]  # of the labels
     ids: list[str]  # of the test examples
