@@ -25,7 +25,7 @@ def test_a_constant_is_the_same_at_each_step():
     [(dict(duration_steps=50), 50), (dict(duration_share=0.25), 25), ({}, 100), (dict(duration_share=1.0), 100)],
 )
 def test_cosine_goes_from_first_to_last_and_stays(settings, duration):
-    """tried: a whole cosine; a duration that counts from 1; no clip at the end."""
+    """tried: a whole cosine; a step too early; no clip at the end."""
     steps = np.array([0, 1, duration // 2, duration - 1, duration, duration + 1, 1000])
     found = values(schedules.cosine(first=1.0, last=1 / 16, **settings, steps=100), steps)
     np.testing.assert_allclose(found, half_a_cosine(1.0, 1 / 16, steps / duration), rtol=1e-5)

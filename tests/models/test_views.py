@@ -1,5 +1,3 @@
-"""Planted and seen red: see each test."""
-
 from dataclasses import replace
 
 import jax
@@ -112,7 +110,7 @@ def test_views_of_equal_shape_share_a_pass_and_are_what_they_are_apart(vit, imag
 
 
 def test_views_of_one_image_draw_on_their_own_and_one_more_changes_no_draw(vit, image):
-    """tried: the same keys for all views; keys by the view's number."""
+    """tried: one stream for all views; keys by the view's number."""
     seen, _ = encode_counted(vit, {"b": View(image), "c": View(image)}, KEYS)
     assert np.abs(np.asarray(seen["b"].pooled - seen["c"].pooled)).max() > 1e-2
     more, passes = encode_counted(vit, {name: View(image) for name in "abc"}, KEYS)

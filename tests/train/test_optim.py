@@ -158,8 +158,7 @@ def run(transform, steps, params=PARAMS, gradients=some):
 def test_a_frozen_parameter_is_one_whose_training_starts_later(momentum):
     """With coupled decay, which would build up momentum, against runs that are not frozen and start at the thaw.
 
-    tried: the update masked alone, the gradient alone, decay that reaches the momentum; a step too few or too many; the
-    last pattern for all; one count of steps that starts anew at the thaw.
+    tried: the update masked alone; decay that reaches the momentum; a step too few or too many; one pattern for all.
     """
     transform = optax.chain(
         optax.add_decayed_weights(0.3), optax.sgd(0.1, momentum=0.9, nesterov=momentum == "nesterov")
@@ -173,7 +172,7 @@ def test_a_frozen_parameter_is_one_whose_training_starts_later(momentum):
 
 
 def test_freezing_masks_update_momentum_and_decay_of_adamw():
-    """AdamW by its definition, whose steps are counted from the run's start. tried: as above."""
+    """AdamW by its definition, whose steps are counted from the run's start. tried: the gradient masked alone."""
     b1, b2, lr, decay = 0.8, 0.95, 0.1, 0.3
     found = run(constant(b1=b1, b2=b2, weight_decay=decay, freeze=FREEZE).transform, 7)
     for path, thaw in THAWED.items():
@@ -200,7 +199,7 @@ def test_minus_one_freezes_for_ever():
 
 
 def test_gradients_of_frozen_parameters_do_not_count_towards_clipping():
-    """What is trained goes as if it were alone."""
+    """What is trained goes as if it were alone. tried: the update masked alone."""
     loud = jax.tree.map(lambda x: 100 * x, GRADIENT)
     clip = constant(clip_norm=1.0, weight_decay=0.0, freeze=(("blocks", -1),)).transform
     quiet = {"blocks": GRADIENT["blocks"], "scale": loud["scale"]}
