@@ -32,8 +32,8 @@ from facerep_jax.config import OPEN, build, build_with, locate, plain, spec
 from facerep_jax.data.datasets import generated_faces
 from facerep_jax.data.pipeline import build_transforms
 from facerep_jax.models import vit
-from facerep_jax.train.model import flops_per_image, model_maker
 from facerep_jax.train import optim, sharding
+from facerep_jax.train.model import flops_per_image, model_maker
 from facerep_jax.train.recipe import recipe
 from facerep_jax.train.state import abstract, initial
 from facerep_jax.train.step import make_step
