@@ -64,7 +64,7 @@ class Tower(NamedTuple):
     def exported(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """Their arrays by name. Raises ValueError if one of ours is missing or unknown."""
         require(arrays, [*self.outside, *(path for paths, _ in self.block() for path in paths)])
-        ours = {path: np.asarray(x) for path, x in arrays.items()}
+        ours = dict(arrays)
         if PATCHES in ours:
             ours[PATCHES] = convolution(ours[PATCHES])
         found = {name: ours[path] for path, name in self.outside.items()}

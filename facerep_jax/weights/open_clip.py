@@ -88,7 +88,7 @@ def exported_objective(arrays: Arrays) -> dict[str, np.ndarray]:
     """The contrastive objective's arrays by their names."""
     require(SPACE & arrays.keys(), SPACE)
     tower = {path.removeprefix(TOWER): x for path, x in arrays.items() if path not in SPACE}
-    return TEXT.exported(tower) | {name: np.asarray(arrays[path]) for path, name in SPACE.items()}
+    return TEXT.exported(tower) | {name: arrays[path] for path, name in SPACE.items()}
 
 
 def without(arrays: Arrays, *left_out: str) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from facerep_jax.models.dvae import SIZES, DVAEDecoder, DVAEEncoder, map_pixels, published_name, sizes_of, unmap_pixels
+from facerep_jax.models.dvae import SIZES, DVAEDecoder, DVAEEncoder, map_pixels, sizes_of, unmap_pixels
 from facerep_jax.typing import Encoder, View
 
 TINY = dict(variant="Nano", channels=8, groups=3, codes=12)
@@ -37,10 +37,10 @@ def image():
 def test_it_is_an_encoder_whose_tokens_are_logits_on_a_grid(encoder, image):
     assert isinstance(encoder, Encoder)
     assert encoder.grid((8, 16)) == (2, 4)
-    seen = jax.jit(lambda encoder: encoder(View(image), taps=(0, 2)))(encoder)
+    seen = jax.jit(lambda encoder: encoder(View(image, taps=(0, 2))))(encoder)
     assert seen.tokens.shape == (2, 8, 12)
     np.testing.assert_allclose(seen.pooled, seen.tokens.mean(1), rtol=1e-6)
-    assert [x.shape for x in seen.maps] == [(2, 8, 16, 8), (2, 2, 4, 32)]
+    assert [x.shape for x in seen.at((0, 2))] == [(2, 8, 16, 8), (2, 2, 4, 32)]
     assert encoder.tap_widths((0, 2)) == (8, 32)
     assert encoder.tap_strides((0, 2)) == (1, 4)
 
@@ -106,10 +106,9 @@ def test_a_float_image_is_taken_as_mapped_pixels(encoder, image):
     [
         (lambda e: e.grid((8, 10)), "an image of 8 x 10 pixels is no grid of codes of 4 x 4"),
         (lambda e: e.grid((2, 8)), "an image of 2 x 8 pixels is no grid of codes of 4 x 4"),
-        (lambda e: e(View(jnp.zeros((1, 8, 8, 3), jnp.uint8)), taps=(3,)), r"taps \(3,\) are not groups of an encoder"),
+        (lambda e: e(View(jnp.zeros((1, 8, 8, 3), jnp.uint8), taps=(3,))), r"taps \(3,\) are not groups of an encoder"),
         (lambda e: e(View(jnp.zeros((1, 8, 8, 3)), keep=jnp.zeros((1, 2), int))), "without kept or masked patches"),
         (lambda e: sizes_of("DALLE"), "there is no dVAE variant 'DALLE'; did you mean 'DALL-E'"),
-        (lambda e: published_name("embed/kernel"), "embed/kernel is no parameter of a dVAE"),
     ],
 )
 def test_what_does_not_fit_is_an_error(encoder, call, message):
