@@ -1,10 +1,17 @@
-"""An encoder with running statistics and an objective with a teacher, of a few numbers each."""
+"""An encoder with running statistics and an objective with a teacher, of a few numbers each, and runs of them."""
 
+import json
+
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from facerep_jax.config import plain
 from facerep_jax.models.batch_norm import BatchNorm
 from facerep_jax.models.teachers import teacher_of
+from facerep_jax.train.checkpoint import Checkpoints
+from facerep_jax.train.model import arrays_of, filled
+from facerep_jax.train.state import state_of
 from facerep_jax.typing import Features, View
 
 
@@ -54,3 +61,21 @@ class TinyObjective(nnx.Module):
     def loss(self, seen, views, batch, *, encoder, step, rng):
         loss = (seen["image"].pooled * self.scale[...][None]).mean()
         return loss, {"loss": loss}
+
+
+def numbered(module):
+    """The module with arrays that all differ, as training might leave them."""
+    arrays = arrays_of(module)
+    return filled(module, {path: jnp.full_like(arrays[path], n) for n, path in enumerate(sorted(arrays), 1)}, "a test")
+
+
+def write_run(workdir, config, model, *, step=3, ema=False):
+    """Leave a config and a checkpoint of a model, as a pre-training does; an average is ten times its weights."""
+    workdir.mkdir(exist_ok=True)
+    (workdir / "config.json").write_text(json.dumps(plain(config)))
+    state = state_of(model, lambda params: {}, ema=ema)
+    if ema:
+        state = state._replace(ema=jax.tree.map(lambda x: 10 * x, state.ema))
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints.save(step, state, {})
+    checkpoints.close()
