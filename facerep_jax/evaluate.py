@@ -196,8 +196,6 @@ def completed(config: ConfigDict) -> ConfigDict:
     with whole.unlocked():
         for name, default in DEFAULTS.items():
             whole[name] = whole.get(name, default)
-        if "splits" not in whole.data:
-            whole.data.splits = {}
     if SCRATCH in (whole.baselines or ()) and SCRATCH not in whole:
         raise ValueError("the baseline scratch needs config.scratch, the spec of the protocol that trains it")
     return whole

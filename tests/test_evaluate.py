@@ -16,6 +16,9 @@ from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.evaluate import completed
 from facerep_jax.evaluation.encoders import Loaded, settled
+from facerep_jax.evaluation.metrics import score
+from facerep_jax.evaluation.results import Results
+from facerep_jax.models.vit import ViT
 from facerep_jax.reporting.workdirs import read_statistics
 
 DRAWN = "generated_faces:size=48,train=40,validation=12,test=16"
@@ -23,7 +26,6 @@ SHORT = ("--config.protocol.steps=12", "--config.seeds=(0,1)")
 SMALL, RANDOM = "fraction=0.1,small", "variant=Nano/8,size=48"
 TASKS = {"landmarks": "nme_box", "parsing": "f1_mean_foreground"}
 LABELS = {"landmarks": "landmarks", "parsing": "mask"}
-READ = ("bbox", "landmarks_scale")  # what the metric reads if it is there
 SCRATCH = ("--config.scratch.steps=4", "--config.scratch.rounds=2", "--config.scratch.batch_size=4")
 
 
@@ -51,7 +53,11 @@ def test_results_say_what_they_are(finished):
     assert (results["selection"], results["fraction"], results["seeds"]) == ("validation", 0.1, [0, 1])
     assert (results["labels"], results["validation_labels"]) == (4, 10)
     assert (results["test_images"], results["checkpoint"]) == (16, "random")
-    assert results["encoder"] == {"kind": "random", "name": "ViT Nano/8", "parameters": 469_824}
+    encoder, described = results["encoder"], results["config"]["encoder"]
+    assert (encoder["kind"], encoder["name"], encoder["parameters"]) == ("random", "ViT Nano/8", 469_824)
+    assert encoder["architecture"] == {k: v for k, v in described.items() if k not in ViT.no_matter}
+    assert set(described) - set(encoder["architecture"]) == {"drop_path", "patch_dropout", "unroll"}
+    assert results["trains_encoder"] is False
     assert results["protocol_settings"]["weight_decay"] == 1e-2  # a default
     assert results["head"] == {"landmarks": "Regression (cells 7)", "parsing": "PerToken (cells 8)"}[task]
     assert {"load", "baselines", "prepare", "learn", "score"} == set(results["seconds"])
@@ -61,6 +67,23 @@ def test_results_say_what_they_are(finished):
     headline = results["metrics"][results["headline"]]
     assert headline["mean"] == pytest.approx(np.mean(headline["values"]))
     assert len(headline["values"]) == 2
+
+
+def test_results_explain_themselves(finished):
+    task, workdir, _ = finished
+    words = Results.read(workdir / "results.json").words
+    assert words.task.title == {"landmarks": "Landmarks", "parsing": "Parsing"}[task]
+    assert (
+        words.task.drawn
+        == {
+            "landmarks": "truth green (ring), prediction red (dot)",
+            "parsing": "image, truth, prediction",
+        }[task]
+    )
+    assert words.columns[0] == TASKS[task]
+    assert list(words.protocols) == ["linear_probe"]
+    assert words.metrics[0].startswith({"landmarks": "NME, normalised mean error", "parsing": "F1 of a class"}[task])
+    assert (words.unit, words.per_row, words.error_limit) == ("image", True, {"landmarks": 0.07, "parsing": None}[task])
 
 
 def test_the_baselines_stand_beside_it(finished):
@@ -76,9 +99,11 @@ def test_the_statistics_of_every_example_add_up_to_the_metric(finished):
     metric = build(results["metric"])
     rows = pq.read_table(workdir / "examples.parquet").to_pylist()
     for subset, value in enumerate(results["metrics"][results["headline"]]["values"]):
-        of = [r["statistics"] for r in rows if r["subset"] == subset and r["encoder"] == "encoder"]
+        of = [r for r in rows if r["subset"] == subset and r["encoder"] == "encoder"]
         assert len(of) == 16
-        assert metric.compute(np.sum(of, 0))[results["headline"]] == pytest.approx(value)
+        assert [r["unit"] for r in of] == [r["id"] for r in of]
+        statistics = np.array([r["statistics"] for r in of])
+        assert score(metric, statistics)[results["headline"]] == pytest.approx(value)
 
 
 def test_predictions_are_kept_and_score_as_reported(finished):
@@ -91,14 +116,15 @@ def test_predictions_are_kept_and_score_as_reported(finished):
         (r["id"], r["subset"], r["encoder"]) for r in statistics
     ]
     transforms = build_transforms([build_config(task).data.transforms[0]], size=48, whole=False)
-    test = load(open_dataset(DRAWN, "nowhere").source("test"), transforms, ("image", LABELS[task]), optional=READ)
+    metric = build(results["metric"])
+    source = open_dataset(DRAWN, "nowhere").source("test")
+    test = load(source, transforms, ("image", LABELS[task]), optional=metric.optional)
     of = [r["prediction"] for r in rows if r["encoder"] == "encoder" and r["subset"] == 1]
     if task == "landmarks":
         prediction = np.array(of, np.float32).reshape(16, 68, 2)
     else:
         prediction = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in of])
-    metric = build(results["metric"])
-    value = metric.compute(metric.examples(prediction, test).sum(0))[results["headline"]]
+    value = score(metric, metric.rows(prediction, test).statistics)[results["headline"]]
     assert value == pytest.approx(results["metrics"][results["headline"]]["values"][1], rel=1e-6)
 
 
@@ -148,13 +174,14 @@ def test_scratch_is_a_baseline_beside_the_others(supervised):
     assert list(results["baselines"]) == ["random", "scratch", "mean_shape"]
     scratch = results["baselines"]["scratch"]
     assert scratch["protocol"] == "finetune"
-    assert scratch["protocol_settings"]["encoder_multiplier"] == 1.0
+    assert scratch["protocol_settings"]["optimizer"]["multipliers"] == []
+    assert scratch["trains_encoder"] is True
     assert results["seconds"]["learn_scratch"] > 0
     values = [of["metrics"]["nme_box"]["values"] for of in (results, *results["baselines"].values())]
     assert values.pop(1) == values[0]  # `random` is what is judged here, by the same protocol
     assert len({tuple(v) for v in values}) == 3
     metric, statistics = build(results["metric"]), read_statistics(workdir, "scratch")[2]
-    again = [metric.compute(subset.sum(0))["nme_box"] for subset in statistics]
+    again = [score(metric, subset)["nme_box"] for subset in statistics]
     assert again == pytest.approx(scratch["metrics"]["nme_box"]["values"])
 
 
@@ -177,6 +204,27 @@ def test_few_predictions_are_kept_on_request(supervised):
     assert (results["predictions"], len(rows)) == (3, 3 * 2 * 4)
     ids = [r["id"] for r in pq.read_table(workdir / "examples.parquet").to_pylist()][:16]
     assert [r["id"] for r in rows][:3] == [ids[0], ids[7], ids[15]]
+
+
+def test_no_image_is_written_that_may_not_be_shown(tmp_path, monkeypatch, capsys):
+    def opened(name, data_dir):
+        found = open_dataset(name, data_dir)
+        return replace(found, meta=found.meta | {"may_show_images": False})
+
+    monkeypatch.setattr("facerep_jax.evaluate.open_dataset", opened)
+    assert evaluate("landmarks", tmp_path, "--config.selection=last", "--config.protocol.learning_rates=(1e-3,)") == 0
+    assert f"no sheets of test faces are written: images of {DRAWN} may not be shown" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*.png"))
+    assert (tmp_path / "results.json").exists()
+
+
+def test_a_role_is_played_by_the_split_that_the_command_line_names(tmp_path):
+    flags = ("--config.data.splits.test=validation", "--config.baselines=()")
+    assert evaluate("landmarks", tmp_path, *flags) == 0
+    ids = {row["id"] for row in pq.read_table(tmp_path / "examples.parquet").to_pylist()}
+    assert len(ids) == 12  # of the validation split, of which ten chose
+    for subset in json.loads((tmp_path / "subsets.json").read_text()):
+        assert set(subset["validation"]) < ids
 
 
 def test_the_last_step_needs_no_validation(tmp_path):
@@ -238,7 +286,8 @@ def test_a_checkpoint_brings_its_encoder_and_the_size_of_its_images(pretrained, 
     assert evaluate("landmarks", larger, *flags, checkpoint=pretrained, arguments=f"{SMALL},size=64") == 0
     assert evaluate("landmarks", named, *flags, checkpoint=pretrained) == 0
     own, larger, named = (json.loads((folder / "results.json").read_text()) for folder in (own, larger, named))
-    assert own["encoder"] == {"kind": "pre-trained", "name": "ViT Nano/8", "parameters": 469_824}
+    described = {key: own["encoder"][key] for key in ("kind", "name", "parameters")}
+    assert described == {"kind": "pre-trained", "name": "ViT Nano/8", "parameters": 469_824}
     for results, size in ((own, 48), (larger, 64), (named, 48)):
         encoder, data = results["config"]["encoder"], results["config"]["data"]
         assert (encoder["variant"], encoder["image_size"]) == ("Nano/8", 48)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from facerep_jax.config import build, build_with, locate
 from facerep_jax.data.library import Dataset, Source
-from facerep_jax.data.pipeline import build_transforms, load
+from facerep_jax.data.pipeline import Subset, build_transforms, load
 from facerep_jax.data.transforms import Transform
 from facerep_jax.typing import Encoder, Metric, Task
 
@@ -45,7 +45,7 @@ def make_problem(config: ConfigDict, dataset: Dataset, encoder: Encoder, folder:
     There may be no validation split if the selection looks at none.
     """
     task = locate(config.task)
-    names = {role: config.data.splits.get(role, role) for role in task.splits}
+    names = {role: config.data.get("splits", {}).get(role, role) for role in task.splits}
     needed = [name for role, name in names.items() if role != "validation" or config.selection == "validation"]
     if missing := [name for name in needed if not dataset.splits.get(name)]:
         there = ", ".join(f"{name} ({count})" for name, count in dataset.splits.items())
@@ -76,7 +76,7 @@ def make_problem(config: ConfigDict, dataset: Dataset, encoder: Encoder, folder:
         task=make_task(0),
         metric=metric,
         splits=splits,
-        source=dataset.source(names.get("train", names["test"])),
+        source=dataset.source(names["train"]) if "train" in names else Subset(dataset.source(names["test"]), ()),
         transforms=build_transforms(config.data.augmentations, dataset.meta, **given),
         selection=config.selection,
         folder=folder,

@@ -8,7 +8,8 @@ by a spec, as in a config, and its arrays by their paths, such as `blocks/query/
 - `imported(arrays)`: our arrays by path, from theirs by name. Every array is used, or left out for a reason.
 - `exported(arrays)`: the way back.
 
-A layout is named by its module in this package, or by the dotted path of a module elsewhere.
+A layout is named by its module in this package, or by the dotted path of a module elsewhere. A module whose name begins
+with an underscore is shared by layouts and is none.
 """
 
 import importlib
@@ -28,7 +29,7 @@ Arrays = Mapping[str, np.ndarray]
 
 def names() -> list[str]:
     """The layouts of this package."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def load(name: str) -> ModuleType:

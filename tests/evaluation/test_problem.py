@@ -58,6 +58,10 @@ class Recognition(Landmarks):
     title, drawn, label, needs = "Recognition", "the face", "identity", ("image", "identity")
     tables, drawn_by = ("pairs",), "identity"
 
+    def __init__(self, encoder, *, taps, image_size, meta, rngs):
+        given = dict(taps=taps, image_size=image_size, meta=meta, rngs=rngs)
+        super().__init__(encoder, label_shape=(68, 2), **given)  # a head that nothing reads
+
     @staticmethod
     def metric(meta):
         return spec(Verification)

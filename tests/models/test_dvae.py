@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from facerep_jax.models.dvae import SIZES, DVAEDecoder, DVAEEncoder, map_pixels, published_name, sizes_of, unmap_pixels
+from facerep_jax.models.dvae import SIZES, DVAEDecoder, DVAEEncoder, map_pixels, sizes_of, unmap_pixels
 from facerep_jax.typing import Encoder, View
 
 TINY = dict(variant="Nano", channels=8, groups=3, codes=12)
@@ -109,7 +109,6 @@ def test_a_float_image_is_taken_as_mapped_pixels(encoder, image):
         (lambda e: e(View(jnp.zeros((1, 8, 8, 3), jnp.uint8), taps=(3,))), r"taps \(3,\) are not groups of an encoder"),
         (lambda e: e(View(jnp.zeros((1, 8, 8, 3)), keep=jnp.zeros((1, 2), int))), "without kept or masked patches"),
         (lambda e: sizes_of("DALLE"), "there is no dVAE variant 'DALLE'; did you mean 'DALL-E'"),
-        (lambda e: published_name("embed/kernel"), "embed/kernel is no parameter of a dVAE"),
     ],
 )
 def test_what_does_not_fit_is_an_error(encoder, call, message):

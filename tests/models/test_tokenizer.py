@@ -2,13 +2,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from flax import nnx
 from PIL import Image
 
 from facerep_jax import face_world
-from facerep_jax.models.dvae import published_name
 from facerep_jax.models.tokenizer import DVAE, KMeansTokenizer
+from facerep_jax.train.frozen import given_weights
 from facerep_jax.train.state import flat, split
+from facerep_jax.weights import dalle
 
 PATCH, CODES = 8, 32
 
@@ -24,7 +26,7 @@ def faces(first, count, size=32):
 @pytest.fixture(scope="module")
 def tokenizer():
     tokenizer = make()
-    tokenizer.fit(faces(0, 64))
+    tokenizer.fit_images(faces(0, 64))
     return tokenizer
 
 
@@ -97,7 +99,7 @@ def test_codes_do_not_depend_on_exposure(tokenizer, unseen):
 
 def test_a_fit_is_a_function_of_its_images_and_seed(tokenizer):
     again = make()
-    again.fit(faces(0, 64))
+    again.fit_images(faces(0, 64))
     np.testing.assert_array_equal(again.centres[...], tokenizer.centres[...])
 
 
@@ -113,7 +115,7 @@ def test_patches_that_cells_do_not_divide_are_an_error():
 
 def test_too_few_patches_are_an_error():
     with pytest.raises(ValueError, match="16 patches are too few to fit 32 codes"):
-        make().fit(np.zeros((1, 32, 32, 3), np.uint8))
+        make().fit_images(np.zeros((1, 32, 32, 3), np.uint8))
 
 
 def published(network, seed=0):
@@ -122,7 +124,7 @@ def published(network, seed=0):
     state = {}
     for path, variable in nnx.to_flat_state(nnx.state(network)):
         shape = variable.shape if len(variable.shape) == 1 else tuple(variable.shape[i] for i in (3, 2, 0, 1))
-        state[published_name("/".join(map(str, path)))] = rng.normal(0, 0.2, shape).astype(np.float32)
+        state[dalle.their_name("/".join(map(str, path)))] = rng.normal(0, 0.2, shape).astype(np.float32)
     return state
 
 
@@ -132,10 +134,12 @@ def make_dvae(**settings):
 
 
 @pytest.fixture(scope="module")
-def dvae():
-    dvae = make_dvae()
-    dvae.load(published(dvae.network))
-    dvae.fit(faces(0, 40))
+def dvae(tmp_path_factory):
+    file = tmp_path_factory.mktemp("weights") / "dvae.safetensors"
+    dvae = make_dvae(weights=str(file))
+    safetensors.numpy.save_file(published(dvae.network), file)
+    given_weights("tokenizer", dvae)
+    dvae.fit_images(faces(0, 40))
     return dvae
 
 
@@ -189,19 +193,25 @@ def test_all_of_a_dvae_is_frozen(dvae):
     assert {"frequency", "network/stem/kernel", "network/groups/2/0/shortcut/bias"} <= set(flat(given))
 
 
-def test_weights_that_do_not_fit_are_named():
-    dvae = make_dvae()
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("blocks.output.conv.w"), r"no array 'blocks\.output\.conv\.w'"),
+        (lambda state: state.pop("blocks.output.conv.b"), "output/bias is missing there and "),
+        (lambda state: state.update({"blocks.more.w": np.zeros(3)}), r"has no array 'blocks\.more\.w'"),
+        (
+            lambda state: state.update({"blocks.input.w": np.zeros((32, 3, 7, 7))}),
+            r"groups/0/0/convs/0/bias is \(4,\) float32 there and \(8,\) float32 in the config",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(tmp_path, change, message):
+    dvae = make_dvae(weights=str(tmp_path / "dvae.safetensors"))
     state = published(dvae.network)
-    lacking = {name: array for name, array in state.items() if name != "blocks.output.conv.b"}
-    with pytest.raises(ValueError, match=r"the dVAE's weights lack 'blocks\.output\.conv\.b'"):
-        dvae.load(lacking)
-    with pytest.raises(ValueError, match=r"the dVAE's weights should not have 'blocks\.more\.w'"):
-        dvae.load({**state, "blocks.more.w": np.zeros(3)})
-    message = (
-        r"'blocks\.input\.w' as \(rows, columns, in, out\) is \(7, 7, 3, 32\) there and \(7, 7, 3, 16\) in the config"
-    )
+    change(state)
+    safetensors.numpy.save_file(state, dvae.weights)
     with pytest.raises(ValueError, match=message):
-        dvae.load({**state, "blocks.input.w": np.zeros((32, 3, 7, 7))})
+        given_weights("tokenizer", dvae)
 
 
 def test_an_image_that_is_no_grid_of_patches_is_an_error(dvae):

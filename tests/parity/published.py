@@ -19,8 +19,10 @@ from facerep_jax.data.transforms import Tokenize
 from facerep_jax.models.text import TextTransformer
 from facerep_jax.models.vit import ViT
 from facerep_jax.objectives.contrastive import Contrastive
+from facerep_jax.train.model import arrays_of
 from facerep_jax.train.state import Model
 from facerep_jax.typing import View
+from facerep_jax.weights import open_clip, timm
 
 FROZEN = Path(__file__).parent / "frozen.npz"
 TOLERANCE = 1e-4  # of the largest value
@@ -111,65 +113,23 @@ def ours(built: Any, model: str, size: int) -> dict[str, np.ndarray]:
 
 
 def torch_names(model: Any) -> dict[str, np.ndarray]:
-    """The parameters as a state dict of open_clip's CLIP, or of timm's VisionTransformer for MAE's flavour.
-
-    MAE's positions are no parameter, and missing.
-    """
-    p = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model, nnx.Param)))
-    v = p["encoder"]
-    patch = model.encoder.patch
-    kernel = v["embed"]["kernel"].reshape(patch, patch, 3, -1).transpose(3, 2, 0, 1)
-    if "objective" not in p:
-        return {
-            "cls_token": v["class_token"][None, None],
-            "patch_embed.proj.weight": kernel,
-            "patch_embed.proj.bias": v["embed"]["bias"],
-            **_norm("norm", v["norm_out"]),
-            **_blocks("blocks", v["blocks"], TIMM),
-        }
-    o = p["objective"]
-    t = o["text_encoder"]
-    return {
-        "visual.class_embedding": v["class_token"],
-        "visual.positional_embedding": v["positions"],
-        "visual.conv1.weight": kernel,
-        "visual.proj": o["image_projection"],
-        **_norm("visual.ln_pre", v["norm_in"]),
-        **_norm("visual.ln_post", v["norm_out"]),
-        **_blocks("visual.transformer.resblocks", v["blocks"], CLIP),
-        "token_embedding.weight": t["token_embedding"],
-        "positional_embedding": t["positions"],
-        "text_projection": o["text_projection"],
-        "logit_scale": o["log_scale"],
-        **_norm("ln_final", t["norm_out"]),
-        **_blocks("transformer.resblocks", t["blocks"], CLIP),
-    }
+    """The parameters as a state dict of open_clip's CLIP, or of timm's VisionTransformer for MAE's flavour."""
+    encoder = on_host(model.encoder)
+    if model.objective is None:
+        return timm.exported(encoder)
+    return open_clip.exported(encoder) | open_clip.exported_objective(on_host(model.objective))
 
 
-CLIP = dict(
-    attention_norm="ln_1", qkv="attn.in_proj_", out="attn.out_proj", mlp_norm="ln_2", up="mlp.c_fc", down="mlp.c_proj"
-)
-TIMM = dict(attention_norm="norm1", qkv="attn.qkv.", out="attn.proj", mlp_norm="norm2", up="mlp.fc1", down="mlp.fc2")
+def on_host(module: Any) -> dict[str, np.ndarray]:
+    """The arrays of a module by path, as NumPy's."""
+    return {path: np.asarray(x) for path, x in arrays_of(module).items()}
 
 
-def _norm(name: str, p: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {f"{name}.weight": p["scale"], f"{name}.bias": p["bias"]}
-
-
-def _blocks(name: str, stacked: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, np.ndarray]:
-    flat = {}
-    for index in range(len(stacked["out"]["bias"])):
-        p = jax.tree.map(lambda leaf, index=index: leaf[index], stacked)
-        block = f"{name}.{index}"
-        projections = [p[part] for part in ("query", "key", "value")]
-        flat[f"{block}.{names['qkv']}weight"] = np.concatenate([part["kernel"].T for part in projections])
-        flat[f"{block}.{names['qkv']}bias"] = np.concatenate([part["bias"] for part in projections])
-        for part in ("out", "up", "down"):
-            flat[f"{block}.{names[part]}.weight"] = p[part]["kernel"].T
-            flat[f"{block}.{names[part]}.bias"] = p[part]["bias"]
-        for part in ("attention_norm", "mlp_norm"):
-            flat |= _norm(f"{block}.{names[part]}", p[part])
-    return flat
+def frozen(flavour: str, model: str, size: int) -> dict[str, np.ndarray]:
+    """What `ours` gives, of the published model, as `frozen.npz` holds it."""
+    prefix = f"{flavour} {model} {size} "
+    with np.load(FROZEN) as stored:
+        return {key.removeprefix(prefix): stored[key] for key in stored.files if key.startswith(prefix)}
 
 
 def assert_close(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> None:

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from facerep_jax.models.dvae import DVAEDecoder, Sizes, published_name
+from facerep_jax.models.dvae import DVAEDecoder, Sizes
 from facerep_jax.models.tokenizer import DVAE
-from facerep_jax.typing import View
+from facerep_jax.train.model import filled
+from facerep_jax.typing import Frozen, View, as_kind
+from facerep_jax.weights import dalle
 
 found = importlib.util.spec_from_file_location("dvae_reference", Path(__file__).with_name("dvae.py"))
 reference = importlib.util.module_from_spec(found)
@@ -25,7 +27,8 @@ def ours(image, weights, channels, blocks, codes, embedding, seed=0):
     """Logits of the image, the picture of weights and the tokenizer's codes, with the published weights loaded."""
     sizes = dict(channels=channels, blocks=blocks, codes=codes)
     tokenizer = nnx.eval_shape(lambda: DVAE(patch=8, **sizes, rngs=nnx.Rngs(params=0)))
-    tokenizer.load(reference.published("encoder", **sizes, embedding=embedding, seed=seed))
+    state = reference.published("encoder", **sizes, embedding=embedding, seed=seed)
+    tokenizer.network = as_kind(filled(tokenizer.network, dalle.imported(state), "the reference"), Frozen)
     tokenizer.frequency.set_value(jnp.full(codes, 1 / codes))
 
     def make():
@@ -35,7 +38,7 @@ def ours(image, weights, channels, blocks, codes, embedding, seed=0):
     decoder = nnx.eval_shape(make)
     state = reference.published("decoder", **sizes, embedding=embedding, seed=seed)
     for path, variable in nnx.to_flat_state(nnx.state(decoder)):
-        array = state.pop(published_name("/".join(map(str, path))))
+        array = state.pop(dalle.their_name("/".join(map(str, path))))
         variable.set_value(jnp.asarray(array.transpose(2, 3, 1, 0) if array.ndim == 4 else array))
     assert not state
 

@@ -91,6 +91,58 @@ def test_an_axis_that_does_not_divide_is_named():
 def test_an_unknown_rule_set_is_named():
     with pytest.raises(ValueError, match="did you mean 'fsdp'"):
         sharding.rules_of("fspd", {})
+    with pytest.raises(ValueError, match="did you mean 'channels'"):
+        sharding.rules_of("chanels", {"channels": ()})
+
+
+def test_rules_of_a_config_come_before_those_of_an_encoder_and_those_before_the_table():
+    """Tried: the encoder's first; the table's first."""
+    tree = {name: {"up": {"kernel": jnp.zeros((2, 16, 8))}} for name in ("blocks", "more", "mine")}
+    of_encoder = {"fsdp": ((r"(more|mine)/.*kernel$", (None, None, "fsdp")),), "channels": ((r"kernel$", "largest"),)}
+    mesh = sharding.make_mesh({"fsdp": -1})
+
+    def specs(name, more=()):
+        found = sharding.shardings(tree, mesh, sharding.rules_of(name, of_encoder, more))
+        return {name: below["up"]["kernel"].spec for name, below in found.items()}
+
+    table, last = P(None, "fsdp", None), P(None, None, "fsdp")
+    assert specs("fsdp") == {"blocks": table, "more": last, "mine": last}
+    assert specs("fsdp", [("mine/.*kernel$", (None, None, None))])["mine"] == P(None, None, None)
+    assert specs("replicated") == dict.fromkeys(tree, P())
+    assert specs("channels") == dict.fromkeys(tree, table)  # a set that only the encoder has
+
+
+def test_a_rule_for_another_number_of_axes_is_passed_over():
+    """A convolution's kernel has four axes: the rule for matrices does not fit it, the next one does."""
+    rules = ((r"kernel$", (None, "fsdp")), (r"kernel$", (None, None, None, "fsdp")))
+    tree = {"embed": {"kernel": jnp.zeros((3, 8))}, "stem": {"kernel": jnp.zeros((3, 3, 4, 16)), "bias": jnp.zeros(16)}}
+    found = sharding.shardings(tree, sharding.make_mesh({"fsdp": -1}), rules)
+    assert found["embed"]["kernel"].spec == P(None, "fsdp")
+    assert found["stem"]["kernel"].spec == P(None, None, None, "fsdp")
+    assert found["stem"]["bias"].spec == P()
+    short = sharding.shardings(tree, sharding.make_mesh({"fsdp": -1}), rules[:1])
+    assert short["stem"]["kernel"].spec == P()
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((3, 3, 64, 128), (None, None, None, "fsdp")),
+        ((3, 3, 64, 100), (None, None, "fsdp", None)),  # the largest does not divide
+        ((16, 16), ("fsdp", None)),  # of two that are as large, the first
+        ((7, 7, 3, 20), (None, None, None, None)),
+        ((), ()),
+    ],
+)
+def test_the_largest_axis_that_divides_is_split(shape, axes):
+    assert sharding.largest_axis(shape, 8) == axes
+
+
+def test_fsdp_splits_kernels_of_any_shape_and_leaves_those_that_do_not_divide():
+    tree = {"stem": {"kernel": jnp.zeros((7, 7, 3, 24))}, "output": {"kernel": jnp.zeros((1, 1, 5, 9))}}
+    found = sharding.shardings(tree, sharding.make_mesh({"fsdp": -1}), sharding.rules_of("fsdp", {}))
+    assert found["stem"]["kernel"].spec == P(None, None, None, "fsdp")
+    assert found["output"]["kernel"].spec == P(None, None, None, None)
 
 
 def test_a_global_batch_keeps_rows_in_order_and_lies_on_all_devices():

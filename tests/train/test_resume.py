@@ -1,0 +1,103 @@
+"""What may change when a run goes on."""
+
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from facerep_jax.train import digests
+from facerep_jax.train.resume import changes_since_start, extends, write_config
+
+
+def config(**changes):
+    """A config with the parts that resuming looks at; changes are by path, with __ for dots."""
+    made = ConfigDict(
+        dict(
+            seed=0,
+            log_every=50,
+            checkpoint_every=0,
+            checkpoint_minutes=30.0,
+            mesh=dict(replica=1, fsdp=-1),
+            sharding="replicated",
+            data=dict(dataset="faces", weights=((0, (1, 1)),)),
+            operational=dict(threads=8),
+        )
+    )
+    for path, value in changes.items():
+        made.update_from_flattened_dict({path.replace("__", "."): value})
+    return made
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A run of `config()` with a whole checkpoint of step 6."""
+    write_config(config(), [], tmp_path, step=0)
+    folder = tmp_path / "checkpoints" / "6"
+    folder.mkdir(parents=True)
+    digests.seal(folder)
+    return tmp_path
+
+
+def test_a_run_that_begins_and_one_that_goes_on_as_it_was_have_no_changes(workdir, tmp_path_factory):
+    assert changes_since_start(config(), tmp_path_factory.mktemp("new")) == []
+    assert changes_since_start(config(), workdir) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        ("log_every", 2, "log_every: 50 -> 2"),
+        ("checkpoint_minutes", 5.0, "checkpoint_minutes: 30.0 -> 5.0"),
+        ("mesh__fsdp", 4, "mesh.fsdp: -1 -> 4"),
+        ("sharding", "fsdp", "sharding: replicated -> fsdp"),
+        ("operational__threads", 2, "operational.threads: 8 -> 2"),
+    ],
+)
+def test_how_a_run_is_operated_and_laid_out_may_change(workdir, path, value, line):
+    assert changes_since_start(config(**{path: value}), workdir) == [line]
+
+
+@pytest.mark.parametrize(("path", "value"), [("seed", 1), ("data__dataset", "other")])
+def test_what_is_learnt_may_not(workdir, path, value):
+    with pytest.raises(ValueError, match=rf"is the run of another config: {path.replace('__', '.')}: "):
+        changes_since_start(config(**{path: value}), workdir)
+
+
+@pytest.mark.parametrize(
+    ("weights", "allowed"),
+    [
+        (((0, (1, 1)), (6, (1, 3))), True),  # from the checkpoint's step on
+        (((0, (1, 1)), (5, (1, 3))), False),
+        (((0, (2, 1)),), False),
+        ((), False),
+    ],
+)
+def test_a_mixture_may_change_from_the_newest_checkpoint_on(workdir, weights, allowed):
+    changed = config(data__weights=weights)
+    if allowed:
+        assert [line.split(":")[0] for line in changes_since_start(changed, workdir)] == ["data.weights"]
+    else:
+        with pytest.raises(ValueError, match=r"data\.weights"):
+            changes_since_start(changed, workdir)
+
+
+def test_a_mixture_without_weights_gets_none_later():
+    assert not extends([], [[6, [1, 1]]], 0)
+    assert extends([[0, [1, 1]]], [[0, [1, 1]]], 9)
+
+
+def test_checkpoints_without_their_config_are_refused(workdir):
+    (workdir / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"holds checkpoints \(6, \.\.\.\) but no config\.json"):
+        changes_since_start(config(), workdir)
+
+
+def test_the_config_is_kept_and_each_change_with_its_step(workdir):
+    changed = config(log_every=2, data__weights=((0, (1, 1)), (6, (1, 3))))
+    changes = changes_since_start(changed, workdir)
+    write_config(changed, changes, workdir, step=6)
+    assert json.loads((workdir / "config.json").read_text())["data"]["weights"] == [[0, [1, 1]], [6, [1, 3]]]
+    assert changes_since_start(changed, workdir) == []
+    write_config(config(log_every=3), ["log_every: 2 -> 3"], workdir, step=7)
+    lines = [json.loads(line) for line in (workdir / "config_changes.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 6, "changes": changes}, {"step": 7, "changes": ["log_every: 2 -> 3"]}]
