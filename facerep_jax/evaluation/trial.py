@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from facerep_jax.config import Spec, overridden
 from facerep_jax.evaluation.problem import ROLES
@@ -43,7 +43,7 @@ def trial(
         scratch=from_scratch(),
         selection="validation",
         validation_minimum=10,
-        baselines=None,
+        baselines=config_dict.placeholder(tuple),
         predictions=1_000,
         fraction=1.0,
         seeds=(0, 1, 2, 3, 4),
