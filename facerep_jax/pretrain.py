@@ -33,7 +33,7 @@ from facerep_jax.data.pipeline import Part, Stream, build_transforms, split_host
 from facerep_jax.files import local_path, write
 from facerep_jax.train import account, checkpoint, compilation, distributed, handover, loop, sharding
 from facerep_jax.train.frozen import FILE as FROZEN
-from facerep_jax.train.frozen import read_frozen, write_frozen
+from facerep_jax.train.frozen import check_given, read_frozen, write_frozen
 from facerep_jax.train.model import Arrays, arrays_of, filled, flops_per_image, model_maker
 from facerep_jax.train.optim import Optimizer
 from facerep_jax.train.profile import Profile
@@ -104,6 +104,7 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
     with ExitStack() as stack:
         stack.enter_context(closing(run.stream))
         if not (workdir / "config.json").exists():
+            check_given(run.make)
             run.given()  # raises for wrong weights before anything is written
         # Until the lock is held, nothing is written except the folder that holds it.
         workdir.mkdir(parents=True, exist_ok=True)

@@ -65,6 +65,16 @@ def write_frozen(make: Callable[[], Model], examples: Callable[[int], list[Any]]
     write(path, lambda unfinished: unfinished.write_bytes(content))
 
 
+def check_given(make: Callable[[], Model]) -> None:
+    """Find out whether each network can be given its weights, and write nothing.
+
+    Raises ValueError or FileNotFoundError, which name the network.
+    """
+    for place, module in nnx.iter_modules(nnx.eval_shape(make)):
+        if isinstance(module, Given):
+            given_weights(path_of(place), module)
+
+
 def given_weights(name: str, module: Given) -> str:
     """Give a network its weights and return their origin as text; error messages begin with `name`."""
     if not module.weights:
