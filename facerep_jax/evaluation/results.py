@@ -17,7 +17,6 @@ from facerep_jax.files import read_object
 JUDGED = "encoder"  # the encoder that an evaluation is about, among the names in examples.parquet
 RANDOM, SCRATCH = "random", "scratch"
 NETWORKS = (RANDOM, SCRATCH)  # baselines that are the encoder: untrained, and trained on the same labels alone
-NO_MATTER = ("drop_path", "patch_dropout", "unroll")  # settings of an encoder that its features do not depend on
 
 
 @dataclass(frozen=True)

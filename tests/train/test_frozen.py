@@ -18,7 +18,7 @@ from facerep_jax.config import spec
 from facerep_jax.models.dvae import DVAEEncoder
 from facerep_jax.models.tokenizer import DVAE, KMeansTokenizer
 from facerep_jax.train import frozen, handover
-from facerep_jax.train.frozen import Fitted, Given, given_weights, read_frozen, write_frozen
+from facerep_jax.train.frozen import Fitted, Given, check_given, given_weights, read_frozen, write_frozen
 from facerep_jax.train.model import arrays_of, model_maker
 from facerep_jax.train.state import Model, abstract, flat, split
 from facerep_jax.typing import Frozen, as_kind
@@ -213,10 +213,12 @@ def test_wrong_weights_name_the_network_and_leave_nothing(tmp_path, weights, err
     safetensors.numpy.save_file({"x": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
     workdir = tmp_path / "run"
     workdir.mkdir()
-    with pytest.raises(error) as raised:
-        write_frozen(maker(teacher=lambda: Borrower(weights.format(tmp=tmp_path))), no_examples, workdir)
-    assert message.format(tmp=tmp_path) in str(raised.value)
-    assert str(raised.value).startswith("objective/parts/teacher")
+    make = maker(teacher=lambda: Borrower(weights.format(tmp=tmp_path)))
+    for act in (lambda: check_given(make), lambda: write_frozen(make, no_examples, workdir)):
+        with pytest.raises(error) as raised:
+            act()
+        assert message.format(tmp=tmp_path) in str(raised.value)
+        assert str(raised.value).startswith("objective/parts/teacher")
     assert not list(workdir.iterdir())
 
 
