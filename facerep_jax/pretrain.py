@@ -103,6 +103,7 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
     run = assemble(config)
     with ExitStack() as stack:
         stack.enter_context(closing(run.stream))
+        changes_since_start(config, workdir)  # raises for a config that the workdir's run does not allow
         if not (workdir / "config.json").exists():
             check_given(run.make)
             run.given()  # raises for wrong weights before anything is written

@@ -125,9 +125,9 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_comes_to_the_same(undistu
 
 
 def test_one_device_and_eight_come_to_the_same(undisturbed, tmp_path):
-    status, output = finish(facerep(tmp_path, *LONG, "--config.steps=3", devices=1))
+    status, output = finish(facerep(tmp_path, *LONG, devices=1))
     assert status == 0, output
-    for step in (1, 2):  # the schedule of the learning rate, which depends on `steps`, acts on the third loss
+    for step in (1, 2):  # later losses differ by what rounding makes of many updates
         assert metrics(tmp_path)[step]["loss"] == pytest.approx(metrics(undisturbed)[step]["loss"], rel=1e-4)
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from math import pi
 
 import numpy as np
-from jaxtyping import Float
 
 from facerep_jax.face_world.geometry import Head
 from facerep_jax.face_world.rays import Cover, Ellipsoid, Field
@@ -69,7 +68,7 @@ def _curtain(head: Head, hair: Hair) -> Ellipsoid:
 def _hair_edge(hair: Hair) -> Field:
     """Return the height at which the hair over a point ends: the hairline in front, further down at the sides."""
 
-    def edge(points: Float[np.ndarray, "3 *p"]) -> Float[np.ndarray, "*p"]:
+    def edge(points: np.ndarray) -> np.ndarray:  # a `Field`; shapes of inner functions cannot be checked in threads
         x, _, z = points
         square = x * x
         frontal = -z / np.sqrt(square + z * z + 1e-6)  # cosine of the azimuth
@@ -130,7 +129,7 @@ def _strands(scene: Scene, hair: Hair, pixel: float) -> Field:
     side = -1.0 if scene.mirrored else 1.0
     combed = 0.8 * hair.parting if hair.hairline < FRINGE else 0.3 * hair.parting  # strands lean away from the parting
 
-    def strands(points: Float[np.ndarray, "3 *p"]) -> Float[np.ndarray, "*p"]:
+    def strands(points: np.ndarray) -> np.ndarray:  # likewise
         x, y, z = points
         across = np.abs(x)
         # A cheap azimuth wraps the tile around the head: 0 in front, 1 at the side, 2 behind.

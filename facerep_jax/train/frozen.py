@@ -57,7 +57,8 @@ def write_frozen(make: Callable[[], Model], examples: Callable[[int], list[Any]]
     origins = {name: given_weights(name, module) for name, module in networks if isinstance(module, Given)}
     fitted = [module for _, module in networks if isinstance(module, Fitted)]
     if fitted:
-        images = np.stack([example["image"] for example in examples(FIT_IMAGES)])
+        # A float image may hold a number that is not finite, which would spoil the fit for all others.
+        images = np.stack([x["image"] for x in examples(FIT_IMAGES) if np.isfinite(x["image"]).all()])
         for module in fitted:
             module.fit_images(images)
     arrays = {name: np.ascontiguousarray(array) for name, array in flat(split(model)[3]).items()}

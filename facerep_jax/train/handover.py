@@ -53,8 +53,7 @@ def encoder(name: str, *, weights: str = PARAMS, dtype: str = "float32", remat: 
     else:
         offers = dict(abstract_model(config).objective.offers)
         if weights not in offers:
-            known = ", ".join((PARAMS, AVERAGE, *offers))
-            raise ValueError(f"weights of {name} are {known}, not {weights!r}; {nearest(weights, known.split(', '))}")
+            raise ValueError(f"{name} has no weights {weights!r}; {nearest(weights, (PARAMS, AVERAGE, *offers))}")
         part = f"objective/{offers[weights]}"
     arrays = arrays_at(workdir, step, part, average=weights == AVERAGE)
     module = filled(empty_encoder(spec, dtype, remat), arrays, f"the checkpoint {workdir}@{step}")

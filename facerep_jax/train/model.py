@@ -64,7 +64,7 @@ def filled(module: Any, arrays: Arrays, name: str) -> Any:
 
 def arrays_of(module: Any) -> dict[str, Any]:
     """The arrays of a module's variables of all kinds, by path."""
-    return {path_of_variable(path): variable[...] for path, variable in nnx.to_flat_state(nnx.state(module))}
+    return {path_of_variable(path): variable.get_value() for path, variable in nnx.to_flat_state(nnx.state(module))}
 
 
 def path_of_variable(path: tuple) -> str:

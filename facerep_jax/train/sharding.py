@@ -26,7 +26,6 @@ OUTSIDE_BLOCKS: Rules = (
     (r"head/kernel$", ("fsdp", None)),
     (r"projection$", ("fsdp", None)),
     (r"token_embedding$", ("fsdp", None)),
-    (r"kernel$", LARGEST),
 )
 RULES: Mapping[str, Rules] = {
     "replicated": (),

@@ -52,7 +52,7 @@ class Residual(nnx.Module):
     """
 
     no_matter: tuple[str, ...] = ()
-    rules: Mapping[str, Rules] = {}
+    rules: Mapping[str, Rules] = {"fsdp": ((r"kernel$", "largest"),)}
 
     def __init__(self, *, channels: int = 8, dtype: str, remat: str, rngs: nnx.Rngs):
         self.widths = tuple(channels * 2**group for group in range(4))

@@ -92,5 +92,5 @@ def test_its_teacher_is_handed_over_and_judged(run, tmp_path):
     results = probe(run, tmp_path, "--config.weights=teacher")
     assert results["checkpoint"]["weights"] == "teacher"
     assert results["checkpoint"]["digest"] != probe(run, tmp_path / "student")["checkpoint"]["digest"]
-    with pytest.raises(ValueError, match="params, ema, teacher, not 'tutor'; did you mean 'teacher'"):
-        encoder(str(run), weights="tutor")
+    with pytest.raises(ValueError, match="has no weights 'teachr'; did you mean 'teacher'"):
+        encoder(str(run), weights="teachr")

@@ -9,8 +9,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from facerep_jax.train.handover import arrays_at, encoder
+from facerep_jax.train.model import model_maker
+from facerep_jax.train.sharding import make_mesh, rules_of, shardings
+from facerep_jax.train.state import abstract, flat
 from facerep_jax.typing import View
 from tests import processes
+from tests.contracts.configs import residual as config
+from tests.contracts.residual import Residual
 from tests.contracts.whole_way import (
     assert_kill_and_resume_change_nothing,
     assert_one_device_comes_to_the_same,
@@ -63,7 +68,12 @@ def test_eight_devices_equal_one(run, tmp_path):
 
 @pytest.mark.slow
 def test_its_kernels_are_split_over_devices(run, tmp_path):
-    """It brings no rules, and no rule is of four axes: the largest axis that divides is split."""
+    """By a rule that it brings: the largest axis that divides is split."""
+    make = model_maker(config.get_config())
+    params, rules = abstract(make)[1], rules_of("fsdp", Residual.rules)
+    found = flat(shardings(params, make_mesh({"fsdp": -1}), rules))
+    assert not found["encoder/groups/3/second/kernel"].is_fully_replicated
+    assert found["encoder/groups/3/second/norm/scale"].is_fully_replicated
     split = pretrain(CONFIG, tmp_path, "--config.sharding=fsdp")
     for step, values in processes.metrics(run).items():
         assert processes.metrics(split)[step]["loss"] == pytest.approx(values["loss"], rel=1e-3)
@@ -71,8 +81,7 @@ def test_its_kernels_are_split_over_devices(run, tmp_path):
 
 @pytest.mark.parametrize("protocol", ["linear_probe", pytest.param("finetune", marks=pytest.mark.slow)])
 def test_it_is_probed_and_fine_tuned(run, tmp_path, protocol):
-    results = probe(run, tmp_path, f"--config.protocol.call=facerep_jax.evaluation.protocols.{protocol}:" + {
-        "linear_probe": "LinearProbe", "finetune": "FineTune"}[protocol])  # fmt: skip
+    results = probe(run, tmp_path, arg=f"small,protocol={protocol}")
     assert results["encoder"]["name"].startswith("Residual")
     assert results["protocol"] == protocol
 

@@ -3,10 +3,12 @@
 Planted and seen red: query and key swapped; kernels not transposed.
 """
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
 from flax import nnx
+from scipy.special import erf
 
 from facerep_jax.models.vit import ViT
 from facerep_jax.train.handover import encoder
@@ -56,10 +58,10 @@ def test_a_token_is_what_their_network_makes_of_it(file, reference):
     """The first block by NumPy, from their arrays."""
     handed = encoder(f"{file}@{LAYOUT}")
     image = np.random.default_rng(1).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
-    features = handed.encoder(View(nnx.jnp.asarray(image) if hasattr(nnx, "jnp") else image, taps=(0,)))
+    features = handed.encoder(View(jnp.asarray(image), taps=(0,)))
     arrays = {name: np.asarray(x, np.float64) for name, x in theirs().items()}
 
-    normalised = np.asarray(handed.encoder.normalise(image), np.float64)[0]
+    normalised = np.asarray(handed.encoder.normalise(jnp.asarray(image)), np.float64)[0]
     side = SIZE // PATCH
     patches = normalised.reshape(side, PATCH, side, PATCH, 3).transpose(0, 2, 4, 1, 3).reshape(side * side, -1)
     x = patches @ arrays["tower.patch"].reshape(WIDTH, -1).T + arrays["tower.patch_bias"]
@@ -79,8 +81,6 @@ def test_a_token_is_what_their_network_makes_of_it(file, reference):
         attended[:, part] = scores / scores.sum(-1, keepdims=True) @ v[:, part]
     x = x + linear(attended, "proj")
     hidden = linear(norm(x, "norm2"), "fc1")
-    from scipy.special import erf
-
     x = x + linear(hidden * (1 + erf(hidden / np.sqrt(2))) / 2, "fc2")
     reference.assert_equal(np.asarray(features.maps[0]).reshape(-1, WIDTH), x[1:])
 

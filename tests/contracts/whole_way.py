@@ -38,9 +38,9 @@ def assert_one_device_comes_to_the_same(config: str, eight: Path, workdir: Path,
         np.testing.assert_allclose(processes.metrics(workdir)[step]["loss"], values["loss"], rtol=rel)
 
 
-def probe(checkpoint: str | Path, workdir: Path, *flags: str) -> dict:
+def probe(checkpoint: str | Path, workdir: Path, *flags: str, arg: str = "small") -> dict:
     """results.json of a short evaluation of landmarks, of which a report is made too."""
-    where = ("--config=configs/evaluate/landmarks.py:small", f"--config.data.dataset={LABELLED}")
+    where = (f"--config=configs/evaluate/landmarks.py:{arg}", f"--config.data.dataset={LABELLED}")
     short = ("--config.seeds=(0,)", "--config.baselines=()", "--config.fraction=1.0", "--config.protocol.steps=12")
     status, said = processes.here("evaluate", workdir, *where, f"--checkpoint={checkpoint}", *short, *flags)
     assert status == 0, said

@@ -138,9 +138,10 @@ def test_the_largest_axis_that_divides_is_split(shape, axes):
     assert sharding.largest_axis(shape, 8) == axes
 
 
-def test_fsdp_splits_kernels_of_any_shape_and_leaves_those_that_do_not_divide():
+def test_an_encoders_rule_may_split_kernels_of_any_shape_and_leaves_those_that_do_not_divide():
+    of_encoder = {"fsdp": ((r"kernel$", sharding.LARGEST),)}
     tree = {"stem": {"kernel": jnp.zeros((7, 7, 3, 24))}, "output": {"kernel": jnp.zeros((1, 1, 5, 9))}}
-    found = sharding.shardings(tree, sharding.make_mesh({"fsdp": -1}), sharding.rules_of("fsdp", {}))
+    found = sharding.shardings(tree, sharding.make_mesh({"fsdp": -1}), sharding.rules_of("fsdp", of_encoder))
     assert found["stem"]["kernel"].spec == P(None, None, None, "fsdp")
     assert found["output"]["kernel"].spec == P(None, None, None, None)
 

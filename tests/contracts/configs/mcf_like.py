@@ -18,7 +18,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     args = parse_arg(arg, weights="random", residual=False)
     whole = spec(vit.ViT, variant="Nano/8", image_size=SIZE, width=16, depth=1, heads=2)
     if args.residual:  # one token an image: its map's 32nd part
-        whole = spec(residual.Residual, channels=4)
+        whole = spec(residual.Residual)
     patches = dict(share=0.5)
     return recipe(
         steps=4,
