@@ -10,7 +10,8 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 
 from facerep_jax import clock, heap
-from facerep_jax.config import nearest, resolve
+from facerep_jax.command_line import resolve
+from facerep_jax.suggestions import nearest
 
 COMMANDS = {
     "demo": "Prepare, pre-train, evaluate and report on generated faces.",

@@ -1,29 +1,19 @@
 """Configs as plain data: `spec` names a callable with its keyword arguments, and `build` calls it."""
 
-import difflib
 import importlib
 import inspect
-import shlex
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from absl import flags
 from ml_collections import ConfigDict, config_dict
+
+from facerep_jax.suggestions import nearest
 
 Spec: TypeAlias = Mapping[str, Any] | ConfigDict  # {"call": "module:name", keyword: value, ...}
 
 OPEN: Any = ...  # given to `spec` for an argument that is known only at run time, although it has a default
-ROOTS = (Path(), Path(__file__).parents[1], Path(__file__).parent)  # working directory, checkout, installed package
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown word: the most similar known word, or else all of them."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
 
 
 def spec(call: Callable[..., Any], **keywords: Any) -> ConfigDict:
@@ -86,32 +76,6 @@ def locate(described: Spec) -> Any:
         raise ValueError(f"no callable {described['call']!r} (MODULE:NAME): {error}") from error
 
 
-def command_line(name: str, flag_values: flags.FlagValues) -> str:
-    """The shell command that runs a sub-command again with the flags that were given."""
-    given = [flag_values[flag] for flag in flag_values if flag_values[flag].present]
-    words = [
-        flag.serialize() if isinstance(flag.value, ConfigDict) else f"--{flag.name}={flag.value}" for flag in given
-    ]
-    return shlex.join(["facerep", name, *words])
-
-
-def resolve(argument: str, before: str = "") -> str:
-    """A word of a command line; if it names a config, the name becomes the path at which the file was found.
-
-    `before` is the word before it, since the name may follow `--config` as a word of its own.
-    """
-    flag, equals, value = argument.partition("=")
-    if flag.lstrip("-") == "config" and flag.startswith("-") and equals:
-        return f"{flag}={with_found_path(value)}"
-    return with_found_path(argument) if before.lstrip("-") == "config" and before.startswith("-") else argument
-
-
-def with_found_path(config: str) -> str:
-    """FILE[:arguments], with the path at which FILE was found."""
-    path, colon, arguments = config.partition(":")
-    return find(path) + colon + arguments
-
-
 def overridden(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Nested defaults of which some values are replaced, each by its own name; ValueError on an unknown name."""
     known: set[str] = set()
@@ -161,15 +125,6 @@ def pick(what: str, name: str, choices: Mapping[str, Any]) -> Any:
     if name not in choices:
         raise ValueError(f"{what} is {' or '.join(choices)}, not {name!r}")
     return choices[name]
-
-
-def find(path: str) -> str:
-    """The path of a config's file, found in the working directory, the checkout or the installed package, in order."""
-    for root in ROOTS:
-        if (root / path).is_file():
-            return str(root / path)
-    known = [p.relative_to(root).as_posix() for root in ROOTS for p in (root / "configs").glob("*/*.py")]
-    raise FileNotFoundError(f"no config {path!r}; {nearest(path, {k for k in known if '__' not in k})}")
 
 
 def plain(config: Any) -> Any:

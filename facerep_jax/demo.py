@@ -21,7 +21,7 @@ import jax
 from absl import flags
 
 from facerep_jax import clock, evaluate, prepare, pretrain, report
-from facerep_jax.config import resolve
+from facerep_jax.command_line import resolve
 from facerep_jax.files import local_path
 from facerep_jax.reporting import wording
 from facerep_jax.reporting.comparison import full_comparison

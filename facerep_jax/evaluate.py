@@ -36,7 +36,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from facerep_jax import pictures
-from facerep_jax.config import build, command_line, locate, plain
+from facerep_jax.command_line import command_line
+from facerep_jax.config import build, locate, plain
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import may_show_images
 from facerep_jax.evaluation import selection, sheets

@@ -26,7 +26,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
 from facerep_jax import clock, lock, pictures
-from facerep_jax.config import build, command_line, plain
+from facerep_jax.command_line import command_line
+from facerep_jax.config import build, plain
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import may_show_images
 from facerep_jax.data.pipeline import Part, Stream, build_transforms, split_host

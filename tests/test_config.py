@@ -1,27 +1,11 @@
 import json
-import shlex
 
 import pytest
-from absl import flags
 from flax import nnx
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from facerep_jax import config
-from facerep_jax.config import (
-    OPEN,
-    build,
-    build_with,
-    command_line,
-    difference,
-    find,
-    nearest,
-    overridden,
-    parse_arg,
-    pick,
-    plain,
-    spec,
-    taken,
-)
+from facerep_jax.config import OPEN, build, build_with, difference, overridden, parse_arg, pick, plain, spec, taken
 from facerep_jax.models.vit import ViT
 
 
@@ -148,56 +132,10 @@ def test_a_bad_argument_is_an_error(arg, message):
     assert str(error.value) == message
 
 
-def test_a_config_is_found_in_the_working_directory_then_the_checkout(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    found = find("configs/pretrain/farl.py")
-    assert found == str(config.ROOTS[1] / "configs/pretrain/farl.py")
-    own = tmp_path / "configs" / "pretrain" / "farl.py"
-    own.parent.mkdir(parents=True)
-    own.write_text("")
-    assert find("configs/pretrain/farl.py") == "configs/pretrain/farl.py"
-    assert find(str(own)) == str(own)
-    with pytest.raises(FileNotFoundError) as error:
-        find("configs/pretrain/frl.py")
-    assert str(error.value) == "no config 'configs/pretrain/frl.py'; did you mean 'configs/pretrain/farl.py'?"
-    with pytest.raises(FileNotFoundError, match=r"no config 'q'; known: .*configs/pretrain/farl_nano\.py"):
-        find("q")
-
-
-def test_the_nearest_word_or_all():
-    assert nearest("widht", ("width", "depth")) == "did you mean 'width'?"
-    assert nearest("q", ("width", "depth")) == "known: depth, width"
-    assert nearest("q", ()) == "known: none"
-
-
 def test_pick_gives_a_choice_or_says_what_there_is():
     assert pick("mode", "a", {"a": 1, "b": 2}) == 1
     with pytest.raises(ValueError, match="mode is a or b, not 'c'"):
         pick("mode", "c", {"a": 1, "b": 2})
-
-
-def test_a_command_line_gives_the_same_values_again(tmp_path):
-    (tmp_path / "a b.py").write_text("from ml_collections import ConfigDict\ndef get_config(arg=None):\n"
-                                     "    return ConfigDict(dict(arg=arg, seeds=(0,), rate=1.0))\n")  # fmt: skip
-
-    def parse(*words):
-        own = flags.FlagValues()
-        argv = ["facerep evaluate", *words]
-        config_flags.DEFINE_config_file("config", None, "", own, sys_argv=argv)
-        flags.DEFINE_string("workdir", None, "", own)
-        flags.DEFINE_string("other", "x", "", own)
-        own(argv)
-        return own
-
-    given = parse(
-        f"--config={tmp_path}/a b.py:size=48", "--workdir", "w x", "--config.seeds=(0,1)", "--config.rate=0.5"
-    )
-    words = shlex.split(command_line("evaluate", given))
-    assert words[:2] == ["facerep", "evaluate"]
-    assert not any("other" in word for word in words)
-    again = parse(*words[2:])
-    assert again.workdir == "w x"
-    assert plain(again.config) == plain(given.config) == {"arg": "size=48", "seeds": [0, 1], "rate": 0.5}
 
 
 def test_plain_is_what_json_gives_back():

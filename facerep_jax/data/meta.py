@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from facerep_jax.config import nearest
 from facerep_jax.data.features import MISSING_CLASS
+from facerep_jax.suggestions import nearest
 
 _NAMES_IN_ORDER = ("classes", "attributes", "action_units", "expressions")
 _FLIPS = {  # -> the names whose order it permutes

@@ -22,12 +22,12 @@ import numpy as np
 from jaxtyping import Float32
 from tqdm import tqdm
 
-from facerep_jax.config import nearest
 from facerep_jax.data.features import NAMES, NO_MORE, SPLITS, Numbers, check_more
 from facerep_jax.data.images import check_image, check_mask, stored_image, stored_mask
 from facerep_jax.data.meta import IBUG, IBUG_FLIP, at, check_flip, check_keys, check_points, checked_meta
 from facerep_jax.data.records import Example, Plan, Table, complete
 from facerep_jax.data.values import PATHS, kinds_with, split, text
+from facerep_jax.suggestions import nearest
 
 LABELS = {"identity": "identities", "expression": "expressions"}  # values that are names -> where meta lists them
 FLIPS = {"attributes": "attribute_flip", "action_units": "action_unit_flip"}  # values by name -> flip of the names

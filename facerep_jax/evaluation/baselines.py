@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from facerep_jax.config import nearest
 from facerep_jax.evaluation.labels import Labels
 from facerep_jax.evaluation.problem import Arrays, Problem, take
 from facerep_jax.evaluation.results import NETWORKS
+from facerep_jax.suggestions import nearest
 
 
 def without_network(

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 from ml_collections import ConfigDict
 
-from facerep_jax.config import nearest
 from facerep_jax.data.features import MISSING_CLASS
+from facerep_jax.suggestions import nearest
 from facerep_jax.typing import Metric, Rows
 
 # What a data set's normaliser says -> the names of the errors that can be given, the headline first.

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facerep_jax.config import nearest
 from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.network import Weights
 from facerep_jax.evaluation.problem import Indices, Problem, size, take, truth_of
+from facerep_jax.suggestions import nearest
 
 SELECTIONS = {  # name: in words
     "validation": "the best on validation",

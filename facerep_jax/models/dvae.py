@@ -11,8 +11,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from facerep_jax.config import nearest
 from facerep_jax.models.layers import applied
+from facerep_jax.suggestions import nearest
 from facerep_jax.typing import Features, Rules, View, pin
 
 MARGIN = 0.1  # pixels are mapped into [MARGIN, 1 - MARGIN], where their logits are finite

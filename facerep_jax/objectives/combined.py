@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from facerep_jax.config import Spec, build, build_with, nearest
+from facerep_jax.config import Spec, build, build_with
 from facerep_jax.streams import stream
+from facerep_jax.suggestions import nearest
 from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
 

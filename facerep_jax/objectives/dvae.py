@@ -107,11 +107,6 @@ class DiscreteVAE(nnx.Module):
         maps = self.decoder(weights.reshape(len(weights), *grid, -1))
         return maps[..., :3], maps[..., 3:]
 
-    def reconstructed(self, codes: Int[Array, "b n"], grid: tuple[int, int]) -> Float[Array, "b h w 3"]:
-        """Images, RGB in [0, 1], decoded from codes on a grid."""
-        means, _ = self.decode(jax.nn.one_hot(codes, self.decoder.codebook.kernel.shape[2]), grid)
-        return unmap_pixels(jax.nn.sigmoid(means))
-
 
 def logit_laplace(
     x: Float[Array, "b h w 3"], means: Float[Array, "b h w 3"], log_scales: Float[Array, "b h w 3"]

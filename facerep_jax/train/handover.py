@@ -15,8 +15,9 @@ import numpy as np
 from flax import nnx
 
 from facerep_jax import weights as published
-from facerep_jax.config import build, nearest
+from facerep_jax.config import build
 from facerep_jax.files import local_path
+from facerep_jax.suggestions import nearest
 from facerep_jax.train import checkpoint
 from facerep_jax.train.model import filled, model_maker
 from facerep_jax.train.state import Model, flat, replaced

@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from facerep_jax.config import nearest
+from facerep_jax.suggestions import nearest
 from facerep_jax.train.state import path_of
 from facerep_jax.typing import BATCH_AXES, Rules, Tree
 

@@ -22,7 +22,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from facerep_jax.config import nearest
+from facerep_jax.suggestions import nearest
 
 Arrays = Mapping[str, np.ndarray]
 

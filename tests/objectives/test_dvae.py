@@ -9,7 +9,7 @@ from flax import nnx
 
 from facerep_jax import face_world, schedules
 from facerep_jax.config import spec
-from facerep_jax.models.dvae import DVAEEncoder
+from facerep_jax.models.dvae import DVAEEncoder, unmap_pixels
 from facerep_jax.models.tokenizer import DVAE
 from facerep_jax.models.vit import ViT
 from facerep_jax.objectives.dvae import DiscreteVAE, gumbel, logit_laplace
@@ -138,7 +138,8 @@ def test_a_tiny_one_learns_faces_by_more_than_a_few_codes(trained, images):
     assert history[-1]["reconstruction"] < history[0]["reconstruction"] - 0.5
     codes = codes_of(model, images)
     assert len(np.unique(codes)) >= 8
-    picture = jax.jit(lambda model: model.objective.reconstructed(codes, (8, 8)))(model)
+    one_hot = jax.nn.one_hot(codes, CODES)
+    picture = jax.jit(lambda model: unmap_pixels(jax.nn.sigmoid(model.objective.decode(one_hot, (8, 8))[0])))(model)
     assert np.square(picture - truth).mean() < 0.6 * mean_colour  # by codes alone, without relaxation
     assert [h["temperature"] for h in (history[0], history[-1])] == pytest.approx([1, 1 / 16])
 

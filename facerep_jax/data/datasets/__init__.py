@@ -9,8 +9,8 @@ import pkgutil
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
-from facerep_jax.config import nearest
 from facerep_jax.data.records import Plan
+from facerep_jax.suggestions import nearest
 
 
 @runtime_checkable

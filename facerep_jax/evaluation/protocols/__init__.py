@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from facerep_jax import schedules
-from facerep_jax.config import locate, nearest, spec
+from facerep_jax.config import locate, spec
 from facerep_jax.evaluation.problem import Indices, Problem
 from facerep_jax.evaluation.selection import Outcome
+from facerep_jax.suggestions import nearest
 from facerep_jax.train.optim import adamw
 
 ENCODER = "^encoder/"  # matches the paths of the encoder's parameters

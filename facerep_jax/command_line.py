@@ -1,0 +1,46 @@
+"""Command lines: where the configs lie that they name, and the command that repeats one."""
+
+import shlex
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from facerep_jax.suggestions import nearest
+
+ROOTS = (Path(), Path(__file__).parents[1], Path(__file__).parent)  # working directory, checkout, installed package
+
+
+def command_line(name: str, flag_values: flags.FlagValues) -> str:
+    """The shell command that runs a sub-command again with the flags that were given."""
+    given = [flag_values[flag] for flag in flag_values if flag_values[flag].present]
+    words = [
+        flag.serialize() if isinstance(flag.value, ConfigDict) else f"--{flag.name}={flag.value}" for flag in given
+    ]
+    return shlex.join(["facerep", name, *words])
+
+
+def resolve(argument: str, before: str = "") -> str:
+    """A word of a command line; if it names a config, the name becomes the path at which the file was found.
+
+    `before` is the word before it, since the name may follow `--config` as a word of its own.
+    """
+    flag, equals, value = argument.partition("=")
+    if flag.lstrip("-") == "config" and flag.startswith("-") and equals:
+        return f"{flag}={with_found_path(value)}"
+    return with_found_path(argument) if before.lstrip("-") == "config" and before.startswith("-") else argument
+
+
+def with_found_path(config: str) -> str:
+    """FILE[:arguments], with the path at which FILE was found."""
+    path, colon, arguments = config.partition(":")
+    return find(path) + colon + arguments
+
+
+def find(path: str) -> str:
+    """The path of a config's file, found in the working directory, the checkout or the installed package, in order."""
+    for root in ROOTS:
+        if (root / path).is_file():
+            return str(root / path)
+    known = [p.relative_to(root).as_posix() for root in ROOTS for p in (root / "configs").glob("*/*.py")]
+    raise FileNotFoundError(f"no config {path!r}; {nearest(path, {k for k in known if '__' not in k})}")
