@@ -55,7 +55,7 @@ def encoder(name: str, *, weights: str = PARAMS, dtype: str = "float32", remat: 
         offers = dict(abstract_model(config).objective.offers)
         if weights not in offers:
             raise ValueError(f"{name} has no weights {weights!r}; {nearest(weights, (PARAMS, AVERAGE, *offers))}")
-        part = f"objective/{offers[weights]}"
+        part = below_objective(offers[weights])
     arrays = arrays_at(workdir, step, part, average=weights == AVERAGE)
     module = filled(empty_encoder(spec, dtype, remat), arrays, f"the checkpoint {workdir}@{step}")
     origin = {"path": str(workdir), "step": step, "weights": weights, "digest": digest_of(arrays)}
@@ -72,8 +72,13 @@ def offered(name: str, what: str) -> Any:
     module = objective
     for step_down in filter(None, offers[what].split("/")):
         module = module[step_down] if isinstance(module, nnx.Dict | nnx.List) else getattr(module, step_down)
-    part = "/".join(filter(None, ("objective", offers[what])))
-    return filled(module, arrays_at(workdir, step, part), f"the checkpoint {workdir}@{step}")
+    arrays = arrays_at(workdir, step, below_objective(offers[what]))
+    return filled(module, arrays, f"the checkpoint {workdir}@{step}")
+
+
+def below_objective(path: str) -> str:
+    """The path in a model of what lies at a path in its objective; an empty one is the objective itself."""
+    return "/".join(filter(None, ("objective", path)))
 
 
 def file_of(name: str) -> tuple[Path, str] | None:
