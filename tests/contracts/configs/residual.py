@@ -1,6 +1,5 @@
 """A residual network (tests/contracts/residual.py) by contrast with captions, on faces drawn as they are read."""
 
-from facerep_jax.train.recipe import recipe
 from ml_collections import ConfigDict
 
 from facerep_jax.config import spec
@@ -8,6 +7,7 @@ from facerep_jax.data import transforms
 from facerep_jax.models import text
 from facerep_jax.objectives import contrastive
 from facerep_jax.train import optim
+from facerep_jax.train.recipe import recipe
 from tests.contracts import residual
 
 

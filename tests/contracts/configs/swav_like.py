@@ -1,9 +1,9 @@
 """SwAV in small (tests/contracts/swav_like.py) with a residual network, on faces drawn as they are read."""
 
-from facerep_jax.train.recipe import recipe
 from ml_collections import ConfigDict
 
 from facerep_jax.config import spec
+from facerep_jax.train.recipe import recipe
 from tests.contracts import residual, swav_like
 
 
