@@ -104,6 +104,8 @@ class Block(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
+        if heads < 1 or width % heads:
+            raise ValueError(f"a width of {width} does not divide into {heads} heads; change `width` or `heads`")
         linear = partial(Linear, dtype=dtype, rngs=rngs)
         init = trunc_normal(0.02)
         qkv_init = qkv_init or xavier_uniform_fused(3)

@@ -1,4 +1,4 @@
-"""Vision transformers in two flavours: CLIP's, which is FaRL's, and MAE's, which is MCF's."""
+"""Vision transformers in three flavours: CLIP's, which is FaRL's, CLIP's with GELU, and MAE's, which is MCF's."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -73,12 +73,13 @@ class Flavour(NamedTuple):
 
 FLAVOURS = {
     "clip": Flavour(quick_gelu, 1e-5, trunc_normal(0.02), False, CLIP_MEAN, CLIP_STD),
+    "clip_gelu": Flavour(gelu, 1e-5, trunc_normal(0.02), False, CLIP_MEAN, CLIP_STD),
     "mae": Flavour(gelu, 1e-6, nnx.initializers.xavier_uniform(), True, IMAGENET_MEAN, IMAGENET_STD),
 }
 
 
 class ViT(nnx.Module):
-    """A vision transformer, in one of two flavours.
+    """A vision transformer, in one of three flavours.
 
     Patches are embedded, a class token and positions are added, blocks follow, and the pooled feature is the normalised
     class token.
@@ -86,6 +87,8 @@ class ViT(nnx.Module):
     "clip": learned positions, a norm before the blocks, quick GELU, norms with eps 1e-5. The projection into the space
     of captions belongs to the contrastive objective.
     Source: openai/CLIP and FaRL's VisualTransformer (2112.03109), initialised as the latter.
+
+    "clip_gelu": the same with GELU, as most models of open_clip are.
 
     "mae": fixed sin-cos positions, which are not parameters, a bias in the patch embedding, GELU, norms with eps 1e-6.
     The published code normalises all tokens at the end. Here `tokens` are not normalised; apply `norm_out` to them.
@@ -95,9 +98,9 @@ class ViT(nnx.Module):
     is not.
 
     Args:
-        flavour: "clip" or "mae".
+        flavour: "clip", "clip_gelu" or "mae".
         variant: size and patch, such as "B/16", with a size of `SIZES`.
-        image_size: side in pixels of the images that positions are made for; for other images both flavours resize
+        image_size: side in pixels of the images that positions are made for; for other images all flavours resize
             positions, as published. Checkpoints do not hold MAE's positions, so this must be the size of pre-training.
         width, depth, heads: override the variant's.
         drop_path: rate of the last block; rates grow linearly from 0 at the first.
@@ -127,8 +130,9 @@ class ViT(nnx.Module):
         remat: str,
         rngs: nnx.Rngs,
     ):
-        if not 0 <= patch_dropout < 1:
-            raise ValueError(f"patch_dropout is a share of at least 0 and less than 1, not {patch_dropout}")
+        for name, share in (("drop_path", drop_path), ("patch_dropout", patch_dropout)):
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} is a share of at least 0 and less than 1, not {share}")
         style = pick("flavour of the encoder", flavour, FLAVOURS)
         size = sizes_of(variant)
         self.patch, self.unroll = size.patch, unroll
@@ -233,7 +237,7 @@ class ViT(nnx.Module):
 
 
 def make_block(width: int, heads: int, flavour: Flavour, dtype: str, rngs: nnx.Rngs) -> Block:
-    """One block of a flavour; in both, query, key and value are initialised as one xavier-uniform matrix."""
+    """One block of a flavour; in all, query, key and value are initialised as one xavier-uniform matrix."""
     init = flavour.init
     return Block(
         width,

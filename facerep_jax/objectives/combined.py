@@ -17,12 +17,13 @@ from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 class Combined(nnx.Module):
     """A weighted sum of terms that share the encoder's passes: each view is encoded once, however many terms read it.
 
-    The name of a term is the prefix of its metrics and selects its streams of randomness, so that adding a term changes
-    no draw of the others. All terms must mean the same view by the same name: a random view that several terms read is
+    The name of a term is the prefix of its metrics and selects its streams of randomness, so that in training one more
+    term changes no draw of the others. Initial weights are drawn one after the other, in the order of the terms' names:
+    one more term changes those of the terms behind it. All terms must mean the same view by the same name: a random view that several terms read is
     drawn once, by `views`.
 
     Args:
-        terms: name -> spec of an objective.
+        terms: name -> spec of an objective. None is called `encoder`, which names the encoder's own stream.
         weights: name -> factor of its loss; missing names have factor 1.
         views: name -> spec of a view that terms share, such as `models.views.RandomPatches`.
         steps: length of the run.
@@ -38,6 +39,10 @@ class Combined(nnx.Module):
         steps: int,
         rngs: nnx.Rngs,
     ):
+        if "encoder" in terms:
+            raise ValueError(
+                "no term is called 'encoder', whose random draws would be the encoder's; call it otherwise"
+            )
         weights = dict(weights or {})
         for name in weights:
             if name not in terms:

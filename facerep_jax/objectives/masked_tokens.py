@@ -21,7 +21,7 @@ class MaskedTokens(nnx.Module):
     Source: FaRL's forward_mim (2112.03109); block-wise masks and codes as in BEiT (2106.08254).
 
     Args:
-        tokenizer: spec of the frozen network that gives each patch its code.
+        tokenizer: spec of the frozen network that gives each patch its code; its patches are those of the encoder.
         count: the largest number of masked patches in an image; logits are computed for as many positions.
         depth, heads: number and heads of the blocks behind the encoder.
     """
@@ -34,6 +34,12 @@ class MaskedTokens(nnx.Module):
     ):
         width = encoder.width
         self.tokenizer = build(tokenizer, rngs=rngs)
+        (patch,) = encoder.tap_strides((encoder.stages - 1,))
+        if self.tokenizer.patch != patch:
+            raise ValueError(
+                f"the tokenizer's patches of {self.tokenizer.patch} pixels are not the encoder's of {patch}: "
+                f"give the tokenizer patch={patch}"
+            )
         self.mask_token = nnx.Param(nnx.initializers.normal(width**-0.5)(rngs.params(), (width,)))
         self.blocks = stack(lambda rngs: Block(width, heads, dtype=encoder.dtype, rngs=rngs), depth, rngs)
         self.norm = LayerNorm(width)
@@ -57,6 +63,11 @@ class MaskedTokens(nnx.Module):
         rng: Key[Array, "b"],
     ) -> tuple[Float[Array, ""], Metrics]:
         codes = self.tokenizer(batch["image"])
+        if codes.shape[1] != batch["masked"].shape[1]:
+            raise ValueError(
+                f"the tokenizer gives {codes.shape[1]} codes for the {batch['masked'].shape[1]} patches of a mask: "
+                "masks need the grid of the image's patches"
+            )
         where, weight = masked_positions(batch["masked"], self.count)
         logits = self.logits(seen["masked"], where, remat=encoder.remat)
         targets = jnp.take_along_axis(codes, where, axis=1)

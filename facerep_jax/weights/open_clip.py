@@ -4,7 +4,7 @@ The encoder is the visual tower. The text tower, both projections and the scale 
 `objectives.contrastive.Contrastive`, and have functions of their own.
 
 No array shows the activation: it is quick GELU in OpenAI's and FaRL's weights and in those that open_clip calls
-`-quickgelu`; in others of open_clip it is GELU, which the flavour "clip" does not have.
+`-quickgelu`, which this layout is for. In others of open_clip it is GELU: see `open_clip_gelu`.
 
 Source: openai/CLIP model.py, open_clip transformer.py. What FaRL's file (2112.03109) holds beside is what others'
 loaders say of it.

@@ -377,13 +377,23 @@ def test_patch_dropout_refuses_views_whose_places_count(dropping, image, masked)
             look(view)
     with pytest.raises(ValueError, match="patch dropout needs a key for each example"):
         look(View(image), rng=None)
-    for share in (-0.1, 1.0):
-        with pytest.raises(ValueError, match=f"patch_dropout is a share of at least 0 and less than 1, not {share}"):
-            make(patch_dropout=share)
+
+
+@pytest.mark.parametrize("name", ["drop_path", "patch_dropout"])
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_what_is_dropped_is_a_share(name, share):
+    with pytest.raises(ValueError, match=f"{name} is a share of at least 0 and less than 1, not {share}"):
+        make(**{name: share})
+
+
+@pytest.mark.parametrize("heads", [-1, 3])
+def test_heads_divide_the_width(heads):
+    with pytest.raises(ValueError, match=f"a width of 16 does not divide into {heads} heads; change `width` or"):
+        make(width=16, heads=heads)
 
 
 def test_an_unknown_flavour_is_an_error():
-    with pytest.raises(ValueError, match="flavour of the encoder is clip or mae, not 'dino'"):
+    with pytest.raises(ValueError, match="flavour of the encoder is clip or clip_gelu or mae, not 'dino'"):
         make(flavour="dino")
 
 

@@ -49,6 +49,13 @@ class Drawing(Term):
         return self.value[...], {"draws": jax.vmap(jax.random.uniform)(rng), "again": again}
 
 
+class Weighing(Term):
+    """Has a random weight."""
+
+    def __init__(self, encoder, *, rngs):
+        super().__init__(encoder, value=jax.random.uniform(rngs.params()), rngs=rngs)
+
+
 class Reading(Term):
     """Reads a view that it does not make."""
 
@@ -147,6 +154,19 @@ def test_one_more_term_changes_no_draw_of_the_others():
         assert not np.isin(both[f"{more}/draws"], both["m/draws"]).any()
         for name in (more, "m"):  # loss is given the keys that the views were
             np.testing.assert_array_equal(both[f"{name}/again"], with_more[name].keep)
+
+
+def test_initial_weights_are_drawn_in_the_order_of_the_terms_names():
+    def weight(*terms):
+        return float(combine({name: spec(Weighing) for name in terms}).terms["m"].value[...])
+
+    assert weight("z", "m") == weight("m")
+    assert weight("m", "a") != weight("m")
+
+
+def test_a_term_with_the_encoders_stream_is_refused():
+    with pytest.raises(ValueError, match="no term is called 'encoder'"):
+        combine(dict(encoder=spec(Term)))
 
 
 @pytest.mark.parametrize(

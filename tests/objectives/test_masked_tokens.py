@@ -21,8 +21,8 @@ def make_encoder(**settings):
 
 def make(**settings):
     tokenizer = spec(KMeansTokenizer, patch=PATCH, codes=CODES, cells=2)
-    sizes = dict(count=COUNT, depth=2, heads=HEADS)
-    return MaskedTokens(make_encoder(), tokenizer=tokenizer, **{**sizes, **settings}, rngs=nnx.Rngs(params=0))
+    sizes = dict(tokenizer=tokenizer, count=COUNT, depth=2, heads=HEADS)
+    return MaskedTokens(make_encoder(), **{**sizes, **settings}, rngs=nnx.Rngs(params=0))
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +176,16 @@ def test_an_encoder_without_a_class_token_is_an_error(objective, seen):
     bare = seen["masked"]._replace(cls=None)
     with pytest.raises(ValueError, match="masked tokens need an encoder with a class token"):
         objective.logits(bare, jnp.zeros((3, 2), int), remat="none")
+
+
+@pytest.mark.parametrize("patch", [2, 6])
+def test_a_tokenizer_of_other_patches_is_refused(patch):
+    """Its codes would be those of other places."""
+    with pytest.raises(ValueError, match=rf"patches of {patch} pixels are not the encoder's of 4: give .* patch=4"):
+        nnx.eval_shape(lambda: make(tokenizer=spec(KMeansTokenizer, patch=patch, codes=CODES, cells=2)))
+
+
+def test_masks_of_another_grid_are_refused(objective, batch, seen, encoder):
+    masks = {**batch, "masked": batch["masked"][:, :4]}
+    with pytest.raises(ValueError, match="9 codes for the 4 patches of a mask"):
+        objective.loss(seen, {}, masks, encoder=encoder, step=jnp.int32(0), rng=jax.random.split(jax.random.key(0), 3))
