@@ -93,7 +93,7 @@ class Encoder(Protocol):
     dtype: str  # of the matrix products
     remat: str  # name of the rematerialisation policy
     no_matter: tuple[str, ...]  # names of its arguments that its features do not depend on, such as "drop_path"
-    rules: Mapping[str, Rules]  # name of a sharding -> rules for its own parameters, which come first; {} for none
+    rules: Mapping[str, Rules]  # name of a sharding -> rules for its own paths, see `train.sharding.rules_of`
 
     def tap_widths(self, taps: tuple[int, ...]) -> tuple[int, ...]: ...
 

@@ -55,6 +55,7 @@ def checked_meta(meta: Any) -> dict[str, Any]:
     Keys, all optional:
         classes, attributes, action_units, expressions: names in order.
         mask_flip, attribute_flip, action_unit_flip, vertex_flip: what is which in a mirror; a permutation.
+        crop: what an evaluation shows of an image, `box` (the default: the face's box and a margin) or `whole`.
         landmarks: `flip`; `normaliser` of errors; `threshold` of failure; `five_points`, see `five_points`.
         licence: its text or name. agreement: what users have to sign or cite. research_only: whether other use is
             forbidden. may_show_images: whether images may be published, as in reports; see `may_show_images`.

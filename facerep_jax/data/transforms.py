@@ -1,7 +1,10 @@
 """What happens to one example on the host: `transform(example, rng) -> example`, on dicts of NumPy arrays.
 
-Whatever moves the image moves its mask, landmarks, box and vertices with it, as far as they are there. Pixel
-coordinates: x right, y down, the centre of the first pixel is (0, 0), so that a whole image is the box
+Whatever moves the image moves its mask, landmarks, box, vertices and camera with it, as far as they are there. Other
+features, which a data set names in `more`, stay as they are, but for those whose names end in `_px`. These are in
+pixels and are left out as soon as the image moves: nothing here knows how to move them.
+
+Pixel coordinates: x right, y down, the centre of the first pixel is (0, 0), so that a whole image is the box
 [-0.5, -0.5, w - 0.5, h - 0.5].
 """
 
@@ -137,7 +140,8 @@ class Flip:
     What has sides of its own is mirrored by the permutations in the data set's meta: `landmarks.flip` (for `landmarks`,
     `visible`, `landmarks_3d`), `mask_flip`, `attribute_flip`, `action_unit_flip`, `vertex_flip`. An annotation without
     its permutation cannot be told from its mirror image: it is left out of all examples, mirrored or not. The camera
-    becomes that of the mirrored head, whose left is at positive x where its right was: rotations stay rotations.
+    becomes that of the mirrored head, whose left is at positive x where its right was: rotations stay rotations. A data
+    set's own features stay as they are, but for those in pixels, which are left out of all examples too.
 
     Args:
         captions: the features that are searched for words such as left and right.
@@ -154,7 +158,7 @@ class Flip:
         self.permutations = {name: None if flip is None else np.array(flip, int) for name, flip in given.items()}
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        example = {k: v for k, v in example.items() if self.permutations.get(k, ()) is not None}
+        example = {k: v for k, v in movable(example).items() if self.permutations.get(k, ()) is not None}
         if rng.random() >= self.probability or any(
             SIDES.search(caption) for name in self.captions for caption in captions_of(example.get(name, ()))
         ):
@@ -293,7 +297,7 @@ def placed(
 
     Depths are multiplied by `depth`. A box becomes the one around its moved corners. Image and mask stay as they are.
     """
-    result = dict(example)
+    result = movable(example)
     for name in ("landmarks", "landmarks_3d", "vertices"):
         if name in example:
             points = np.array(example[name], np.float32)
@@ -310,6 +314,11 @@ def placed(
         result["camera"] = (space @ example["camera"]).astype(np.float32)
         result["camera"][:2, 3] += offset
     return result
+
+
+def movable(example: Example) -> Example:
+    """The example without a data set's own features in pixels, whose names end in `_px`."""
+    return {name: value for name, value in example.items() if not name.endswith("_px")}
 
 
 def sampled(

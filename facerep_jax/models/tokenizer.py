@@ -1,8 +1,8 @@
 """Tokenizers of images: frozen networks that give every patch a code, which is predicted where patches are masked.
 
 A tokenizer is called with uint8 images. It has `patch`, the side of a patch in pixels, `codes`, the number of codes,
-and `frequency`, the share of each code on the images that it was fitted on. Before a run it gets its weights and is fitted on training images, see
-`train.frozen`.
+and `frequency`, the share of each code on the images that it was fitted on. Before a run it gets its weights and is
+fitted on training images, see `train.frozen`.
 """
 
 import jax

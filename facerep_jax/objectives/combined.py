@@ -19,8 +19,8 @@ class Combined(nnx.Module):
 
     The name of a term is the prefix of its metrics and selects its streams of randomness, so that in training one more
     term changes no draw of the others. Initial weights are drawn one after the other, in the order of the terms' names:
-    one more term changes those of the terms behind it. All terms must mean the same view by the same name: a random view that several terms read is
-    drawn once, by `views`.
+    one more term changes those of the terms behind it. All terms must mean the same view by the same name: a random
+    view that several terms read is drawn once, by `views`.
 
     Args:
         terms: name -> spec of an objective. None is called `encoder`, which names the encoder's own stream.

@@ -83,11 +83,14 @@ def check_batch(batch_size: int, mesh: Mesh) -> None:
 def rules_of(name: str, of_encoder: Mapping[str, Rules], more: Rules = ()) -> Rules:
     """The rules of a sharding: further rules of a config first, then those that the encoder brings, then `RULES`.
 
+    The encoder's are for paths below `encoder`, and below `teacher`, as objectives call a copy of the encoder.
+
     Raises ValueError if there is no sharding of that name.
     """
     if name not in RULES and name not in of_encoder:
         raise ValueError(f"sharding has no rule set {name!r}; {nearest(name, {*RULES, *of_encoder})}")
-    return (*more, *of_encoder.get(name, ()), *RULES.get(name, ()))
+    own = ((rf"^(?=(.*/)?(encoder|teacher)/).*?({pattern})", axes) for pattern, axes in of_encoder.get(name, ()))
+    return (*more, *own, *RULES.get(name, ()))
 
 
 def shardings(tree: Tree, mesh: Mesh, rules: Rules) -> Tree:

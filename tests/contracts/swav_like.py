@@ -22,6 +22,7 @@ from facerep_jax.train.optim import Freeze, Optimizer, frozen_at_first
 from facerep_jax.typing import Batch, Carried, Encoder, Features, Metrics, Tree, View, Views
 
 LARGE, SMALL = 2, 6
+CROPS = (*(f"large{i}" for i in range(LARGE)), *(f"small{i}" for i in range(SMALL)))  # names of its views
 CONSTANT = plain(spec(schedules.warmup_cosine, last=1e-3))
 
 
@@ -74,8 +75,8 @@ class SwAV(nnx.Module):
         self.prototypes.set_value(normalised(self.prototypes[...], axis=0))
 
     def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
-        large = {f"large{i}": View(batch["image_large"][:, i]) for i in range(LARGE)}
-        return large | {f"small{i}": View(batch["image_small"][:, i]) for i in range(SMALL)}
+        images = [batch["image_large"][:, i] for i in range(LARGE)] + [batch["image_small"][:, i] for i in range(SMALL)]
+        return dict(zip(CROPS, map(View, images), strict=True))
 
     def loss(
         self,
@@ -88,9 +89,9 @@ class SwAV(nnx.Module):
         rng: Key[Array, "b"],
     ) -> tuple[Float[Array, ""], Metrics]:
         # Batch normalisation of the projector sees the rows of all crops at once.
-        pooled = interleaved([seen[name].pooled.astype(jnp.float32) for name in sorted(views)])
+        pooled = interleaved([seen[name].pooled.astype(jnp.float32) for name in CROPS])
         features = normalised(self.second(jax.nn.relu(self.norm(self.first(pooled), train=True))), axis=-1)
-        crops = deinterleaved(features, len(views))  # large0, large1, small0, ...
+        crops = deinterleaved(features, len(CROPS))
         log_p = [jax.nn.log_softmax(x @ self.prototypes[...] / self.temperature) for x in crops]
         losses, queue = [], self.queue[...]
         for index in range(LARGE):

@@ -16,9 +16,15 @@ from facerep_jax.train.model import arrays_of
 from facerep_jax.typing import View
 from tests import processes
 from tests.contracts import stranger
-from tests.contracts.whole_way import pretrain, probe
+from tests.contracts.whole_way import (
+    assert_kill_and_resume_change_nothing,
+    assert_one_device_comes_to_the_same,
+    pretrain,
+    probe,
+)
 
 LAYOUT = "tests.contracts.stranger"
+CONFIG = "tests/contracts/configs/mcf_like.py"
 WIDTH, DEPTH, HEADS, PATCH, SIZE = 32, 4, 4, 8, 32
 
 
@@ -52,6 +58,11 @@ def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("theirs") / "weights.safetensors"
     safetensors.numpy.save_file(theirs(), path)
     return path
+
+
+def started_from(file):
+    """Flags of a pre-training that starts from a file of theirs."""
+    return f"--config.init={file}@{LAYOUT}", "--config.encoder.flavour=mae", f"--config.encoder.heads={HEADS}"
 
 
 def test_a_token_is_what_their_network_makes_of_it(file, reference):
@@ -93,20 +104,28 @@ def test_it_is_judged_by_its_file(file, tmp_path):
 
 def test_a_pretraining_starts_from_it(file, tmp_path):
     """The state that is saved after no step would be it: one step of rate 0 leaves it as it is."""
-    sizes = (f"--config.init={file}@{LAYOUT}", "--config.steps=1", "--config.optimizer.learning_rate=0.0")
-    encoder = ("--config.encoder.flavour=mae", f"--config.encoder.heads={HEADS}")
     still = ("--config.optimizer.schedule.first=0.0", "--config.optimizer.schedule.last=0.0")
-    run = pretrain("tests/contracts/configs/mcf_like.py", tmp_path, *sizes, *encoder, *still)
+    once = ("--config.steps=1", "--config.optimizer.learning_rate=0.0")
+    run = pretrain(CONFIG, tmp_path, *started_from(file), *once, *still)
     saved = processes.saved(run, 1)
     for path, array in stranger.imported(theirs()).items():
         np.testing.assert_array_equal(saved[f"params/encoder/{path}"], array, err_msg=path)
         np.testing.assert_allclose(saved[f"variables/objective/terms/contrast/teacher/{path}"], array, rtol=1e-5)
 
 
+@pytest.mark.slow
+def test_a_pretraining_that_starts_from_it_learns_and_is_the_same_killed_or_on_one_device(file, tmp_path):
+    flags = started_from(file)
+    run = pretrain(CONFIG, tmp_path / "run", *flags)
+    saved, start = processes.saved(run, 2), stranger.imported(theirs())
+    moved = [np.abs(saved[f"params/encoder/{path}"] - array).max() for path, array in start.items()]
+    assert 0 < max(moved) < 0.01
+    assert_kill_and_resume_change_nothing(CONFIG, run, tmp_path / "killed", *flags)
+    assert_one_device_comes_to_the_same(CONFIG, run, tmp_path / "one", *flags)
+
+
 def test_a_start_of_another_architecture_is_refused_and_nothing_is_written(file, tmp_path):
-    status, said = processes.here(
-        "pretrain", tmp_path / "run", "--config=tests/contracts/configs/mcf_like.py", f"--config.init={file}@{LAYOUT}"
-    )
+    status, said = processes.here("pretrain", tmp_path / "run", f"--config={CONFIG}", f"--config.init={file}@{LAYOUT}")
     assert status == 2
     assert "is of another architecture: " in said
     assert not (tmp_path / "run").exists()

@@ -4,15 +4,20 @@ Planted and seen red: a pass for each crop; prototypes that are trained from the
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
+from facerep_jax import schedules
+from facerep_jax.config import spec
 from facerep_jax.train.model import model_maker
 from facerep_jax.train.step import look_at_views
+from facerep_jax.typing import Features
 from tests import processes
 from tests.contracts.configs import swav_like as config
-from tests.contracts.swav_like import normalised, sinkhorn
+from tests.contracts.swav_like import CROPS, SwAV, larc_sgd, normalised, sinkhorn
 from tests.contracts.whole_way import (
     assert_kill_and_resume_change_nothing,
     assert_one_device_comes_to_the_same,
@@ -57,6 +62,38 @@ def test_sinkhorn_by_its_definition():
         q = q / q.sum(0) / 3
         q = q / q.sum(1, keepdims=True)
     np.testing.assert_allclose(sinkhorn(jax.numpy.asarray(scores, np.float32), np.ones(6, bool)), q, rtol=1e-4)
+
+
+def test_views_of_others_are_not_its_own():
+    """As one term among others it is given theirs too."""
+    encoder = nnx.eval_shape(model_maker(config.get_config())).encoder
+    pooled = np.random.default_rng(0).normal(size=(9, 4, encoder.width)).astype(np.float32)
+    seen = {name: Features(x, x[:, None]) for name, x in zip((*CROPS, "image"), pooled, strict=True)}
+
+    def loss(names):
+        some = {name: seen[name] for name in names}
+        objective = SwAV(encoder, rngs=nnx.Rngs(params=0))
+        return objective.loss(some, some, {}, encoder=encoder, step=0, rng=jax.random.split(jax.random.key(0), 4))[0]
+
+    assert loss(CROPS) == loss(seen)
+
+
+def test_larc_sgd_by_its_definition():
+    """1708.03888, equation 6, with momentum: v = momentum * v + trust * |p| / (|g| + decay * |p|) * (g + decay * p)."""
+    rng = np.random.default_rng(0)
+    p, rate, decay, trust = rng.normal(size=(3, 4)), 0.5, 0.1, 0.02
+    still = spec(schedules.warmup_cosine, last=1.0)
+    optimizer = larc_sgd(learning_rate=rate, schedule=still, momentum=0.9, weight_decay=decay, trust=trust, steps=9)
+    ours, v = {"w": jnp.asarray(p, jnp.float32)}, 0.0
+    state = optimizer.transform.init(ours)
+    for _ in range(2):
+        g = rng.normal(size=p.shape)
+        updates, state = optimizer.transform.update({"w": jnp.asarray(g, jnp.float32)}, state, ours)
+        ours = optax.apply_updates(ours, updates)
+        size, slope = np.linalg.norm(p), np.linalg.norm(g)
+        v = 0.9 * v + trust * size / (slope + decay * size) * (g + decay * p)
+        p = p - rate * v
+        np.testing.assert_allclose(ours["w"], p, rtol=1e-5)
 
 
 def test_prototypes_are_frozen_for_two_steps(run):

@@ -20,22 +20,23 @@ def pretrain(config: str, workdir: Path, *flags: str) -> Path:
     return workdir
 
 
-def assert_kill_and_resume_change_nothing(config: str, undisturbed: Path, workdir: Path) -> None:
+def assert_kill_and_resume_change_nothing(config: str, undisturbed: Path, workdir: Path, *flags: str) -> None:
     """A process that is killed behind its first checkpoint, and started again, ends as one that was left alone."""
-    process = processes.facerep(workdir, f"--config={config}", *FLAGS, "--config.steps=4")
+    process = processes.facerep(workdir, f"--config={config}", *FLAGS, *flags)
     processes.wait_for(lambda: 2 in digests.sealed_steps(workdir / "checkpoints"), process)
     process.kill()
     processes.finish(process)
-    pretrain(config, workdir)
+    assert digests.sealed_steps(workdir / "checkpoints") == [2], "nothing was left to resume"
+    pretrain(config, workdir, *flags)
     processes.assert_equal_to_the_bit(workdir, undisturbed, 4)
 
 
-def assert_one_device_comes_to_the_same(config: str, eight: Path, workdir: Path, rel: float = 1e-3) -> None:
+def assert_one_device_comes_to_the_same(config: str, eight: Path, workdir: Path, *flags: str) -> None:
     """Losses of a run on one device are those of a run on eight."""
-    status, said = processes.finish(processes.facerep(workdir, f"--config={config}", *FLAGS, devices=1))
+    status, said = processes.finish(processes.facerep(workdir, f"--config={config}", *FLAGS, *flags, devices=1))
     assert status == 0, said
     for step, values in processes.metrics(eight).items():
-        np.testing.assert_allclose(processes.metrics(workdir)[step]["loss"], values["loss"], rtol=rel)
+        np.testing.assert_allclose(processes.metrics(workdir)[step]["loss"], values["loss"], rtol=1e-4)
 
 
 def probe(checkpoint: str | Path, workdir: Path, *flags: str, arg: str = "small") -> dict:

@@ -493,3 +493,12 @@ def test_another_feature_may_hold_the_captions():
     assert text.tolist() == [49406, 320, 1710, 49407, 0, 0]
     with pytest.raises(ValueError, match="Tokenize needs the feature 'oracle_caption'; the records have: caption"):
         Tokenize(feature="oracle_caption")({"caption": ["a"]}, rng())
+
+
+@pytest.mark.parametrize("move", [Flip(probability=0.0, meta={}), Flip(probability=1.0, meta={}), Resize(size=8)])
+def test_of_features_of_a_data_sets_own_those_in_pixels_are_left_out(move):
+    own = {"pupils_px": np.zeros((2, 2), np.float32), "template": np.int32(3), "vector": np.ones(4, np.float32)}
+    moved = move({"image": np.zeros((16, 16, 3), np.uint8), **own}, rng())
+    assert "pupils_px" not in moved
+    assert moved["template"] == 3
+    np.testing.assert_array_equal(moved["vector"], own["vector"])

@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from facerep_jax.train import sharding
+from facerep_jax.train.state import flat
 
 TREE = {
     "params": {"encoder": {"blocks": {"query": {"kernel": jnp.zeros((2, 16, 8)), "bias": jnp.zeros((2, 8))}}}},
@@ -102,7 +103,7 @@ def test_rules_of_a_config_come_before_those_of_an_encoder_and_those_before_the_
     mesh = sharding.make_mesh({"fsdp": -1})
 
     def specs(name, more=()):
-        found = sharding.shardings(tree, mesh, sharding.rules_of(name, of_encoder, more))
+        found = sharding.shardings({"encoder": tree}, mesh, sharding.rules_of(name, of_encoder, more))["encoder"]
         return {name: below["up"]["kernel"].spec for name, below in found.items()}
 
     table, last = P(None, "fsdp", None), P(None, None, "fsdp")
@@ -110,6 +111,20 @@ def test_rules_of_a_config_come_before_those_of_an_encoder_and_those_before_the_
     assert specs("fsdp", [("mine/.*kernel$", (None, None, None))])["mine"] == P(None, None, None)
     assert specs("replicated") == dict.fromkeys(tree, P())
     assert specs("channels") == dict.fromkeys(tree, table)  # a set that only the encoder has
+
+
+def test_rules_of_an_encoder_are_for_it_and_its_teachers_alone():
+    own = {"stem": {"kernel": jnp.zeros((8, 16))}}
+    objective = {"terms": {"contrast": {"teacher": own, "teacher_projector": own}}, "text_encoder": own}
+    tree = {"params": {"encoder": own, "objective": objective}, "ema": {"params": {"encoder": own}}}
+    rules = sharding.rules_of("fsdp", {"fsdp": ((r"kernel$", "largest"), ("^never", (None, None)))})
+    found = sharding.shardings(tree, sharding.make_mesh({"fsdp": -1}), rules)
+    split = {path for path, leaf in flat(found).items() if leaf.spec == P(None, "fsdp")}
+    assert split == {
+        "params/encoder/stem/kernel",
+        "ema/params/encoder/stem/kernel",
+        "params/objective/terms/contrast/teacher/stem/kernel",
+    }
 
 
 def test_a_rule_for_another_number_of_axes_is_passed_over():
@@ -141,7 +156,8 @@ def test_the_largest_axis_that_divides_is_split(shape, axes):
 def test_an_encoders_rule_may_split_kernels_of_any_shape_and_leaves_those_that_do_not_divide():
     of_encoder = {"fsdp": ((r"kernel$", sharding.LARGEST),)}
     tree = {"stem": {"kernel": jnp.zeros((7, 7, 3, 24))}, "output": {"kernel": jnp.zeros((1, 1, 5, 9))}}
-    found = sharding.shardings(tree, sharding.make_mesh({"fsdp": -1}), sharding.rules_of("fsdp", of_encoder))
+    mesh, rules = sharding.make_mesh({"fsdp": -1}), sharding.rules_of("fsdp", of_encoder)
+    found = sharding.shardings({"encoder": tree}, mesh, rules)["encoder"]
     assert found["stem"]["kernel"].spec == P(None, None, None, "fsdp")
     assert found["output"]["kernel"].spec == P(None, None, None, None)
 
