@@ -3,6 +3,8 @@
 Planted and seen red: a function that was renamed, in a recipe; a config that lacks a key.
 """
 
+import json
+import math
 import os
 import re
 import shlex
@@ -73,3 +75,29 @@ def test_their_commands_run(copy):
             continue
         status, said = run(copy, "facerep_jax.cli", *shlex.split(command)[1:])
         assert status == 0, f"{command}\n{said}"
+
+
+@pytest.mark.slow
+def test_the_text_of_their_defaults_is_kept_by_the_command(copy):
+    status, said = run(copy, "tests.configs.golden")
+    assert status == 0, said
+    status, said = run(copy, "pytest", "-q", "-p", "no:cacheprovider", "tests/configs/test_golden.py")
+    assert status == 0, said
+    assert {f"{path.split('/')[1]}_{Path(path).stem}.json" for path in CONFIGS} <= {
+        path.name for path in (copy / "tests/configs/golden").iterdir()
+    }
+
+
+@pytest.mark.slow
+def test_their_pretraining_takes_two_steps_on_drawn_faces(copy):
+    (path,) = (path for path in CONFIGS if path.startswith("configs/pretrain/"))
+    (command,) = COMMAND.findall(FILES[path].replace("\nfacerep", "\n    facerep"))
+    words = shlex.split(command.replace("dataset=manifest/faces", "variant=Nano/16,size=48,steps=2"))
+    drawn = "--config.data.dataset=generated_faces:size=48,train=32,validation=0,test=0"
+    status, said = run(
+        copy, "facerep_jax.cli", *words[1:], drawn, "--config.data.batch_size=16", "--config.log_every=1"
+    )
+    assert status == 0, said
+    losses = [json.loads(line)["loss"] for line in (copy / words[-1] / "metrics.jsonl").read_text().splitlines()]
+    assert len(losses) == 2
+    assert all(map(math.isfinite, losses))

@@ -67,13 +67,14 @@ def test_sinkhorn_by_its_definition():
 def test_views_of_others_are_not_its_own():
     """As one term among others it is given theirs too."""
     encoder = nnx.eval_shape(model_maker(config.get_config())).encoder
+    keys = jax.random.split(jax.random.key(0), 4)
     pooled = np.random.default_rng(0).normal(size=(9, 4, encoder.width)).astype(np.float32)
-    seen = {name: Features(x, x[:, None]) for name, x in zip((*CROPS, "image"), pooled, strict=True)}
+    seen = {name: Features(x, x[:, None]) for name, x in zip((*CROPS, "image"), jnp.asarray(pooled), strict=True)}
 
     def loss(names):
         some = {name: seen[name] for name in names}
         objective = SwAV(encoder, rngs=nnx.Rngs(params=0))
-        return objective.loss(some, some, {}, encoder=encoder, step=0, rng=jax.random.split(jax.random.key(0), 4))[0]
+        return objective.loss(some, some, {}, encoder=encoder, step=jnp.int32(0), rng=keys)[0]
 
     assert loss(CROPS) == loss(seen)
 
@@ -82,7 +83,7 @@ def test_larc_sgd_by_its_definition():
     """1708.03888, equation 6, with momentum: v = momentum * v + trust * |p| / (|g| + decay * |p|) * (g + decay * p)."""
     rng = np.random.default_rng(0)
     p, rate, decay, trust = rng.normal(size=(3, 4)), 0.5, 0.1, 0.02
-    still = spec(schedules.warmup_cosine, last=1.0)
+    still = spec(schedules.warmup_cosine, last=rate)
     optimizer = larc_sgd(learning_rate=rate, schedule=still, momentum=0.9, weight_decay=decay, trust=trust, steps=9)
     ours, v = {"w": jnp.asarray(p, jnp.float32)}, 0.0
     state = optimizer.transform.init(ours)
