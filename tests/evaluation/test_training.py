@@ -1,8 +1,13 @@
+from functools import partial
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from facerep_jax.evaluation.protocols import frozen, linear_probe
 from facerep_jax.evaluation.protocols.finetune import FineTune
 from facerep_jax.evaluation.protocols.frozen import FrozenEncoder
+from facerep_jax.evaluation.protocols.linear_probe import LinearProbe
 from facerep_jax.evaluation.training import HEAD
 from tests.evaluation.problems import HELD_OUT, ROWS
 
@@ -32,3 +37,37 @@ def test_what_cannot_be_is_said():
         FrozenEncoder(ema=1.0)
     with pytest.raises(ValueError, match=r"no callable 'facerep_jax\.schedules:step'"):
         _ = FineTune(optimizer=HEAD | {"schedule": {"call": "facerep_jax.schedules:step"}}).training.transform
+
+
+def halting(every):
+    """In place of `make_step`: steps that learn nothing, of which each so many-th has a loss that is not finite."""
+
+    def make_step(*args, **keywords):
+        def step(state, frozen, batch):
+            after = state._replace(step=state.step + 1)
+            loss = jnp.where(after.step % every == 0, jnp.nan, 1.0)
+            return after, {"loss": loss, "gradient_norm": jnp.ones(())}
+
+        return step
+
+    return make_step
+
+
+@pytest.mark.parametrize(
+    ("module", "protocol"),
+    [
+        (frozen, partial(FrozenEncoder, batch_size=4)),
+        (linear_probe, partial(LinearProbe, learning_rates=(1e-3,))),
+        (linear_probe, partial(LinearProbe, learning_rates=(1e-3,), device_gigabytes=0.0)),
+    ],
+)
+def test_steps_that_changed_nothing_are_counted_and_said(counting, monkeypatch, capsys, module, protocol):
+    monkeypatch.setattr(module, "make_step", halting(every=3))
+    outcome = protocol(steps=8, rounds=2).prepare(counting)(ROWS, HELD_OUT, 0)
+    assert outcome.selected["nonfinite_steps"] == 2
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert warnings == ["warning: 1 of 4 steps changed nothing, since loss or gradient was not finite"] * 2
+    monkeypatch.setattr(module, "make_step", halting(every=1))
+    learn = protocol(steps=8, rounds=2).prepare(counting)
+    with pytest.raises(ValueError, match=r"all 4 steps of a round was not finite.*lower the learning rate"):
+        learn(ROWS, HELD_OUT, 0)
