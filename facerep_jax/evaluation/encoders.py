@@ -37,7 +37,7 @@ def load_encoder(config: ConfigDict, name: str) -> Loaded:
     if name == SCRATCH and not Path(name).is_dir():
         raise ValueError("scratch is a baseline beside an encoder, not one: name it in --config.baselines")
     handed = handover.encoder(name, weights=config.weights, remat=config.remat)
-    here = plain(config.encoder)
+    here = {name: value for name, value in plain(config.encoder).items() if value is not None}  # None says nothing
     if here:
         require_same(plain(handed.spec), here, name)
     described = tuples(handed.spec | here)
