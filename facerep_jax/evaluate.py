@@ -172,7 +172,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         print(f"no sheets of test faces are written: images of {dataset.name} may not be shown")
     kept = evenly(size(test), config.predictions)
     some = {who: [prediction[kept] for prediction in of] for who, of in predictions.items()}
-    files = {
+    files: dict[str, Content] = {
         "command.txt": command,
         "subsets.json": json.dumps(subsets, indent=1, allow_nan=False),
         "examples.parquet": partial(write_statistics, statistics=rows),

@@ -40,7 +40,7 @@ def load_encoder(config: ConfigDict, name: str) -> Loaded:
     here = {name: value for name, value in plain(config.encoder).items() if value is not None}  # None says nothing
     if here:
         require_same(plain(handed.spec), here, name)
-    described = tuples(handed.spec | here)
+    described = tuples({**handed.spec, **here})
     encoder = nnx.eval_shape(lambda: make_encoder(with_encoder(config, described)))
     encoder = filled(encoder, arrays_of(handed.encoder), f"the checkpoint {name}")
     return Loaded(encoder, described, handed.image_size, handed.origin)

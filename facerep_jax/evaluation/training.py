@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float
+from jaxtyping import Array, Float, UInt32
 
 from facerep_jax import schedules
 from facerep_jax.config import Spec, build, spec
@@ -23,8 +23,8 @@ from facerep_jax.evaluation.protocols import Learn
 from facerep_jax.evaluation.selection import Candidate, Outcome, choose
 from facerep_jax.train.optim import adamw
 from facerep_jax.train.state import TrainState
-from facerep_jax.train.step import Step
-from facerep_jax.typing import Task, Tree
+from facerep_jax.train.step import make_step
+from facerep_jax.typing import Batch, Metrics, Task, Tree
 
 HEAD = spec(  # the spec of the optimizer that a head has unless told otherwise
     adamw, weight_decay=1e-2, clip_norm=1.0, schedule=spec(schedules.warmup_cosine, warmup_steps=50)
@@ -32,6 +32,8 @@ HEAD = spec(  # the spec of the optimizer that a head has unless told otherwise
 CALIBRATION = 1024  # training examples that a head takes its statistics from, at most
 CALIBRATION_BYTES = 2**29  # of their features in half precision, at most
 LABEL_BYTES = 2**26  # of labels beyond theirs, at most
+
+SeededStep = Callable[[TrainState, Tree, Batch, Array], tuple[TrainState, Metrics]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ class Training:
         return build(self.optimizer, steps=self.steps).transform
 
 
-def learner(training: Training, problem: Problem, network: Network, step: Step) -> Learn:
+def learner(training: Training, problem: Problem, network: Network, step: SeededStep) -> Learn:
     """A function that learns from a stream of augmented images."""
     step, optimizer = jax.jit(step, donate_argnums=0), training.transform
     extract = extractor(problem.encoder, problem.task.taps)
@@ -88,7 +90,7 @@ def learner(training: Training, problem: Problem, network: Network, step: Step) 
             batches = ({name: x for name, x in batch.items() if name in wanted} for batch in stream)
             faults = Faults()
             for _ in range(training.rounds):
-                state, outcomes = advanced(step, state, network.frozen, islice(batches, each))
+                state, outcomes = advanced(step, state, network.frozen, islice(batches, each), seed)
                 faults.count(outcomes)
                 yield candidate(state, each * training.rounds, faults)
 
@@ -151,11 +153,27 @@ def calibrate(task: Task, extract: Extractor, data: Arrays, chosen: Indices) -> 
     task.calibrate(given({**sample, **features}), {name: jnp.asarray(x) for name, x in sample.items()})
 
 
-def advanced(step: Step, state: TrainState, frozen: Tree, batches: Any) -> tuple[TrainState, np.ndarray]:
+def seeded_step(graph: Any, optimizer: optax.GradientTransformation, **keywords: Any) -> SeededStep:
+    """A step, see `make_step`, whose seed is an argument, so that one compilation serves all subsets of the labels."""
+
+    def step(state: TrainState, frozen: Tree, batch: Batch, seed: UInt32[Array, ""]) -> tuple[TrainState, Metrics]:
+        return make_step(graph, optimizer, seed=seed, **keywords)(state, frozen, batch)
+
+    return step
+
+
+def seed_argument(seed: int) -> UInt32[Array, ""]:
+    """A subset's seed as an argument of a `SeededStep`."""
+    return jnp.uint32(seed % 2**32)
+
+
+def advanced(
+    step: SeededStep, state: TrainState, frozen: Tree, batches: Any, seed: int
+) -> tuple[TrainState, np.ndarray]:
     """The state after a step on each of some batches, and loss and norm of the gradient of each step."""
     outcomes = []
     for batch in batches:
-        state, metrics = step(state, frozen, batch)
+        state, metrics = step(state, frozen, batch, seed_argument(seed))
         outcomes.append((metrics["loss"], metrics["gradient_norm"]))
     return state, np.array(jax.device_get(outcomes))
 

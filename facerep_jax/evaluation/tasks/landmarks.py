@@ -237,14 +237,14 @@ class Landmarks(nnx.Module):
                         points[:, of] += fitted.predict(faces[name]).reshape(len(points), -1)
             return found["val"].reshape(-1, *shape), found["test"].reshape(-1, *shape)
 
-        best, chosen = np.inf, None
-        for alpha in ALPHAS:
-            held_out, points = ridge(alpha)
-            distance = np.linalg.norm(held_out - validation["landmarks"], axis=-1)
-            error = distance[np.isfinite(distance)].mean() if np.isfinite(distance).any() else np.inf
-            if chosen is None or error < best or not np.isfinite(error):
-                best, chosen = error, points
-        return {"mean_shape": np.broadcast_to(mean, (len(test["image"]), *shape)), "pixel_ridge": chosen}
+        held_out, points = zip(*map(ridge, ALPHAS), strict=True)
+        there = np.isfinite(validation["landmarks"]).all(-1)
+        best = len(ALPHAS) - 1
+        if there.any():
+            best = int(
+                np.argmin([np.linalg.norm((x - validation["landmarks"])[there], axis=-1).mean() for x in held_out])
+            )
+        return {"mean_shape": np.broadcast_to(mean, (len(test["image"]), *shape)), "pixel_ridge": points[best]}
 
     @staticmethod
     def draw(image: UInt8[np.ndarray, "h w 3"], label: np.ndarray, prediction: np.ndarray, scale: int) -> Image.Image:
