@@ -25,8 +25,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,31 +36,27 @@ from ml_collections import ConfigDict, config_flags
 from PIL import Image
 from tqdm import tqdm
 
-from facerep_jax import pictures
+from facerep_jax import lock, pictures
 from facerep_jax.command_line import command_line
 from facerep_jax.config import build, locate, plain
 from facerep_jax.data.library import open_dataset
-from facerep_jax.data.meta import may_show_images
+from facerep_jax.data.meta import licence_of, may_show_images
 from facerep_jax.evaluation import selection, sheets
 from facerep_jax.evaluation.baselines import without_network
 from facerep_jax.evaluation.encoders import load_encoder, random_encoder, settled
 from facerep_jax.evaluation.labels import Labels, draw, labelled
 from facerep_jax.evaluation.problem import Problem, make_problem, size, truth_of
 from facerep_jax.evaluation.protocols import Protocol
-from facerep_jax.evaluation.results import JUDGED, NETWORKS, RANDOM, SCRATCH, Checkpoint, Results, Scores
+from facerep_jax.evaluation.results import JUDGED, NETWORKS, RANDOM, SCRATCH, Checkpoint, Results, Scores, name_of
 from facerep_jax.evaluation.selection import Outcome
 from facerep_jax.evaluation.summaries import described, in_words, settings_of, summarised, words_of
-from facerep_jax.evaluation.tables import Predictions, Statistics, evenly, write_predictions, write_statistics
+from facerep_jax.evaluation.tables import evenly, write_predictions, write_statistics
+from facerep_jax.evaluation.trial import defaults
 from facerep_jax.files import local_path, write
 
 SPECS = {RANDOM: "protocol", SCRATCH: "scratch"}  # of the config, by which they learn
 SCRATCH_LABELS = 16  # that scratch needs at least
-DEFAULTS = {  # of what a config need not say
-    "selection": "validation",
-    "validation_minimum": 10,  # validation labels, however small the fraction
-    "baselines": None,  # all of the task's
-    "predictions": 1000,  # test examples, evenly spaced, whose predictions are kept
-}
+Content = str | Callable[[Path], Any]  # of a file: text, or what writes to the path that it is given
 PACKAGES = ("facerep_jax", "jax", "flax", "numpy", "scikit-learn")
 
 
@@ -73,7 +70,12 @@ def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
         lock_config=True,
         sys_argv=argv,
     )
-    flags.DEFINE_string("checkpoint", None, "WORKDIR[@STEP] or random", flag_values=flag_values)
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "WORKDIR[@STEP] of a pre-training, FILE[@LAYOUT] of published weights, or random",
+        flag_values=flag_values,
+    )
     flags.DEFINE_string("workdir", None, "folder of the result", flag_values=flag_values)
     flags.mark_flags_as_required(["config", "checkpoint", "workdir"], flag_values)
 
@@ -83,13 +85,17 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     if words:
         raise ValueError(f"evaluate takes no {words[0]!r}; all is said by flags")
     workdir = local_path("workdir", flag_values.workdir)
-    results = evaluate(flag_values.config, flag_values.checkpoint, workdir)
-    write(workdir / "command.txt", command_line("evaluate", flag_values))
+    command = command_line("evaluate", flag_values)
+    results = evaluate(flag_values.config, flag_values.checkpoint, workdir, command)
     print(headline_of(results))
 
 
-def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> Results:
-    """Learn the task on every subset of the labels, score it on the test split, and write all of it to the workdir."""
+def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: str) -> Results:
+    """Learn the task on every subset of the labels, score it on the test split, and write all of it to the workdir.
+
+    Args:
+        command: is kept on file.
+    """
     config, seconds = completed(config), dict[str, float]()
     selection.check(config.selection)
     specs = {JUDGED: config.protocol}
@@ -99,7 +105,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> Results
     with timed(seconds, "load"):
         dataset = open_dataset(config.data.dataset, config.data.data_dir)
         loaded = load_encoder(config, checkpoint_name)
-        encoder, origin = loaded.encoder, loaded.origin
+        encoder, checkpoint = loaded.encoder, None if loaded.origin == RANDOM else Checkpoint(**loaded.origin)
         config = settled(config, dataset, loaded)
         problem = make_problem(config, dataset, encoder, folder)
     labels = draw(problem, config.fraction, config.seeds, config.validation_minimum)
@@ -116,7 +122,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> Results
 
     with timed(seconds, "baselines"):
         fixed = without_network(config.baselines, problem, labels, dataset.meta)
-    outcomes = {JUDGED: learn(protocols[JUDGED], problem, labels, origin_name(origin), seconds)}
+    outcomes = {JUDGED: learn(protocols[JUDGED], problem, labels, name_of(checkpoint), seconds)}
     for who in [name for name in protocols if name != JUDGED]:
         start = problem._replace(encoder=random_encoder(config))
         outcomes[who] = learn(protocols[who], start, labels, who, seconds, f"_{who}")
@@ -139,7 +145,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> Results
         task=locate(config.task).__module__.rpartition(".")[2],
         dataset=dataset.name,
         dataset_digest=dataset.digest,
-        encoder=described(config.encoder, encoder, trained=origin != RANDOM),
+        encoder=described(config.encoder, encoder, trained=checkpoint is not None),
         head=in_words(plain(config.task.head)) if "head" in config.task else "",
         selection=config.selection,
         fraction=config.fraction,
@@ -152,39 +158,43 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path) -> Results
         judged=scores.pop(JUDGED),
         baselines=scores,
         metric=plain(problem.task.metric(dataset.meta)),
-        checkpoint=None if origin == RANDOM else Checkpoint(**origin),
+        checkpoint=checkpoint,
         seconds={phase: round(spent, 3) for phase, spent in seconds.items()},
         config=plain(config),
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         words=words_of(problem.task, metric, protocols.values()),
+        licence=licence_of(dataset.meta),
     )
     drawn = {}
     if may_show_images(dataset.meta):
         drawn = sheets.sheets(problem.task, problem, predictions[JUDGED][0], rows[JUDGED][0])
     else:
         print(f"no sheets of test faces are written: images of {dataset.name} may not be shown")
-    save(workdir, results, subsets, drawn, rows, predictions, test["id"])
+    kept = evenly(size(test), config.predictions)
+    some = {who: [prediction[kept] for prediction in of] for who, of in predictions.items()}
+    files: dict[str, Content] = {
+        "command.txt": command,
+        "subsets.json": json.dumps(subsets, indent=1, allow_nan=False),
+        "examples.parquet": partial(write_statistics, statistics=rows),
+        "predictions.parquet": partial(write_predictions, predictions=some, ids=[test["id"][row] for row in kept]),
+    }
+    save(workdir, files, drawn, json.dumps(results.to_json(), indent=2, allow_nan=False))
     return results
 
 
-def save(
-    workdir: Path,
-    results: Results,
-    subsets: Sequence[Mapping[str, Any]],
-    sheets: Mapping[str, Image.Image],
-    statistics: Statistics,
-    predictions: Predictions,
-    ids: Sequence[str],
-) -> None:
-    """Write all files, results.json last."""
-    kept = evenly(len(ids), results.predictions or 0)
-    some = {who: [prediction[kept] for prediction in of] for who, of in predictions.items()}
+def save(workdir: Path, files: Mapping[str, Content], drawn: Mapping[str, Image.Image], results: str) -> None:
+    """Write all files and sheets; an older results.json goes first and the new one comes last.
+
+    The workdir is held meanwhile, and not before: while an evaluation learns, nothing is written.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
-    write(workdir / "subsets.json", json.dumps(subsets, indent=1))
-    write(workdir / "examples.parquet", lambda path: write_statistics(path, statistics))
-    write(workdir / "predictions.parquet", lambda path: write_predictions(path, some, [ids[row] for row in kept]))
-    pictures.save(workdir, sheets)
-    write(workdir / "results.json", json.dumps(results.to_json(), indent=2, allow_nan=False))
+    with lock.held(workdir):
+        for name in ("results.json", *(f"{sheet}.png" for sheet in sheets.NAMES)):
+            (workdir / name).unlink(missing_ok=True)
+        for name, content in files.items():
+            write(workdir / name, content)
+        pictures.save(workdir, drawn)
+        write(workdir / "results.json", results)
 
 
 def completed(config: ConfigDict) -> ConfigDict:
@@ -195,7 +205,7 @@ def completed(config: ConfigDict) -> ConfigDict:
     """
     whole = config.copy_and_resolve_references()
     with whole.unlocked():
-        for name, default in DEFAULTS.items():
+        for name, default in defaults().items():
             whole[name] = whole.get(name, default)
     if SCRATCH in (whole.baselines or ()) and SCRATCH not in whole:
         raise ValueError("the baseline scratch needs config.scratch, the spec of the protocol that trains it")
@@ -207,7 +217,13 @@ def folder_for(workdir: Path) -> Path:
 
     Raises:
         NotADirectoryError, PermissionError: the workdir could not be made there.
+        ValueError: it is that of a pre-training.
     """
+    if (workdir / "config.json").exists():
+        raise ValueError(
+            f"--workdir {workdir} is that of a pre-training, since it holds config.json; give another folder, which "
+            "may lie in it"
+        )
     there = next(path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists())
     if not there.is_dir():
         raise NotADirectoryError(f"--workdir {workdir}: {there} is a file")
@@ -240,11 +256,6 @@ def learn(
         return [learn_on(subset.train, subset.validation, subset.seed) for subset in progress]
 
 
-def origin_name(origin: Any) -> str:
-    """A checkpoint as people name it."""
-    return origin if isinstance(origin, str) else f"{origin['path']}@{origin['step']}"
-
-
 def ids_of(problem: Problem, labels: Labels) -> dict[str, Any]:
     """A subset of the labels by the ids of its examples."""
     rows = {"train": labels.train, "validation": labels.validation}
@@ -254,8 +265,7 @@ def ids_of(problem: Problem, labels: Labels) -> dict[str, Any]:
 
 def headline_of(results: Results) -> str:
     """The result in a few lines, for the terminal."""
-    name, checkpoint = results.headline, results.checkpoint
-    who = RANDOM if checkpoint is None else f"{checkpoint.path}@{checkpoint.step}"
+    name, who = results.headline, name_of(results.checkpoint)
     head = (
         f"{results.task} on {results.dataset} by {results.protocol}, {name} in %: "
         f"{results.labels} labels ({results.fraction:.0%}), {len(results.seeds)} subsets of them, "

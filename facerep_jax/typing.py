@@ -213,6 +213,8 @@ class Task(Objective, Protocol):
     def calibrate(self, seen: Mapping[str, Features], batch: Batch) -> None:
         """Set what the head takes from training examples before it learns, such as means.
 
+        `batch` may hold the label of more examples than the first ones, whose features are `seen`.
+
         Raises:
             ValueError: the examples do not fit the head.
         """

@@ -10,14 +10,14 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from facerep_jax import cli
+from facerep_jax import cli, lock
 from facerep_jax.config import build
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
-from facerep_jax.evaluate import completed
+from facerep_jax.evaluate import completed, save
 from facerep_jax.evaluation.encoders import Loaded, settled
 from facerep_jax.evaluation.metrics import score
-from facerep_jax.evaluation.results import Results
+from facerep_jax.evaluation.results import Checkpoint, Results, name_of
 from facerep_jax.models.vit import ViT
 from facerep_jax.reporting.workdirs import read_statistics
 
@@ -272,8 +272,10 @@ def pretrained(tmp_path_factory):
     return workdir
 
 
-def test_a_checkpoint_is_scored_and_named(pretrained, tmp_path):
+def test_a_checkpoint_is_scored_and_named(pretrained, tmp_path, capsys):
     assert evaluate("landmarks", tmp_path, checkpoint=pretrained) == 0
+    assert f"  {pretrained}@2 " in capsys.readouterr().out
+    assert name_of(Checkpoint("clip.pt")) == "clip.pt"
     origin = json.loads((tmp_path / "results.json").read_text())["checkpoint"]
     assert (origin["path"], origin["step"], origin["weights"]) == (str(pretrained), 2, "params")
     assert len(origin["digest"]) == 64
@@ -357,3 +359,30 @@ def test_a_workdir_that_cannot_be_is_refused_before_anything_is_done(tmp_path, c
     (tmp_path / "file").write_text("")
     assert evaluate("landmarks", tmp_path / "file" / "result") == 2
     assert capsys.readouterr().err.strip().endswith(f"{tmp_path / 'file'} is a file")
+
+
+def test_the_workdir_of_a_pretraining_is_refused(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    assert evaluate("landmarks", tmp_path) == 2
+    assert f"--workdir {tmp_path} is that of a pre-training, since it holds config.json" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_results_come_last_and_only_while_the_workdir_is_held(tmp_path):
+    """Planted and seen red: the old results.json kept beside half of the new files."""
+    for name in ("results.json", "worst.png"):
+        (tmp_path / name).write_text("old")
+
+    def fail(path):
+        assert lock.take(tmp_path) is None
+        assert not (tmp_path / "results.json").exists()
+        raise OSError("the disk is full")
+
+    with lock.held(tmp_path), pytest.raises(ValueError, match=f"{tmp_path} is in use by process"):
+        save(tmp_path, {"command.txt": "new"}, {}, "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "results.json", "worst.png"]
+    with pytest.raises(OSError, match="full"):
+        save(tmp_path, {"command.txt": "new", "examples.parquet": fail}, {}, "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["command.txt", "lock"]
+    save(tmp_path, {}, {}, "new")
+    assert (tmp_path / "results.json").read_text() == "new"

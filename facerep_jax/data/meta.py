@@ -185,6 +185,11 @@ def five_points(meta: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
     return tuple(map(tuple, landmarks.get("five_points") or known.get("five_points", ())))
 
 
+def licence_of(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What a meta says of what may be done with the images: licence, agreement, and so on."""
+    return {key: meta[key] for key in _LICENCE if key in meta}
+
+
 def may_show_images(meta: Mapping[str, Any]) -> bool:
     """Whether the licence of a data set allows to publish its images; true if the meta does not say."""
     return bool(meta.get("may_show_images", True))

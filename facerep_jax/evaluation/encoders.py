@@ -37,10 +37,10 @@ def load_encoder(config: ConfigDict, name: str) -> Loaded:
     if name == SCRATCH and not Path(name).is_dir():
         raise ValueError("scratch is a baseline beside an encoder, not one: name it in --config.baselines")
     handed = handover.encoder(name, weights=config.weights, remat=config.remat)
-    here = plain(config.encoder)
+    here = {name: value for name, value in plain(config.encoder).items() if value is not None}  # None says nothing
     if here:
         require_same(plain(handed.spec), here, name)
-    described = tuples(handed.spec | here)
+    described = tuples({**handed.spec, **here})
     encoder = nnx.eval_shape(lambda: make_encoder(with_encoder(config, described)))
     encoder = filled(encoder, arrays_of(handed.encoder), f"the checkpoint {name}")
     return Loaded(encoder, described, handed.image_size, handed.origin)

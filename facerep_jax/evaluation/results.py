@@ -8,7 +8,7 @@ top level, and a checkpoint that is None is written as the string "random".
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,6 +64,13 @@ class Checkpoint:
     digest: str | None = None  # SHA-256 of the weights
 
 
+def name_of(checkpoint: Checkpoint | None) -> str:
+    """What `--checkpoint` names: WORKDIR@STEP, a FILE without steps, or random."""
+    if checkpoint is None:
+        return RANDOM
+    return checkpoint.path if checkpoint.step is None else f"{checkpoint.path}@{checkpoint.step}"
+
+
 @dataclass(frozen=True)
 class TaskWords:
     """A task in words."""
@@ -116,6 +123,7 @@ class Results:
     config: Mapping[str, Any]
     versions: Mapping[str, str]  # package -> version
     words: Words
+    licence: Mapping[str, Any] = field(default_factory=dict)  # of the data set, as its meta says it
 
     @property
     def protocol(self) -> str:
@@ -229,6 +237,7 @@ def _results(top: _Object) -> Results:
         config=config,
         versions=top.get("versions", dict, {}),
         words=_words(top),
+        licence=top.get("licence", dict, {}),
     )
     if found.headline not in found.judged.metrics:
         raise ValueError(f"{top.where} has no metric {found.headline!r}, its headline")

@@ -13,7 +13,7 @@ from facerep_jax.suggestions import nearest
 
 SELECTIONS = {  # name: in words
     "validation": "the best on validation",
-    "last": "the last step, of several learning rates that which is best on validation",
+    "last": "the last step, of several trainings that which is best on validation",
     "test_best": "the best on the test set itself, which is not a fair number",
 }
 
@@ -53,6 +53,9 @@ def choose(
         held_out: the validation examples that may be looked at.
         predict: (weights, `validation` or `test`, examples of that split) -> predictions.
         single: whether all candidates are of one training, so that the last of them needs no score.
+
+    Raises:
+        ValueError: there is nothing to choose by.
     """
     check(problem.selection)
     everything = np.arange(size(problem.splits["test"]))
@@ -61,19 +64,23 @@ def choose(
     truth = take(truth_of(problem.splits[split]), rows)
     if not (only_last and single) and not len(rows):
         raise ValueError("to choose among learning rates takes validation examples, and there are none; give one rate")
-    metric = problem.metric
-    best, lowest = None, math.inf
+    metric, best, lowest, tried = problem.metric, None, math.inf, 0
     for candidate in candidates:
         if only_last and not candidate.last:
             continue
-        loss = 0.0
+        loss, tried = 0.0, tried + 1
         if not (only_last and single):
             prediction = predict(candidate.weights, split, rows)
             value = score(metric, metric.rows(prediction, truth).statistics)[metric.headline]
             candidate.settings[split] = value
-            loss = math.inf if math.isnan(value) else value if metric.lower_is_better else -value
-        if best is None or loss < lowest:
+            loss = math.inf if not math.isfinite(value) else value if metric.lower_is_better else -value
+        if loss < lowest:
             best, lowest = candidate, loss
-    if best is None:
+    if not tried:
         raise ValueError("nothing was trained that could be chosen")
+    if best is None:
+        raise ValueError(
+            f"{metric.headline} on the {len(rows)} examples of {split} is not a number for any of {tried} candidates, "
+            "so none is the best: set --config.selection=last, which needs no score of a single training"
+        )
     return Outcome(predict(best.weights, "test", everything), best.settings)

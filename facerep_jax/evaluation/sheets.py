@@ -14,17 +14,18 @@ from facerep_jax.evaluation.problem import Problem
 from facerep_jax.pictures import COLUMNS, GAP, WIDTH, beside, sheet, spaced
 from facerep_jax.typing import Encoder, Rows, View
 
+NAMES = ("overlays", "worst", "tokens")
 WORST = 10
 
 
 def sheets(task: Any, problem: Problem, prediction: np.ndarray, rows: Rows) -> dict[str, Image.Image]:
     """All that there is to see of an evaluation, by the name of the file: overlays, worst, tokens."""
-    found = {
-        "overlays": overlays(task, problem, prediction),
-        "worst": worst(task, problem, prediction, rows),
-        "tokens": tokens(problem.encoder, problem.splits["test"]["image"]),
-    }
-    return {name: image for name, image in found.items() if image is not None}
+    found = (
+        overlays(task, problem, prediction),
+        worst(task, problem, prediction, rows),
+        tokens(problem.encoder, problem.splits["test"]["image"]),
+    )
+    return {name: image for name, image in zip(NAMES, found, strict=True) if image is not None}
 
 
 def overlays(task: Any, problem: Problem, prediction: np.ndarray) -> Image.Image:

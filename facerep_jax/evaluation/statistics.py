@@ -89,6 +89,7 @@ def paired_difference(
     value: Value,
     *,
     lower_is_better: bool,
+    units: Sequence[str] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Difference:
@@ -104,6 +105,9 @@ def paired_difference(
     With one subset rows alone are drawn, and the interval says nothing about other labels or seeds. It does not cover
     repeating the pre-training, nor, at large fractions, labels that no subset holds. NaN if a draw has no value.
 
+    Args:
+        units: of each row, see `resampled`.
+
     Raises:
         ValueError: the shapes of the statistics differ.
 
@@ -112,7 +116,7 @@ def paired_difference(
     Changed: percentiles of a bootstrap over both factors, the usual interval, are too narrow for few subsets: they held
     the truth in 58, 86 and 89 % of simulations with 2, 5 and 12 subsets where subsets matter most.
     """
-    one, other = (resampled(encoder[None], value, resamples=resamples, seed=seed) for encoder in (a, b))
+    one, other = (resampled(x[None], value, units=units, resamples=resamples, seed=seed) for x in (a, b))
     return difference(one, other, lower_is_better=lower_is_better)
 
 
@@ -123,10 +127,11 @@ def difference(a: Resampled, b: Resampled, *, lower_is_better: bool) -> Differen
     two kinds have nothing in common. With one seed of a kind the interval leaves out what another would have changed.
 
     Raises:
-        ValueError: the shapes of the statistics differ.
+        ValueError: the shapes of the statistics, or their numbers of units, differ.
     """
-    if a.shape != b.shape:
-        raise ValueError(f"the two encoders must share subsets, examples and statistics: {a.shape} against {b.shape}")
+    if (a.shape, a.drawn) != (b.shape, b.drawn):
+        shapes = " against ".join(f"{x.shape} of {x.drawn} units" for x in (a, b))
+        raise ValueError(f"the two encoders must share subsets, examples, units and statistics: {shapes}")
     variances = _variances(b.values.mean(0) - a.values.mean(0), b.draws - a.draws, a.drawn)
     variances += [(x.mean(1).var(ddof=1) / len(x), len(x) - 1) for x in (a.values, b.values) if len(x) > 1]
     half = _half_width(variances)

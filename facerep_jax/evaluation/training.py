@@ -1,5 +1,6 @@
 """Training of a head, or of encoder and head, from labelled examples; all steps are those of `train.step`."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float, UInt32
 
 from facerep_jax import schedules
 from facerep_jax.config import Spec, build, spec
@@ -21,14 +23,17 @@ from facerep_jax.evaluation.protocols import Learn
 from facerep_jax.evaluation.selection import Candidate, Outcome, choose
 from facerep_jax.train.optim import adamw
 from facerep_jax.train.state import TrainState
-from facerep_jax.train.step import Step
-from facerep_jax.typing import Task, Tree
+from facerep_jax.train.step import make_step
+from facerep_jax.typing import Batch, Metrics, Task, Tree
 
 HEAD = spec(  # the spec of the optimizer that a head has unless told otherwise
     adamw, weight_decay=1e-2, clip_norm=1.0, schedule=spec(schedules.warmup_cosine, warmup_steps=50)
 ).to_dict()
 CALIBRATION = 1024  # training examples that a head takes its statistics from, at most
 CALIBRATION_BYTES = 2**29  # of their features in half precision, at most
+LABEL_BYTES = 2**26  # of labels beyond theirs, at most
+
+SeededStep = Callable[[TrainState, Tree, Batch, Array], tuple[TrainState, Metrics]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +68,7 @@ class Training:
         return build(self.optimizer, steps=self.steps).transform
 
 
-def learner(training: Training, problem: Problem, network: Network, step: Step) -> Learn:
+def learner(training: Training, problem: Problem, network: Network, step: SeededStep) -> Learn:
     """A function that learns from a stream of augmented images."""
     step, optimizer = jax.jit(step, donate_argnums=0), training.transform
     extract = extractor(problem.encoder, problem.task.taps)
@@ -83,9 +88,11 @@ def learner(training: Training, problem: Problem, network: Network, step: Step) 
         )
         with closing(stream):
             batches = ({name: x for name, x in batch.items() if name in wanted} for batch in stream)
+            faults = Faults()
             for _ in range(training.rounds):
-                state = advanced(step, state, network.frozen, islice(batches, each))
-                yield candidate(state, each * training.rounds)
+                state, outcomes = advanced(step, state, network.frozen, islice(batches, each), seed)
+                faults.count(outcomes)
+                yield candidate(state, each * training.rounds, faults)
 
     def learn(chosen: Indices, held_out: Indices, seed: int) -> Outcome:
         return choose(candidates(chosen, seed), problem, held_out, predict, single=True)
@@ -98,25 +105,77 @@ def predictor(network: Network, inputs: Mapping[str, Arrays]) -> Callable[..., n
     return lambda weights, split, rows: network.predict(weights, inputs[split], rows)
 
 
-def candidate(state: TrainState, steps: int, **settings: float) -> Candidate:
-    """The state of a training of so many steps as it would be chosen."""
+class Faults:
+    """Counts the steps of one training whose loss or gradient was not finite; such steps change nothing."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def count(self, outcomes: Float[np.ndarray, "steps 2"]) -> None:
+        """Count those of a round, by loss and norm of the gradient of each step, and warn of them.
+
+        Raises:
+            ValueError: all steps of the round were such.
+        """
+        found = int((~np.isfinite(outcomes)).any(1).sum())
+        if found == len(outcomes):
+            raise ValueError(
+                f"the loss or gradient of all {found} steps of a round was not finite, so nothing was learnt; "
+                "lower the learning rate of config.protocol, or look for labels that are not finite"
+            )
+        if found:
+            print(
+                f"warning: {found} of {len(outcomes)} steps changed nothing, since loss or gradient was not finite",
+                file=sys.stderr,
+            )
+        self.steps += found
+
+
+def candidate(state: TrainState, steps: int, faults: Faults, **settings: float) -> Candidate:
+    """The state of a training of so many steps as it would be chosen, with the number of steps that were in vain."""
+    if faults.steps:
+        settings["nonfinite_steps"] = float(faults.steps)
     return Candidate(weights_of(state), {"step": float(state.step), **settings}, last=int(state.step) == steps)
 
 
 def calibrate(task: Task, extract: Extractor, data: Arrays, chosen: Indices) -> None:
-    """Give a head the statistics of some of the chosen examples, whose features are in `data` or made of its images."""
+    """Give a head the statistics of some of the chosen examples, whose features are in `data` or made of its images.
+
+    It is given the features of the first, and the task's label of all whose labels are small, since some may miss.
+    """
     data = {name: x for name, x in data.items() if name not in ("id", "tables")}
     bytes_of_one = extract.size(data["image"][:1]) if "image" in data else row_bytes(features_of(data))
     sample = take(data, chosen[: int(max(1, min(CALIBRATION, CALIBRATION_BYTES / bytes_of_one)))])
     features = extract(sample["image"]) if "image" in sample else {}
+    label = data[task.label]
+    some = max(len(sample[task.label]), LABEL_BYTES // row_bytes({task.label: label}))
+    sample[task.label] = label[chosen[:some]]
     task.calibrate(given({**sample, **features}), {name: jnp.asarray(x) for name, x in sample.items()})
 
 
-def advanced(step: Step, state: TrainState, frozen: Tree, batches: Any) -> TrainState:
-    """The state after a step on each of some batches."""
+def seeded_step(graph: Any, optimizer: optax.GradientTransformation, **keywords: Any) -> SeededStep:
+    """A step, see `make_step`, whose seed is an argument, so that one compilation serves all subsets of the labels."""
+
+    def step(state: TrainState, frozen: Tree, batch: Batch, seed: UInt32[Array, ""]) -> tuple[TrainState, Metrics]:
+        return make_step(graph, optimizer, seed=seed, **keywords)(state, frozen, batch)
+
+    return step
+
+
+def seed_argument(seed: int) -> UInt32[Array, ""]:
+    """A subset's seed as an argument of a `SeededStep`."""
+    return jnp.uint32(seed % 2**32)
+
+
+def advanced(
+    step: SeededStep, state: TrainState, frozen: Tree, batches: Any, seed: int
+) -> tuple[TrainState, np.ndarray]:
+    """The state after a step on each of some batches, and loss and norm of the gradient of each step."""
+    outcomes = []
     for batch in batches:
-        state, _ = step(state, frozen, batch)
-    return state
+        state, metrics = step(state, frozen, batch, seed_argument(seed))
+        outcomes.append((metrics["loss"], metrics["gradient_norm"]))
+    return state, np.array(jax.device_get(outcomes))
 
 
 def require_rounds(steps: int, rounds: int) -> None:

@@ -10,6 +10,16 @@ from facerep_jax.evaluation.problem import ROLES
 from facerep_jax.evaluation.protocols.finetune import from_scratch
 
 
+def defaults() -> dict[str, Any]:
+    """What a config need not say, see `trial`; anew for each config, which may fill its placeholder."""
+    return dict(
+        selection="validation",
+        validation_minimum=10,
+        baselines=config_dict.placeholder(tuple),
+        predictions=1_000,
+    )
+
+
 def trial(
     *,
     task: Spec,
@@ -39,12 +49,8 @@ def trial(
         augmentations: specs, of training examples, for protocols that see images.
         overrides: values of these keys by name; an unknown name raises ValueError.
     """
-    defaults = dict(
+    known = defaults() | dict(
         scratch=from_scratch(),
-        selection="validation",
-        validation_minimum=10,
-        baselines=config_dict.placeholder(tuple),
-        predictions=1_000,
         fraction=1.0,
         seeds=(0, 1, 2, 3, 4),
         data=dict(data_dir="data", splits={role: role for role in ROLES}, size=0, crop=""),
@@ -53,6 +59,6 @@ def trial(
         weights="params",
         remat="dots_with_no_batch_dims_saveable",
     )
-    whole = overridden(defaults, overrides)
+    whole = overridden(known, overrides)
     whole["data"] |= dict(dataset=dataset, transforms=tuple(transforms), augmentations=tuple(augmentations))
     return ConfigDict(whole | dict(task=task, protocol=protocol))

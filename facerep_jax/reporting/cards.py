@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from facerep_jax.evaluation.results import JUDGED
+from facerep_jax.evaluation.results import JUDGED, name_of
 from facerep_jax.reporting import wording
 from facerep_jax.reporting.lines import Line
 from facerep_jax.reporting.page import Card
@@ -20,8 +20,8 @@ def evaluation_card(line: Line) -> Card:
     encoder = [("checkpoint", "random: the config's encoder before any training")]
     if checkpoint is not None:
         encoder = [
-            ("checkpoint", checkpoint.path),
-            ("checkpoint's step, weights", f"{checkpoint.step}, {checkpoint.weights}"),
+            ("checkpoint", name_of(checkpoint)),
+            ("checkpoint's weights", checkpoint.weights or "not recorded"),
             ("checkpoint's SHA-256", checkpoint.digest or wording.NOTHING),
         ]
     facts = [
@@ -30,6 +30,8 @@ def evaluation_card(line: Line) -> Card:
         *encoder,
         ("data set", r.dataset),
         ("data set's digest", r.dataset_digest or "not recorded"),
+        ("data set's licence", r.licence.get("licence", "")),
+        ("data set's agreement", r.licence.get("agreement", "")),
         ("labels", f"{r.labels:,} training examples, {100 * r.fraction:g}% of them"),
         ("seeds of the label subsets", ", ".join(map(str, r.seeds))),
         ("selection", line.selection),

@@ -57,8 +57,8 @@ def compare(line: Line, other: Line) -> Comparison:
         gain = sign * (b - a) / a if a else math.nan
         note = f"no interval, since {missing.folder.name} has no statistics of it in examples.parquet"
         return Comparison(line, other, gain, sign * (b - a), None, note)
-    if line.statistics[0][:2] != other.statistics[0][:2]:
-        return _nothing(line, other, f"tested on other {wording.plural_noun(mine.words.unit)}")
+    if line.statistics[0].conditions != other.statistics[0].conditions:
+        return _nothing(line, other, f"tested on other {wording.plural_noun(mine.words.unit)} or units of them")
     d = difference(other.bootstrap, line.bootstrap, lower_is_better=mine.lower_is_better)
     interval = (d.low, d.high) if sign > 0 else (-d.high, -d.low)
     note = ""

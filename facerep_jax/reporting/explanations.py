@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from facerep_jax.reporting.lines import Line
 
 SELECTIONS = {
-    "validation": "Step and learning rate are those that were best on labelled validation examples; the test set chose "
-    "nothing.",
-    "last": "The last step counts; if several learning rates were tried, validation examples chose among them.",
-    "test_best": "The step that is best on the test set itself was selected, so the numbers are optimistic.",
+    "validation": "Where a protocol has a choice, as of steps and learning rates, that counts which was best on "
+    "labelled validation examples; the test set chose nothing.",
+    "last": "The last step counts; where there is another choice, as of learning rates, validation examples made it.",
+    "test_best": "What is best on the test set itself was selected, so the numbers are optimistic.",
 }
 SPREAD = (
     "± is the standard deviation over label subsets: each subset draws other labelled examples and another start of "
@@ -33,7 +33,7 @@ TOKENS = (
     "The encoder is shown as it was before any head learnt on it.",
 )
 PRETRAINING = (
-    "Losses are in nats, lower is better, and those of different objectives cannot be compared.",
+    "Losses are in the unit of their objective, lower is better, and those of different ones cannot be compared.",
     "A dashed line beside a loss is chance: the loss of a guess that knows how often each answer occurs, but not the "
     "image. The distance below it is what was learnt from the image.",
     "Input wait is the share of the time in which the device had to wait for data; near 0 is good. The first logged "

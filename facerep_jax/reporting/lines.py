@@ -53,8 +53,7 @@ class Line:
     @property
     def selection(self) -> str:
         """How it was selected, in words."""
-        rates = (self.scores.protocol_settings or {}).get("learning_rates") or ()
-        return wording.row_selection(self.results.selection, len(rates), self.scores.validation_labels)
+        return wording.row_selection(self.results.selection, self.scores.validation_labels)
 
     @property
     def means(self) -> tuple[float, ...]:
@@ -111,17 +110,17 @@ class Line:
         if len(written) < len(found):
             return []
         for e, statistics in zip(self.evaluations, written, strict=True):
-            if statistics[:2] != written[0][:2]:
-                raise ValueError(f"{e.folder} has other test examples or label subsets than {self.folder}")
+            if statistics.conditions != written[0].conditions:
+                raise ValueError(f"{e.folder} has other test examples, units or label subsets than {self.folder}")
         return written
 
     @cached_property
     def bootstrap(self) -> Resampled:
-        """What the headline becomes as test examples are drawn again."""
+        """What the headline becomes as test examples are drawn again, those of one unit together."""
         if not self.statistics:
             raise ValueError(f"{self.folder} has no statistics of {self.source}")
         rows = np.stack([statistics.rows for statistics in self.statistics])
-        return resampled(rows, self.value)
+        return resampled(rows, self.value, units=self.statistics[0].units)
 
 
 def encoder_names(evaluations: Iterable[Evaluation]) -> dict[Checkpoint | None, str]:

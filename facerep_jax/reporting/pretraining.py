@@ -62,7 +62,7 @@ def _loss(name: str, scalars: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Pi
     beside = next((("chance", *scalars[chance]) for chance in names if chance in scalars), None)
     caption = "Total loss" if name == "loss" else f"Loss of {name.removesuffix('/loss').replace('_', ' ')}"
     alt = f"{caption} against steps: {_ends(x, y)}."
-    return curve(x, y, caption=f"{caption}, ↓ lower is better", y_label="nats", alt=alt, beside=beside)
+    return curve(x, y, caption=f"{caption}, ↓ lower is better", y_label="loss", alt=alt, beside=beside)
 
 
 def _speed(name: str, scalar: tuple[np.ndarray, np.ndarray]) -> Picture:

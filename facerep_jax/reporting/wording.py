@@ -99,17 +99,14 @@ def selection(name: str) -> str:
     return SELECTIONS.get(name, f"selection: {name.replace('_', ' ')}")
 
 
-def row_selection(name: str, rates: int, labels: int | None) -> str:
+def row_selection(name: str, labels: int | None) -> str:
     """How step and settings of one row were chosen, with what they were chosen on.
 
     Args:
         name: the selection's name.
-        rates: learning rates that were tried.
-        labels: validation labels that were looked at; None if that was not recorded.
+        labels: validation labels that something was chosen by, 0 if nothing was; None if that was not recorded.
     """
-    looked = "validation" if labels is None else plural(labels, "validation label")
-    if name == "validation":
-        return f"selected on {looked}"
-    if name == "last":
-        return "last step, " + (f"learning rate selected on {looked}" if rates > 1 else "nothing selected")
-    return selection(name)
+    if labels is None or name not in ("validation", "last"):
+        return selection(name)
+    chosen = f"selected on {plural(labels, 'validation label')}" if labels else "nothing selected"
+    return chosen if name == "validation" else f"last step, {'settings ' if labels else ''}{chosen}"

@@ -46,6 +46,11 @@ class Statistics(NamedTuple):
     rows: Float[np.ndarray, "subsets n s"]
     units: list[str]  # the independent unit that each test example belongs to, such as a person; its id if none
 
+    @property
+    def conditions(self) -> tuple[list[int], list[str], list[str]]:
+        """What statistics that are compared share: label subsets, test examples, and the units of these."""
+        return self.subsets, self.ids, self.units
+
 
 def read(folders: Sequence[Path]) -> tuple[list[Evaluation], list[Pretraining]]:
     """Read all evaluations and pre-training runs in or below the folders, each once, in the order of their paths.

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Key, UInt32
 
 from facerep_jax.models.views import encode
 from facerep_jax.streams import stream
@@ -21,7 +21,7 @@ def make_step(
     graph: Any,
     optimizer: optax.GradientTransformation,
     *,
-    seed: int,
+    seed: int | UInt32[Array, ""],
     ema: float = 0.0,
     look: Look | None = None,
 ) -> Step:
@@ -63,7 +63,9 @@ def begun(graph: Any, state: TrainState, frozen: Tree) -> tuple[Tree, Tree]:
     return params, variables
 
 
-def make_loss(graph: Any, *, seed: int, look: Look | None = None) -> Callable[..., tuple[Array, tuple[Metrics, Tree]]]:
+def make_loss(
+    graph: Any, *, seed: int | UInt32[Array, ""], look: Look | None = None
+) -> Callable[..., tuple[Array, tuple[Metrics, Tree]]]:
     """The loss of a model, a function (params, variables, frozen, batch, step) -> (loss, (metrics, new variables)).
 
     `look` gives the objective's views and their features. By default, see `look_at_views`, the encoder computes them

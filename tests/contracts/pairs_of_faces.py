@@ -18,7 +18,8 @@ read = generated_faces.read
 def plan(raw: generated_faces.Request) -> Plan:
     """The faces, and `pairs`: all of one person in the test split, and as many of different ones."""
     made = generated_faces.plan(raw)
-    keys, people = zip(*((made.example(record)[0], record[1]) for record in made.records["test"]), strict=True)
+    faces = dict(made.example(record) for record in made.records["test"])
+    keys, people = list(faces), [face["identity"] for face in faces.values()]
     two = [(a, b) for a in range(len(keys)) for b in range(a)]
     same = [pair for pair in two if people[pair[0]] == people[pair[1]]]
     other = [pair for pair in two if people[pair[0]] != people[pair[1]]]

@@ -126,26 +126,22 @@ class Verification:
     def compute(
         self, statistics: Float[np.ndarray, "n s"], weights: Float[np.ndarray, "r n"]
     ) -> dict[str, Float[np.ndarray, "r"]]:
-        alike, same, fold = statistics.T
-        found = [self.of_one(alike, same > 0, fold, w) for w in weights]
-        tar, accuracy = np.array(found).reshape(-1, 2).T
-        return {"tar_at_far_1e-1": tar, "accuracy_ten_fold": accuracy, "pairs": weights.sum(1)}
-
-    def of_one(self, alike: np.ndarray, same: np.ndarray, fold: np.ndarray, w: np.ndarray) -> tuple[float, float]:
-        """TAR and accuracy under one set of weights; NaN without pairs of both kinds."""
-        if not (w[same].sum() and w[~same].sum()):
-            return float("nan"), float("nan")
-        thresholds = np.unique(alike)
-        accepted = alike[None] >= thresholds[:, None]
-        far = (accepted[:, ~same] @ w[~same]) / w[~same].sum()
-        tar = (accepted[:, same] @ w[same]) / w[same].sum()
-        right = w * (accepted == same[None])
-        folds = []
-        for each in np.unique(fold[w > 0]):
-            inside = fold == each
-            best = right[:, ~inside].sum(1).argmax()
-            folds.append(right[best, inside].sum() / w[inside].sum())
-        return float(tar[far <= FAR].max(initial=0.0)), float(np.mean(folds))
+        alike, same, fold = statistics[:, 0], statistics[:, 1] > 0, statistics[:, 2]
+        accepted = alike[None] >= np.unique(alike)[:, None]  # by each threshold
+        with np.errstate(invalid="ignore"):  # NaN without pairs of both kinds
+            far, tar = (accepted[:, of] @ weights[:, of].T / weights[:, of].sum(1) for of in (~same, same))
+            defined = np.isfinite(far + tar).all(0)
+        right, accuracy, folds = accepted == same, np.zeros(len(weights)), np.zeros(len(weights))
+        for inside in (fold == each for each in np.unique(fold)):
+            best = (right[:, ~inside] @ weights[:, ~inside].T).argmax(0)
+            total = weights[:, inside].sum(1)
+            hits = (right[best][:, inside] * weights[:, inside]).sum(1)
+            accuracy, folds = accuracy + hits / np.maximum(total, 1e-9), folds + (total > 0)
+        return {
+            "tar_at_far_1e-1": np.where(defined, np.where(far <= FAR, tar, 0).max(0), np.nan),
+            "accuracy_ten_fold": np.where(defined, accuracy / np.maximum(folds, 1), np.nan),
+            "pairs": weights.sum(1),
+        }
 
 
 class Attributes(Recognition):
@@ -185,18 +181,14 @@ class RankedAttributes:
     def compute(
         self, statistics: Float[np.ndarray, "n s"], weights: Float[np.ndarray, "r n"]
     ) -> dict[str, Float[np.ndarray, "r"]]:
-        scores, truth = np.split(statistics, 2, axis=1)
-        return {"auc_mean": np.array([self.of_one(scores, truth, w) for w in weights])}
-
-    def of_one(self, scores: np.ndarray, truth: np.ndarray, w: np.ndarray) -> float:
-        """The mean over attributes under one set of weights."""
-        found = []
-        for score, true in zip(scores.T, truth.T, strict=True):
+        total, counted = np.zeros((2, len(weights)))
+        for score, true in zip(*(x.T for x in np.split(statistics, 2, axis=1)), strict=True):
             has, lacks = true > 0.5, true <= 0.5
             wins = (score[has, None] > score[None, lacks]) + 0.5 * (score[has, None] == score[None, lacks])
-            both = w[has, None] * w[None, lacks]
-            found += [float((wins * both).sum() / both.sum())] if both.sum() else []
-        return float(np.mean(found)) if found else float("nan")
+            pairs = weights[:, has].sum(1) * weights[:, lacks].sum(1)
+            total += (weights[:, has] @ wins * weights[:, lacks]).sum(1) / np.maximum(pairs, 1e-9)
+            counted += pairs > 0
+        return {"auc_mean": np.where(counted > 0, total / np.maximum(counted, 1), np.nan)}
 
 
 class KNearest:

@@ -1,4 +1,5 @@
-"""A stranger's data set goes the whole way: its folders, `facerep prepare`, records, meta, transforms.
+"""A stranger's data set goes the whole way: its folders, `facerep prepare`, records, meta, transforms, an
+evaluation and its report.
 
 Planted and seen red: a digest over images and masks alone, with which moved landmarks go unnoticed; names of classes
 that a flip leaves where they are.
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -21,6 +23,7 @@ from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import may_show_images
 from facerep_jax.data.pipeline import build_transforms
 from facerep_jax.data.transforms import Flip, decode
+from tests import processes
 
 SIZE = 96
 COUNTS = {"train": 4, "val": 2, "test": 3}
@@ -176,3 +179,34 @@ def test_a_file_that_is_wrong_is_named(raw, tmp_path, capsys, file, content, mes
     assert message in err
     assert err.count("\n") == 1
     assert not list((tmp_path / "data").glob("*"))
+
+
+@pytest.mark.parametrize(("task", "headline"), [("landmarks", "nme_inter_ocular"), ("parsing", "f1_mean_foreground")])
+def test_a_tiny_encoder_is_judged_on_it_and_no_face_is_shown(data, tmp_path, task, headline):
+    workdir, licence = tmp_path / "result", open_dataset("lapa_like/default", data).meta["licence"]
+    config = (
+        f"--config=configs/evaluate/{task}.py:dataset=lapa_like/default,data_dir={data},variant=Nano/8,size=32,small"
+    )
+    short = (
+        "--config.seeds=(0,)",
+        "--config.protocol.steps=6",
+        "--config.encoder.depth=2",
+        "--config.task.taps=(1.0,)",
+    )
+    status, said = processes.here("evaluate", workdir, config, "--checkpoint=random", *short)
+    assert status == 0, said
+    assert "images of lapa_like/default may not be shown" in said
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["headline"] == headline
+    assert np.isfinite([of["metrics"][headline]["mean"] for of in (results, *results["baselines"].values())]).all()
+    assert (results["test_images"], results["labels"], results["licence"]["licence"]) == (3, 4, licence)
+    assert results["licence"]["may_show_images"] is False
+    prediction = pq.read_table(workdir / "predictions.parquet").to_pylist()[0]["prediction"]
+    assert len(prediction) == 106 * 2 if task == "landmarks" else Image.open(io.BytesIO(prediction)).size == (32, 32)
+    page = tmp_path / "page"
+    assert cli.main(["facerep", "report", str(workdir), f"--out={page}"]) == 0
+    text = (page / "report.html").read_text()
+    assert licence in text
+    assert "data:image/png" not in text
+    assert "data:image/jpeg" not in text
+    assert not [path for path in (*workdir.rglob("*"), *page.rglob("*")) if path.suffix in (".png", ".jpg", ".jpeg")]

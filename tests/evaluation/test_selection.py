@@ -101,7 +101,18 @@ def test_last_takes_the_last_and_looks_only_where_trainings_compete():
 def test_what_has_no_score_loses_to_all_that_have_one():
     assert chosen("validation", [np.nan, 40.0])[0] == 40
     assert chosen("validation", [40.0, np.nan])[0] == 40
-    assert np.isnan(chosen("validation", [np.nan, np.nan])[0])
+    assert chosen("validation", [np.inf, 40.0], metric=Agreement())[0] == 40
+
+
+@pytest.mark.parametrize("selection", ["validation", "test_best", "last"])
+def test_where_nothing_has_a_score_nothing_is_chosen(selection):
+    split, rows, tried = (
+        ("test", 6, 4) if selection == "test_best" else ("validation", 2, 4 - 2 * (selection == "last"))
+    )
+    message = f"error on the {rows} examples of {split} is not a number for any of {tried} candidates.*selection=last"
+    with pytest.raises(ValueError, match=message):
+        chosen(selection, [np.nan, np.nan], [np.nan, np.inf])
+    assert np.isnan(chosen("last", [np.nan, np.nan], single=True)[0])  # that was asked for
 
 
 def test_what_cannot_be_chosen_is_said():

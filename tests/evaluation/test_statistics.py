@@ -162,8 +162,11 @@ def test_whole_units_are_drawn_together():
     assert (by_unit[0].drawn, by_unit[0].shape) == (40, (3, 120, 2))
     got = difference(*by_unit, lower_is_better=True)
     assert got == pytest.approx(difference(*single, lower_is_better=True), rel=1e-9)
+    assert paired_difference(*(x[0] for x in copies), mean, lower_is_better=True, units=units) == got
     narrow = difference(*(resampled(x, mean) for x in copies), lower_is_better=True)
     assert narrow.high - narrow.low < got.high - got.low
+    with pytest.raises(ValueError, match=r"of 40 units against .* of 120 units"):
+        difference(by_unit[0], resampled(copies[1], mean), lower_is_better=True)
     with pytest.raises(ValueError, match="there are 120 rows and 119 units"):
         resampled(copies[0], mean, units=units[1:])
 
@@ -279,7 +282,7 @@ def test_many_examples_are_quick():
 
 def test_shapes_must_match():
     a, b = ratio_data()
-    with pytest.raises(ValueError, match=r"\(3, 40, 2\) against \(3, 39, 2\)"):
+    with pytest.raises(ValueError, match=r"\(3, 40, 2\) of 40 units against \(3, 39, 2\) of 39"):
         paired_difference(a, b[:, :39], mean, lower_is_better=True)
     with pytest.raises(ValueError, match="no statistics"):
         paired_difference(a[:, :0], b[:, :0], mean, lower_is_better=True)

@@ -1,8 +1,14 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from facerep_jax.evaluation import training
 from facerep_jax.evaluation.protocols.finetune import FineTune
 from facerep_jax.evaluation.protocols.frozen import FrozenEncoder
+from facerep_jax.evaluation.protocols.linear_probe import LinearProbe
 from facerep_jax.evaluation.training import HEAD
 from tests.evaluation.problems import HELD_OUT, ROWS
 
@@ -32,3 +38,62 @@ def test_what_cannot_be_is_said():
         FrozenEncoder(ema=1.0)
     with pytest.raises(ValueError, match=r"no callable 'facerep_jax\.schedules:step'"):
         _ = FineTune(optimizer=HEAD | {"schedule": {"call": "facerep_jax.schedules:step"}}).training.transform
+
+
+def halting(every):
+    """In place of `make_step`: steps that learn nothing, of which each so many-th has a loss that is not finite."""
+
+    def make_step(*args, **keywords):
+        def step(state, frozen, batch):
+            after = state._replace(step=state.step + 1)
+            loss = jnp.where(after.step % every == 0, jnp.nan, 1.0)
+            return after, {"loss": loss, "gradient_norm": jnp.ones(())}
+
+        return step
+
+    return make_step
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        partial(FrozenEncoder, batch_size=4),
+        partial(LinearProbe, learning_rates=(1e-3,)),
+        partial(LinearProbe, learning_rates=(1e-3,), device_gigabytes=0.0),
+    ],
+)
+def test_steps_that_changed_nothing_are_counted_and_said(counting, monkeypatch, capsys, protocol):
+    monkeypatch.setattr(training, "make_step", halting(every=3))
+    outcome = protocol(steps=8, rounds=2).prepare(counting)(ROWS, HELD_OUT, 0)
+    assert outcome.selected["nonfinite_steps"] == 2
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert warnings == ["warning: 1 of 4 steps changed nothing, since loss or gradient was not finite"] * 2
+    monkeypatch.setattr(training, "make_step", halting(every=1))
+    learn = protocol(steps=8, rounds=2).prepare(counting)
+    with pytest.raises(ValueError, match=r"all 4 steps of a round was not finite.*lower the learning rate"):
+        learn(ROWS, HELD_OUT, 0)
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [FineTune, FrozenEncoder, *(partial(LinearProbe, learning_rates=(1e-3,), device_gigabytes=x) for x in (2.0, 0.0))],
+)
+def test_each_subset_has_draws_of_its_own(counting, monkeypatch, protocol):
+    """Planted and seen red: one seed for all, so that subsets shared dropout and drop-path."""
+
+    def make_step(graph, optimizer, *, seed, **keywords):
+        def step(state, frozen, batch):
+            def noted(x):
+                drawn = jax.random.randint(jax.random.key(seed), (), 0, 2**20)
+                return jnp.full_like(x, drawn) if x.shape == () else x
+
+            after = state._replace(step=state.step + 1, variables=jax.tree.map(noted, state.variables))
+            return after, {"loss": jnp.ones(()), "gradient_norm": jnp.ones(())}
+
+        return step
+
+    monkeypatch.setattr(training, "make_step", make_step)
+    learn = protocol(steps=1, rounds=1, batch_size=4).prepare(counting)
+    for seed in (0, 3):
+        expected = jax.random.randint(jax.random.key(seed), (), 0, 2**20)
+        np.testing.assert_array_equal(learn(ROWS, HELD_OUT, seed).prediction, np.full((24, 68, 2), expected))

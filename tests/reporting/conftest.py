@@ -198,6 +198,7 @@ def runs(tmp_path_factory):
         Written.evaluation(at / "supervised", 0.0625 * easier, checkpoint=other, **shared)
         Written.evaluation(at / "random", 0.101 * easier, checkpoint="random", **shared)
     shared = {"task": "parsing", "protocol": "frozen", "selection": "last", "baselines": {"most_frequent_class": 0.1}}
+    shared["validation_labels"] = 0
     Written.evaluation(root / "parsing" / "farl", 0.81, checkpoint=Written.farl, seeds=(0,), **shared)
     Written.evaluation(root / "parsing" / "random", 0.62, checkpoint="random", seeds=(0,), **shared)
     for seed, name in enumerate(("farl", "random")):

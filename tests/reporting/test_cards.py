@@ -29,3 +29,12 @@ def test_a_card_of_a_run(tmp_path, written):
     (tmp_path / "a" / "config.json").unlink()
     (card,) = made_from(tmp_path)
     assert dict(card.facts)["command"] == "not recorded"
+
+
+def test_a_file_without_steps_is_named_as_it_was_given(tmp_path, written):
+    file = written.farl | {"path": "weights/clip.pt", "step": None, "weights": "open_clip"}
+    written.evaluation(tmp_path / "a", 0.1, checkpoint=written.farl)
+    written.evaluation(tmp_path / "b", 0.1, checkpoint=file)
+    facts = [dict(card.facts) for card in made_from(tmp_path)]
+    named = {(each["checkpoint"], each["checkpoint's weights"]) for each in facts}
+    assert named == {("runs/farl@20000", "ema"), ("weights/clip.pt", "open_clip")}

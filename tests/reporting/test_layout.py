@@ -78,11 +78,11 @@ def test_an_untrained_encoder_that_is_finetuned_is_called_from_scratch(tmp_path,
 
 
 def test_last_is_said_of_each_row_with_what_it_chose(tmp_path, written):
-    """Among several learning rates the last steps are held against validation, and that is no `nothing`."""
-    two = {"learning_rates": [0.1, 0.2]}
+    """Among several settings, however they are named, the last steps are held against validation."""
+    two = {"widths": [8, 16]}
     written.evaluation(tmp_path / "a", 0.1, checkpoint="random", selection="last", protocol_settings=two)
     row = table(laid(tmp_path), "10%").rows[0]
-    assert "last step, learning rate selected on 10 validation labels" in row.conditions
+    assert "last step, settings selected on 10 validation labels" in row.conditions
 
 
 def test_scratch_is_a_network_by_its_own_protocol(tmp_path, written):

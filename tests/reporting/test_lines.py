@@ -60,7 +60,7 @@ def test_evaluations_of_one_line_share_test_examples(tmp_path, written):
     written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl)
     _, statistics = written.evaluation(tmp_path / "b", 0.06, checkpoint=written.farl)
     written.statistics(tmp_path / "b", (0, 1, 2), statistics, ids=[f"other_{i}" for i in range(written.images)])
-    with pytest.raises(ValueError, match="b has other test examples or label subsets than"):
+    with pytest.raises(ValueError, match="b has other test examples, units or label subsets than"):
         _ = Line("farl", PRETRAINED, workdirs.read([tmp_path])[0]).statistics
 
 

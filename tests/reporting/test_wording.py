@@ -3,6 +3,7 @@ import math
 import pytest
 
 from facerep_jax.evaluation.results import Summary
+from facerep_jax.evaluation.selection import SELECTIONS
 from facerep_jax.reporting import wording
 
 
@@ -37,3 +38,10 @@ def test_plurals():
 
 def test_selections():
     assert wording.selection("by_hand") == "selection: by hand"
+    said = {(name, labels): wording.row_selection(name, labels) for name in SELECTIONS for labels in (None, 0, 7)}
+    assert said["validation", 7] == "selected on 7 validation labels"
+    assert said["validation", 0] == "nothing selected"  # such as by nearest neighbours
+    assert said["last", 0] == "last step, nothing selected"
+    assert said["last", 7] == "last step, settings selected on 7 validation labels"
+    assert {said["test_best", labels] for labels in (None, 0, 7)} == {wording.SELECTIONS["test_best"]}
+    assert [said[name, None] for name in ("validation", "last")] == ["selected on validation", "last step"]

@@ -5,9 +5,8 @@ from facerep_jax.config import Spec, spec
 from facerep_jax.evaluation.network import Network, look_at_images
 from facerep_jax.evaluation.problem import Problem
 from facerep_jax.evaluation.protocols import ENCODER, Learn
-from facerep_jax.evaluation.training import HEAD, Training, learner
+from facerep_jax.evaluation.training import HEAD, Training, learner, seeded_step
 from facerep_jax.train.optim import adamw
-from facerep_jax.train.step import make_step
 
 WHOLE = HEAD | {"multipliers": ((ENCODER, 0.1),)}  # the optimizer unless told otherwise
 
@@ -32,7 +31,7 @@ class FineTune:
 
     def prepare(self, problem: Problem) -> Learn:
         network = Network(problem.encoder, problem.task, look_at_images)
-        step = make_step(network.graph, self.training.transform, seed=0, ema=self.training.ema)
+        step = seeded_step(network.graph, self.training.transform, ema=self.training.ema)
         return learner(self.training, problem, network, step)
 
 

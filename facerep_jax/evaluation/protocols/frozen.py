@@ -4,8 +4,7 @@ from facerep_jax.config import Spec
 from facerep_jax.evaluation.network import Network, look_at_images, look_untrained
 from facerep_jax.evaluation.problem import Problem
 from facerep_jax.evaluation.protocols import Learn
-from facerep_jax.evaluation.training import HEAD, Training, learner
-from facerep_jax.train.step import make_step
+from facerep_jax.evaluation.training import HEAD, Training, learner, seeded_step
 from facerep_jax.typing import Frozen, as_kind
 
 
@@ -29,7 +28,7 @@ class FrozenEncoder:
     def prepare(self, problem: Problem) -> Learn:
         network = Network(as_kind(problem.encoder, Frozen), problem.task, look_at_images)
         training = self.training
-        step = make_step(network.graph, training.transform, seed=0, ema=training.ema, look=look_untrained)
+        step = seeded_step(network.graph, training.transform, ema=training.ema, look=look_untrained)
         return learner(training, problem, network, step)
 
 

@@ -7,17 +7,26 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int, UInt32
 
 from facerep_jax.evaluation.cache import Extractor, extractor, require_space, row_bytes
 from facerep_jax.evaluation.network import Network, look_at_given, look_rounded
 from facerep_jax.evaluation.problem import Arrays, Indices, Problem, labels_of, size
 from facerep_jax.evaluation.protocols import Learn
 from facerep_jax.evaluation.selection import Candidate, Outcome, choose
-from facerep_jax.evaluation.training import advanced, calibrate, candidate, predictor, require_rounds
+from facerep_jax.evaluation.training import (
+    Faults,
+    SeededStep,
+    advanced,
+    calibrate,
+    candidate,
+    predictor,
+    require_rounds,
+    seed_argument,
+    seeded_step,
+)
 from facerep_jax.train.optim import adamw
 from facerep_jax.train.state import TrainState
-from facerep_jax.train.step import Step, make_step
 from facerep_jax.typing import Batch, Frozen, Tree, as_kind
 
 
@@ -71,7 +80,7 @@ class LinearProbe:
         inputs, network = self.inputs(problem, extract)
         predict = predictor(network, inputs)
         steps = {
-            rate: make_step(network.graph, optimizer, seed=0, look=network.look)
+            rate: seeded_step(network.graph, optimizer, look=network.look)
             for rate, optimizer in self.optimizers.items()
         }
         in_one_call = {rate: scan_steps(step) for rate, step in steps.items()}
@@ -84,14 +93,18 @@ class LinearProbe:
             for rate, optimizer in self.optimizers.items():
                 task = problem.make_task(seed)
                 calibrate(task, extract, inputs["train"], chosen)
-                state = network.start(task, optimizer, ema=0.0)
+                outcomes: Array | np.ndarray
+                state, faults = network.start(task, optimizer, ema=0.0), Faults()
                 for part in np.split(rows, self.rounds):
                     if resident:
-                        state = in_one_call[rate](state, network.frozen, data, jnp.asarray(part))
+                        state, outcomes = in_one_call[rate](
+                            state, network.frozen, data, jnp.asarray(part), seed_argument(seed)
+                        )
                     else:
                         batches = gathered(inputs["train"], chosen, part)
-                        state = advanced(one[rate], state, network.frozen, batches)
-                    yield candidate(state, self.steps, learning_rate=rate)
+                        state, outcomes = advanced(one[rate], state, network.frozen, batches, seed)
+                    faults.count(np.asarray(outcomes))
+                    yield candidate(state, self.steps, faults, learning_rate=rate)
 
         def learn(chosen: Indices, held_out: Indices, seed: int) -> Outcome:
             return choose(candidates(chosen, seed), problem, held_out, predict, single=len(self.optimizers) == 1)
@@ -120,16 +133,19 @@ def gathered(data: Arrays, chosen: Indices, rows: Int[np.ndarray, "steps b"]) ->
         yield {"position": batch.astype(np.uint32), **{name: x[chosen[batch]] for name, x in data.items()}}
 
 
-def scan_steps(step: Step) -> Callable[[TrainState, Tree, Batch, Array], TrainState]:
-    """Many steps in one compiled call, on batches that are rows of data on the device."""
+def scan_steps(step: SeededStep) -> Callable[[TrainState, Tree, Batch, Array, Array], tuple[TrainState, Array]]:
+    """`advanced` in one compiled call, on batches that are rows of data on the device."""
 
     @jax.jit
-    def advance(state: TrainState, frozen: Tree, data: Batch, rows: Int[Array, "steps b"]) -> TrainState:
-        def one(state: TrainState, rows: Int[Array, "b"]) -> tuple[TrainState, None]:
+    def advance(
+        state: TrainState, frozen: Tree, data: Batch, rows: Int[Array, "steps b"], seed: UInt32[Array, ""]
+    ) -> tuple[TrainState, Float[Array, "steps 2"]]:
+        def one(state: TrainState, rows: Int[Array, "b"]) -> tuple[TrainState, Float[Array, "2"]]:
             batch = {name: x[rows] for name, x in data.items()}
-            return step(state, frozen, {**batch, "position": rows.astype(jnp.uint32)})[0], None
+            state, metrics = step(state, frozen, {**batch, "position": rows.astype(jnp.uint32)}, seed)
+            return state, jnp.stack([metrics["loss"], metrics["gradient_norm"]])
 
-        return jax.lax.scan(one, state, rows)[0]
+        return jax.lax.scan(one, state, rows)
 
     return advance
 

@@ -27,7 +27,8 @@ class Regression(nnx.Module):
     """Points from one linear map of the taps' features.
 
     Each tap's map is averaged to at most `cells` x `cells`, standardised per channel, and all of it is mapped linearly
-    to the coordinates, which are counted from the mean shape in units of the spread of the training labels.
+    to the coordinates, which are counted from the mean shape in units of the spread of the training labels. A point
+    that no training label has is at the image's centre in the mean shape.
     The loss is the mean distance in these units.
 
     Args:
@@ -43,16 +44,19 @@ class Regression(nnx.Module):
         rows, columns = encoder.grid((image_size, image_size))
         self.grid = (min(rows, cells), min(columns, cells))
         width = sum(encoder.tap_widths(taps))
-        self.standardise = Standardise(width)
+        self.standardise, self.centre = Standardise(width), (image_size - 1) / 2
         self.mean_shape = Carried(jnp.zeros((points, 2)))
         self.spread = Carried(jnp.ones(()))
         features = self.grid[0] * self.grid[1] * width
         self.linear = Linear(features, points * 2, init=nnx.initializers.zeros, rngs=rngs)
 
-    def fit(self, maps: Maps, labels: Float[Array, "b k 2"]) -> None:
-        """Take the statistics of features and labels."""
+    def fit(self, maps: Maps, labels: Float[Array, "n k 2"]) -> None:
+        """Take the statistics of features and labels, of which there may be more; ValueError if none is known."""
+        if not jnp.isfinite(labels).any():
+            raise ValueError(f"none of {len(labels)} training examples has a known landmark; nothing can be learnt")
         self.standardise.fit(self.averaged(maps))
         mean = jnp.nanmean(labels, axis=0)
+        mean = jnp.where(jnp.isnan(mean), self.centre, mean)
         self.mean_shape.set_value(mean)
         self.spread.set_value(jnp.sqrt(jnp.nanmean(jnp.square(labels - mean[None]))) + 1e-6)
 
@@ -108,7 +112,7 @@ class Heatmaps(nnx.Module):
         self.image_size, self.size, self.radius = image_size, size or image_size, radius
         self.dense = build(dense, encoder, points, taps=taps, rngs=rngs)
 
-    def fit(self, maps: Maps, labels: Float[Array, "b k 2"]) -> None:
+    def fit(self, maps: Maps, labels: Float[Array, "n k 2"]) -> None:
         """Let the dense head take what it takes from features."""
         self.dense.fit(maps)
 
@@ -207,22 +211,40 @@ class Landmarks(nnx.Module):
     def baselines(
         train: Mapping[str, Any], validation: Mapping[str, Any], test: Mapping[str, Any], meta: Mapping[str, Any]
     ) -> dict[str, np.ndarray]:
-        """Predictions without an encoder: the mean shape, and ridge regression on 32 x 32 RGB pixels."""
-        labels = train["landmarks"].astype(np.float64)
-        mean = np.nanmean(labels, axis=0)
-        predictions = {"mean_shape": np.broadcast_to(mean, (len(test["image"]), *mean.shape))}
-        known = np.isfinite(labels).all((1, 2))
-        pixels = {name: small(data["image"]) for name, data in (("train", train), ("val", validation), ("test", test))}
-        offsets = (labels - mean)[known].reshape(known.sum(), -1)
-        best = np.inf
-        for alpha in ALPHAS:
-            ridge = Ridge(alpha).fit(pixels["train"][known], offsets)
-            held_out = mean + ridge.predict(pixels["val"]).reshape(-1, *mean.shape)
-            error = np.nanmean(np.linalg.norm(held_out - validation["landmarks"], axis=-1))
-            if error < best:
-                best = error
-                predictions["pixel_ridge"] = mean + ridge.predict(pixels["test"]).reshape(-1, *mean.shape)
-        return predictions
+        """Predictions without an encoder: the mean shape, and ridge regression on 32 x 32 RGB pixels.
+
+        The mean shape has points that no training face has at the image's centre. A coordinate is regressed from the
+        faces where it is known, and stays at its mean if there is none. Without a known point of a validation face the
+        largest penalty counts.
+        """
+        labels, shape = train["landmarks"].astype(np.float64), train["landmarks"].shape[1:]
+        height, width = train["image"].shape[1:3]
+        known = np.isfinite(labels)
+        mean = np.broadcast_to([(width - 1) / 2, (height - 1) / 2], shape).copy()
+        np.divide(np.where(known, labels, 0).sum(0), known.sum(0), out=mean, where=known.any(0))
+        faces = {name: small(data["image"]) for name, data in (("train", train), ("val", validation), ("test", test))}
+        offsets, known = (labels - mean).reshape(len(labels), -1), known.reshape(len(labels), -1)
+        patterns, group = np.unique(known, axis=1, return_inverse=True)  # coordinates that are known in the same faces
+
+        def ridge(alpha: float) -> tuple[np.ndarray, np.ndarray]:
+            """Points of validation and test faces."""
+            found = {name: np.tile(mean.reshape(-1), (len(faces[name]), 1)) for name in ("val", "test")}
+            for index, rows in enumerate(patterns.T):
+                of = group.reshape(-1) == index
+                if rows.any():
+                    fitted = Ridge(alpha).fit(faces["train"][rows], np.ascontiguousarray(offsets[rows][:, of]))
+                    for name, points in found.items():
+                        points[:, of] += fitted.predict(faces[name]).reshape(len(points), -1)
+            return found["val"].reshape(-1, *shape), found["test"].reshape(-1, *shape)
+
+        held_out, points = zip(*map(ridge, ALPHAS), strict=True)
+        there = np.isfinite(validation["landmarks"]).all(-1)
+        best = len(ALPHAS) - 1
+        if there.any():
+            best = int(
+                np.argmin([np.linalg.norm((x - validation["landmarks"])[there], axis=-1).mean() for x in held_out])
+            )
+        return {"mean_shape": np.broadcast_to(mean, (len(test["image"]), *shape)), "pixel_ridge": points[best]}
 
     @staticmethod
     def draw(image: UInt8[np.ndarray, "h w 3"], label: np.ndarray, prediction: np.ndarray, scale: int) -> Image.Image:

@@ -87,6 +87,19 @@ def test_points_that_are_not_annotated_give_no_gradient_and_no_nan(task):
     assert (kernel[:, 1] != 0).any()
 
 
+def test_a_point_without_a_label_starts_at_the_centre_and_spoils_nothing(task):
+    """Planted and seen red: its mean left NaN, which is then in all losses."""
+    truth = labels(6)
+    truth[:, 3] = np.nan
+    task.calibrate(features(4), {"landmarks": jnp.asarray(truth)})  # more labels than features
+    predicted = np.asarray(task.predict(features(3), {}))
+    np.testing.assert_allclose(predicted[:, 3], (SIZE - 1) / 2)
+    np.testing.assert_allclose(predicted[0, 0], truth[:, 0].mean(0), rtol=1e-5)
+    assert np.isfinite(loss_of(task, features(4), {"landmarks": jnp.asarray(truth[:4])}))
+    with pytest.raises(ValueError, match="none of 6 training examples has a known landmark"):
+        task.calibrate(features(6), {"landmarks": jnp.full((6, POINTS, 2), jnp.nan)})
+
+
 @pytest.fixture(scope="module")
 def heatmaps(encoder):
     """Heatmaps from a linear head, so that no batch normalisation joins the examples."""
@@ -210,6 +223,31 @@ def test_baselines_are_the_mean_shape_and_ridge_from_the_definition():
         errors.append(np.linalg.norm(held - splits[1]["landmarks"], axis=-1).mean())
         predictions.append(test)
     np.testing.assert_allclose(found["pixel_ridge"], predictions[int(np.argmin(errors))], atol=1e-6)
+
+
+def test_ridge_takes_each_point_from_the_faces_that_have_it():
+    """No face has all points, one point is in none; what is regressed of a point is as if there were no others."""
+    rng = np.random.default_rng(0)
+    train, validation, test = (
+        {"image": rng.integers(0, 255, (n, SIZE, SIZE, 3), dtype=np.uint8), "landmarks": labels(n, seed=n)}
+        for n in (12, 4, 3)
+    )
+    train["landmarks"][:6, 0] = train["landmarks"][6:, 1] = np.nan
+    train["landmarks"][:, 2] = np.nan
+    validation["landmarks"][:, 2:] = np.nan
+    validation["landmarks"][0] = np.nan
+    found = Landmarks.baselines(train, validation, test, {})
+    for points in found.values():
+        assert np.isfinite(points).all()
+        np.testing.assert_allclose(points[:, 2], (SIZE - 1) / 2)
+    single = [{name: x[:, :1] if name == "landmarks" else x for name, x in s.items()} for s in (train, validation)]
+    single[0] = {name: x[6:] for name, x in single[0].items()}
+    blind = {**validation, "landmarks": np.full_like(validation["landmarks"], np.nan)}
+    strongest = Landmarks.baselines(train, blind, test, {})["pixel_ridge"]
+    alone = Landmarks.baselines(single[0], {**single[1], "landmarks": blind["landmarks"][:, :1]}, test, {})
+    np.testing.assert_allclose(strongest[:, :1], alone["pixel_ridge"])
+    shape = found["mean_shape"]
+    assert np.abs(strongest - shape).max() < np.abs(found["pixel_ridge"] - shape).max() + 1e-9  # the largest penalty
 
 
 def test_pictures_have_the_points_where_they_are():
