@@ -104,6 +104,8 @@ class Block(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
+        if heads < 1 or width % heads:
+            raise ValueError(f"heads={heads} does not divide the width {width} of a transformer's block")
         linear = partial(Linear, dtype=dtype, rngs=rngs)
         init = trunc_normal(0.02)
         qkv_init = qkv_init or xavier_uniform_fused(3)

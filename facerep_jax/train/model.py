@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from facerep_jax.config import build, build_with
 from facerep_jax.models.layers import remat_policy
 from facerep_jax.train.flops import flops
-from facerep_jax.train.state import Model, abstract, described, initial
+from facerep_jax.train.state import Model, abstract, initial, mismatch
 from facerep_jax.train.step import make_step
 
 Arrays = Mapping[str, Any]  # path within a module -> array
@@ -52,11 +52,8 @@ def filled(module: Any, arrays: Arrays, name: str) -> Any:
     """
     graph, state = nnx.split(module)
     wanted = {path_of_variable(path): variable for path, variable in nnx.to_flat_state(state)}
-    for path in sorted({*wanted, *arrays}):
-        here = described(wanted[path]) if path in wanted else "missing"
-        there = described(arrays[path]) if path in arrays else "missing"
-        if here != there:
-            raise ValueError(f"{name} is of another architecture: {path} is {there} there and {here} in the config")
+    if problem := mismatch(arrays, wanted):
+        raise ValueError(f"{name} is of another architecture: {problem}")
     flat = [(path, variable.replace(jnp.asarray(arrays[path_of_variable(path)]))) for path, variable in
             nnx.to_flat_state(state)]  # fmt: skip
     return nnx.merge(graph, nnx.from_flat_state(flat))
