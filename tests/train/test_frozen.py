@@ -213,9 +213,7 @@ def test_a_network_that_computes_otherwise_is_refused_although_its_arrays_fit(ru
     """Tried: no look at settings."""
     borrower = Borrower(str(run[0]))
     borrower.network.norm.momentum = 0.5
-    with pytest.raises(
-        ValueError, match=r"teacher: .* holds another network .*: norm/momentum: .* -> 0"
-    ):
+    with pytest.raises(ValueError, match=r"teacher: .* holds another network .*: norm/momentum: .* -> 0"):
         given_weights("teacher", borrower)
 
 
