@@ -82,7 +82,7 @@ class Examples:
         return {**wanted, "position": np.uint32(position % 2**32)}
 
     def check(self, which: int) -> Example:
-        """An example of a part; raises ValueError if the part with its transforms does not give a key.
+        """An example of a part; raises ValueError if there is none, or its transforms do not give a key.
 
         The record is read whole, so that the error tells all that the data set has.
         """
@@ -91,7 +91,10 @@ class Examples:
         def whole(index: int) -> Example:
             return self.made(which, index, read(part.records, index % len(part.records), f"a record of {part.name}"))
 
-        example = first_readable(whole, 0)
+        try:
+            example = first_readable(whole, 0)
+        except RuntimeError as error:
+            raise ValueError(f"data set {part.name!r}: {error}") from error
         if missing := sorted(set(self._keys) - set(example)):
             raise ValueError(
                 f"the objective needs {', '.join(missing)}, which data set {part.name!r} with its transforms does "
