@@ -35,7 +35,7 @@ from facerep_jax.train import account, checkpoint, compilation, distributed, han
 from facerep_jax.train.flops import of_jaxpr
 from facerep_jax.train.frozen import FILE as FROZEN
 from facerep_jax.train.frozen import check_given, read_frozen, write_frozen
-from facerep_jax.train.model import Arrays, arrays_of, filled, flops_per_image, model_maker
+from facerep_jax.train.model import Arrays, arrays_of, filled, model_maker
 from facerep_jax.train.optim import Optimizer
 from facerep_jax.train.profile import Profile
 from facerep_jax.train.resume import changes_since_start, keep_start, write_config
@@ -244,11 +244,8 @@ def write_description(config: ConfigDict, run: Run, traced: jax.stages.Traced, w
         examples = run.stream.peek(pictures.FACES)
         if run.may_show:
             pictures.save(workdir, pictures.masked(examples))
-        size = {"parameters": count(run.shapes.params)}
-        if config.remat == "none":
-            size["flops_per_image"] = of_jaxpr(traced.jaxpr.jaxpr) // config.data.batch_size
-        else:
-            size["flops_per_image"] = flops_per_image(config, run.batch_shapes)
+        operations = of_jaxpr(traced.jaxpr.jaxpr)
+        size = {"parameters": count(run.shapes.params), "flops_per_image": operations // config.data.batch_size}
         if "image" in run.batch_shapes:
             size["image_size"] = run.batch_shapes["image"].shape[1]
         write(path, json.dumps(size) + "\n")
