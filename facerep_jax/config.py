@@ -23,12 +23,11 @@ def spec(call: Callable[..., Any], **keywords: Any) -> ConfigDict:
     run time. A default of None becomes a placeholder, which a command line can fill. Raises ValueError on an unknown
     keyword.
     """
-    function = call.__init__ if inspect.isclass(call) else call  # a module's metaclass hides the signature of its class
-    parameters = {k: v for k, v in inspect.signature(function).parameters.items() if k != "self"}
+    parameters = {k: v for k, v in signature_of(call).parameters.items() if k != "self"}
     for key in keywords:
         if key not in parameters:
             raise ValueError(f"{call.__qualname__} has no argument {key!r}; {nearest(key, parameters)}")
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(call.__init__ if inspect.isclass(call) else call)
     values: dict[str, Any] = {"call": f"{call.__module__}:{call.__qualname__}"}
     for name, parameter in parameters.items():
         value = keywords.get(name, parameter.default)
@@ -46,13 +45,22 @@ def _plain_type(hint: Any) -> type:
 
 
 def build(described: Spec, *args: Any, **runtime: Any) -> Any:
-    """Call what a spec names with its keywords, nested mappings as plain dicts, and with arguments from run time."""
+    """Call what a spec names with its keywords, nested mappings as plain dicts, and with arguments from run time.
+
+    Raises ValueError if an argument is missing, unknown, or given twice.
+    """
     keywords = {
         key: value.to_dict() if isinstance(value, ConfigDict) else value
         for key, value in described.items()
         if key != "call"
     }
-    return locate(described)(*args, **keywords, **runtime)
+    call = locate(described)
+    inside = (None,) if inspect.isclass(call) else ()  # stands for `self`
+    try:
+        signature_of(call).bind(*inside, *args, **keywords, **runtime)
+    except TypeError as error:
+        raise ValueError(f"{described['call']}: {error}") from None
+    return call(*args, **keywords, **runtime)
 
 
 def build_with(described: Spec, offered: Mapping[str, Any], *args: Any, **runtime: Any) -> Any:
@@ -62,9 +70,18 @@ def build_with(described: Spec, offered: Mapping[str, Any], *args: Any, **runtim
 
 def taken(described: Spec, offered: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the `offered` arguments that the callable takes and its spec leaves open."""
-    call = locate(described)
-    parameters = inspect.signature(call.__init__ if inspect.isclass(call) else call).parameters
+    parameters = parameters_of(described)
     return {name: value for name, value in offered.items() if name in parameters and name not in described}
+
+
+def parameters_of(described: Spec) -> Mapping[str, inspect.Parameter]:
+    """The parameters of what a spec names."""
+    return signature_of(locate(described)).parameters
+
+
+def signature_of(call: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a function, or of a class's `__init__`: a module's metaclass hides that of its class."""
+    return inspect.signature(call.__init__ if inspect.isclass(call) else call)
 
 
 def locate(described: Spec) -> Any:

@@ -11,7 +11,6 @@ The exit status is 0 if all steps are done, 75 if a signal stopped the run after
 input, and 1 on anything else.
 """
 
-import functools
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -33,12 +32,13 @@ from facerep_jax.data.meta import may_show_images
 from facerep_jax.data.pipeline import Part, Stream, build_transforms, split_host
 from facerep_jax.files import local_path, write
 from facerep_jax.train import account, checkpoint, compilation, distributed, handover, loop, sharding
+from facerep_jax.train.flops import of_jaxpr
 from facerep_jax.train.frozen import FILE as FROZEN
 from facerep_jax.train.frozen import check_given, read_frozen, write_frozen
-from facerep_jax.train.model import Arrays, arrays_of, filled, flops_per_image, model_maker
+from facerep_jax.train.model import Arrays, arrays_of, filled, model_maker
 from facerep_jax.train.optim import Optimizer
 from facerep_jax.train.profile import Profile
-from facerep_jax.train.resume import changes_since_start, write_config
+from facerep_jax.train.resume import changes_since_start, keep_start, write_config
 from facerep_jax.train.samples import Ledger
 from facerep_jax.train.state import Model, TrainState, count, initial, split
 from facerep_jax.train.step import make_step
@@ -92,11 +92,17 @@ class Run(NamedTuple):
     optimizer: Optimizer
     make: Callable[..., Model]
     frozen_shapes: Tree
-    shapes: TrainState
-    layout: TrainState  # the sharding of each array of the state
-    given: Callable[[], Arrays | None]  # arrays that the encoder starts from, by path; None if it starts at random
-    first_state: Callable[[], TrainState]  # makes the state before the first step
+    shapes: TrainState  # with the sharding of each array
+    batch_shapes: Mapping[str, jax.ShapeDtypeStruct]  # with shardings, too
+    start: Callable[[], handover.Handed | None]  # the encoder that the run starts from; None if it starts at random
+    first_state: Callable[[Arrays | None], TrainState]  # makes the state before the first step, from the start's arrays
     step: jax.stages.Wrapped  # a jitted `Step`; it donates the buffers of its state
+
+    def traced(self) -> jax.stages.Traced:
+        """The program of a step; the first call of `step` takes it over and does not trace again."""
+        frozen = sharding.placed(self.frozen_shapes, sharding.replicated(self.mesh))
+        with jax.set_mesh(self.mesh):
+            return self.step.trace(self.shapes, frozen, self.batch_shapes)
 
 
 def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
@@ -105,9 +111,10 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
     with ExitStack() as stack:
         stack.enter_context(closing(run.stream))
         changes_since_start(config, workdir)  # raises for a config that the workdir's run does not allow
+        traced = run.traced()  # raises for parts that do not fit each other
         if not (workdir / "config.json").exists():
             check_given(run.make)
-            run.given()  # raises for wrong weights before anything is written
+            run.start()  # raises for wrong weights before anything is written
         # Until the lock is held, nothing is written except the folder that holds it.
         workdir.mkdir(parents=True, exist_ok=True)
         distributed.by_first("its lock", lambda: stack.enter_context(lock.held(workdir)))
@@ -129,7 +136,7 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
         if distributed.first():
             write_config(config, changes, workdir, step=int(state.step))
             write(workdir / "command.txt", command)
-            size = write_description(config, run, workdir)
+            size = write_description(config, run, traced, workdir)
         peak = config.operational.peak_flops or account.peak_flops(jax.devices()[0].device_kind)
         meter = account.Meter(
             config.data.batch_size,
@@ -175,10 +182,12 @@ def assemble(config: ConfigDict) -> Run:
     rules = sharding.rules_of(config.sharding, model.encoder.rules, config.get("sharding_rules", ()))
     optimizer = build(config.optimizer, steps=config.steps)
 
-    def start(given: Tree) -> TrainState:
+    def first_state(given: Tree) -> TrainState:
         return initial(lambda: make(given), optimizer.transform.init, ema=config.ema > 0)
 
-    shapes = jax.eval_shape(start, None)
+    with jax.set_mesh(mesh):  # under which the state is made later on, so that this trace of it serves there too
+        shapes = jax.eval_shape(first_state, None)
+    sharding.check_rules(config.get("sharding_rules", ()), shapes)
     layout = sharding.shardings(shapes, mesh, rules)
     whole, batches = sharding.replicated(mesh), sharding.batch_sharding(mesh)
     step = jax.jit(
@@ -189,18 +198,27 @@ def assemble(config: ConfigDict) -> Run:
     )
     stream, may_show = open_stream(config, needs=model.objective.needs)
 
-    @functools.cache
-    def given() -> Arrays | None:
+    def start() -> handover.Handed | None:
         if not config.get("init"):
             return None
-        arrays = arrays_of(handover.encoder(config.init, weights=config.init_weights).encoder)
-        filled(model.encoder, arrays, f"--config.init={config.init}")  # raises if they do not fit
-        return arrays
+        handed, name = handover.encoder(config.init, weights=config.init_weights), f"--config.init={config.init}"
+        filled(model.encoder, arrays_of(handed.encoder), name)  # raises if they do not fit
+        handover.require_same_settings(handed.encoder, model.encoder, name)
+        return handed
 
-    def first_state() -> TrainState:
-        return jax.jit(start, out_shardings=layout)(given())
-
-    return Run(mesh, stream, may_show, optimizer, make, frozen_shapes, shapes, layout, given, first_state, step)
+    return Run(
+        mesh=mesh,
+        stream=stream,
+        may_show=may_show,
+        optimizer=optimizer,
+        make=make,
+        frozen_shapes=frozen_shapes,
+        shapes=sharding.placed(shapes, layout),
+        batch_shapes=sharding.batch_shapes(split_host(stream.example)[0], config.data.batch_size, mesh),
+        start=start,
+        first_state=jax.jit(first_state, out_shardings=layout),
+        step=step,
+    )
 
 
 def state_at(
@@ -208,8 +226,10 @@ def state_at(
 ) -> TrainState:
     """Restore the state and the stream as they were saved at a step, or make the state before the first step."""
     if step is None:
-        return run.first_state()
-    state, meta = checkpoints.restore(step, run.shapes, run.layout)
+        handed = run.start()
+        keep_start(handed, workdir)
+        return run.first_state(None if handed is None else arrays_of(handed.encoder))
+    state, meta = checkpoints.restore(step, run.shapes)
     if meta["frozen"] != frozen_digest:
         raise ValueError(f"{workdir / FROZEN} is not what step {step} was trained with")
     run.stream.state = meta["data"]
@@ -217,20 +237,17 @@ def state_at(
     return state
 
 
-def write_description(config: ConfigDict, run: Run, workdir: Path) -> dict[str, int]:
+def write_description(config: ConfigDict, run: Run, traced: jax.stages.Traced, workdir: Path) -> dict[str, int]:
     """Write what the encoder sees to masked.png and the run's sizes to model.json, once; returns the sizes."""
     path = workdir / "model.json"
     if not path.exists():
         examples = run.stream.peek(pictures.FACES)
         if run.may_show:
             pictures.save(workdir, pictures.masked(examples))
-        shapes = {
-            name: jax.ShapeDtypeStruct((config.data.batch_size, *x.shape), x.dtype)
-            for name, x in split_host(examples[0])[0].items()
-        }
-        size = {"parameters": count(run.shapes.params), "flops_per_image": flops_per_image(config, shapes)}
-        if "image" in examples[0]:
-            size["image_size"] = examples[0]["image"].shape[0]
+        operations = of_jaxpr(traced.jaxpr.jaxpr)
+        size = {"parameters": count(run.shapes.params), "flops_per_image": operations // config.data.batch_size}
+        if "image" in run.batch_shapes:
+            size["image_size"] = run.batch_shapes["image"].shape[1]
         write(path, json.dumps(size) + "\n")
     return json.loads(path.read_text())
 

@@ -24,7 +24,6 @@ ROOT = Path(__file__).parent.parent
 DEVICES = 4  # of a run of several processes, over all of them, so that the mesh is the same
 STEPS = 24
 FLAGS = (
-    f"--config={SMOKE}",
     f"--config.steps={STEPS}",
     "--config.log_every=1",
     f"--config.checkpoint_every={STEPS // 2}",
@@ -102,14 +101,15 @@ def wait_for(condition, process: subprocess.Popen[str], seconds: float = 600) ->
         time.sleep(0.01)
 
 
-def start(count: int, workdir: Path, *flags: str) -> list[subprocess.Popen[str]]:
+def start(count: int, workdir: Path, *flags: str, config: str = SMOKE) -> list[subprocess.Popen[str]]:
     """The processes of one run."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     who = (f"--coordinator={address}", f"--processes={count}")
     return [
-        facerep(workdir, *FLAGS, *flags, *who, f"--process={index}", devices=DEVICES // count) for index in range(count)
+        facerep(workdir, f"--config={config}", *FLAGS, *flags, *who, f"--process={index}", devices=DEVICES // count)
+        for index in range(count)
     ]
 
 
@@ -117,8 +117,8 @@ def end(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     return [finish(process) for process in processes]
 
 
-def run(count: int, workdir: Path, *flags: str) -> Path:
-    for status, output in end(start(count, workdir, *flags)):
+def run(count: int, workdir: Path, *flags: str, config: str = SMOKE) -> Path:
+    for status, output in end(start(count, workdir, *flags, config=config)):
         assert status == 0, output
     return workdir
 

@@ -103,6 +103,19 @@ def test_a_call_that_is_not_there_is_an_error(call):
         build({"call": call})
 
 
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        (spec(call), f"{__name__}:call: missing a required argument: 'open_argument'"),
+        ({"call": f"{__name__}:Built", "valeu": 1}, f"{__name__}:Built: got an unexpected keyword argument 'valeu'"),
+        (spec(Learnt), f"{__name__}:Learnt: missing a required .*argument: 'rngs'"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_one_line(described, message):
+    with pytest.raises(ValueError, match=message):
+        build(described)
+
+
 def test_arguments_take_the_types_of_their_defaults():
     defaults = dict(variant="B/16", steps=10, rate=0.5, smoke=False, fast=True)
     assert parse_arg(None, **defaults).to_dict() == defaults

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from facerep_jax.train.checkpoint import steps_in
-from tests.processes import STEPS, assert_same, end, ids, metrics, run, start, wait_for
+from tests.processes import SMOKE, STEPS, assert_same, end, here, ids, metrics, run, start, wait_for
 
 pytestmark = pytest.mark.multihost
 
@@ -36,6 +36,16 @@ def test_sigterm_to_one_of_two_saves_in_both_and_one_alone_goes_on(one_process, 
     assert f"saved step {step} after SIGTERM to one of the processes" in outcomes[0][1]
     run(1, tmp_path)
     assert_same(tmp_path, one_process)
+
+
+@pytest.mark.slow
+def test_weights_of_a_workdir_are_taken_over_by_several_processes(tmp_path):
+    """Tried: the first process restores them with orbax's barrier, at which it waits for the others in vain."""
+    dvae = tmp_path / "dvae"
+    status, output = here("pretrain", dvae, "--config=configs/pretrain/dvae.py:smoke")
+    assert status == 0, output
+    run(2, tmp_path / "run", config=f"{SMOKE},tokenizer=dvae,weights={dvae}")
+    assert STEPS in metrics(tmp_path / "run")
 
 
 def test_fewer_processes_than_expected_are_refused(tmp_path):

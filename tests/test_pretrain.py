@@ -228,6 +228,14 @@ def test_weights_of_another_size_are_named(dvae, tmp_path, capsys):
         (("--config.remat=all",), "remat is 'none' or one of"),
         (("--config.sharding=fspd",), "did you mean 'fsdp'"),
         (("--config.data.transforms=()",), "the objective needs masked, text"),
+        (("--config.encoder.heads=5",), "heads=5 does not divide the width 96"),
+        (("--config.encoder.patch_dropout=0.5",), "not for views with kept or masked patches"),
+        (("--config.ema=1.0",), "ema is a decay of at least 0 and less than 1"),
+        (
+            ("--config.optimizer.freeze=(('incoder/',5),)",),
+            "optimizer.freeze has 'incoder/', which matches no parameter",
+        ),
+        (("--config.sharding_rules=(('x$',('fsdp',)),)",), "sharding_rules has 'x$', which matches no parameter"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, flags, message):

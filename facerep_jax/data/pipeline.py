@@ -81,8 +81,8 @@ class Examples:
         wanted = {key: np.asarray(example[key]) for key in (*self._keys, *HOST_ONLY) if key in example}
         return {**wanted, "position": np.uint32(position % 2**32)}
 
-    def check(self, which: int) -> None:
-        """Raises ValueError if a part with its transforms does not give a key.
+    def check(self, which: int) -> Example:
+        """An example of a part; raises ValueError if there is none, or its transforms do not give a key.
 
         The record is read whole, so that the error tells all that the data set has.
         """
@@ -91,11 +91,16 @@ class Examples:
         def whole(index: int) -> Example:
             return self.made(which, index, read(part.records, index % len(part.records), f"a record of {part.name}"))
 
-        if missing := sorted(set(self._keys) - set(first_readable(whole, 0))):
+        try:
+            example = first_readable(whole, 0)
+        except RuntimeError as error:
+            raise ValueError(f"data set {part.name!r}: {error}") from error
+        if missing := sorted(set(self._keys) - set(example)):
             raise ValueError(
                 f"the objective needs {', '.join(missing)}, which data set {part.name!r} with its transforms does "
                 f"not give; its records have: {', '.join(sorted(part.records[0]))}"
             )
+        return example
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -222,8 +227,7 @@ class Stream:
         if empty := [part.name for part in parts if len(part.records) == 0]:
             raise ValueError(f"data set {empty[0]!r} has no records to train on")
         self._examples = Examples(parts, mixture if len(parts) > 1 else None, keys, seed, skip_ids)
-        for which in range(len(parts)):
-            self._examples.check(which)
+        self.example, *_ = [self._examples.check(which) for which in range(len(parts))]  # shows shapes and types
         self._iterator = grain.experimental.ElasticIterator(
             grain.MapDataset.source(self._examples),
             batch_size,

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from facerep_jax.train import digests, distributed
-from facerep_jax.train.state import TrainState, described, flat
+from facerep_jax.train.state import TrainState, flat, mismatch
 from facerep_jax.typing import Tree
 
 DAMAGED = ".damaged"  # suffix of a checkpoint that was set aside
@@ -166,17 +166,15 @@ class Checkpoints:
         reason = " ".join(str(error).split()).partition(" [tensorstore_spec")[0]
         return SaveFailed(f"step {step} could not be saved: {reason}; {newest}")
 
-    def restore(self, step: int, like: TrainState, shardings: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The state of a step, laid out by `shardings`, and its meta; `like` holds the expected shapes and types.
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The state of a step and its meta; `like` holds the expected shapes, types and shardings.
 
         Raises:
             ValueError: if a saved array has another shape or type, which orbax would silently convert.
         """
-        require_equal(metadata(self._folder / str(step)), as_dict(like), f"{self._folder.parent}@{step}")
-        target = jax.tree.map(
-            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), as_dict(like), as_dict(shardings)
-        )
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore())
+        if problem := mismatch(flat(metadata(self._folder / str(step))), flat(as_dict(like))):
+            raise ValueError(f"the checkpoint {self._folder.parent}@{step} is of another architecture: {problem}")
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(as_dict(like)), meta=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=items)
         return TrainState(**{"ema": None, **restored["state"]}), restored["meta"]
 
@@ -246,7 +244,17 @@ def find(name: str) -> tuple[Path, int]:
 def metadata(folder: Path) -> Tree:
     """Shapes and types of a saved state."""
     with only_errors():  # orbax warns of a file that it never writes for one item of a checkpoint
-        return ocp.PyTreeCheckpointer().metadata(folder / "state").item_metadata.tree
+        return reader().metadata(folder / "state").item_metadata.tree
+
+
+def reader() -> ocp.Checkpointer:
+    """Reads checkpoints in this process alone; by default orbax would wait at a barrier until all processes do."""
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 @contextmanager
@@ -256,21 +264,6 @@ def only_errors() -> Iterator[None]:
     logging.set_verbosity(logging.ERROR)
     yield
     logging.set_verbosity(verbosity)
-
-
-def require_equal(saved: Tree, like: Tree, name: str, within: str = "") -> None:
-    """Check that two trees have arrays of the same paths, shapes and types.
-
-    Raises:
-        ValueError: names the first array that differs, with both its shapes and types.
-    """
-    there, here = ({path: described(leaf) for path, leaf in flat(tree).items()} for tree in (saved, like))
-    for path in sorted({*there, *here}):
-        if there.get(path) != here.get(path):
-            raise ValueError(
-                f"the checkpoint {name} is of another architecture: {within}{path} is "
-                f"{there.get(path, 'missing')} there and {here.get(path, 'missing')} in the config"
-            )
 
 
 def load_parts(workdir: Path, step: int, parts: Sequence[tuple[str, ...]]) -> list[Tree]:
@@ -288,7 +281,7 @@ def load_parts(workdir: Path, step: int, parts: Sequence[tuple[str, ...]]) -> li
     if not target:
         return [{} for _ in parts]
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
-    restored = ocp.PyTreeCheckpointer().restore(
+    restored = reader().restore(
         folder / "state", args=ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
     )
     return [below(restored, part) for part in parts]

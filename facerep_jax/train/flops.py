@@ -12,19 +12,23 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+AGAIN = "rematted_computation"  # how jax marks what `jax.checkpoint` computes again
+
 
 def flops(function: Callable[..., Any], *shapes: Any) -> int:
-    """Operations of one call, where a multiply-add counts as two; `shapes` are arrays or `jax.ShapeDtypeStruct`s.
-
-    What rematerialisation computes again is counted again. To count useful work only, trace with remat "none".
-    """
+    """Operations of one call, where a multiply-add counts as two; `shapes` are arrays or `jax.ShapeDtypeStruct`s."""
     return of_jaxpr(jax.make_jaxpr(function)(*shapes).jaxpr)
 
 
 def of_jaxpr(jaxpr: Jaxpr) -> int:
-    """Operations of a traced program. A loop without a fixed length counts as one pass, a branch as its costliest."""
+    """Operations of a traced program, without what rematerialisation computes again.
+
+    A loop without a fixed length counts as one pass, a branch as its costliest.
+    """
     total = 0
     for equation in jaxpr.eqns:
+        if AGAIN in str(equation.source_info.name_stack):
+            continue
         name, parameters = equation.primitive.name, equation.params
         inner = [of_jaxpr(each) for each in inside(parameters)]
         if name == "dot_general":

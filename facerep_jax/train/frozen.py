@@ -16,10 +16,11 @@ import safetensors.numpy
 from flax import nnx
 from jaxtyping import UInt8
 
+from facerep_jax import weights
 from facerep_jax.files import write
 from facerep_jax.train import handover
 from facerep_jax.train.model import arrays_of, filled
-from facerep_jax.train.state import Model, flat, merge, path_of, split
+from facerep_jax.train.state import Model, abstract, flat, merge, mismatch, path_of, split
 from facerep_jax.typing import Frozen, Tree, as_kind
 
 FILE = "frozen.safetensors"
@@ -43,14 +44,18 @@ class Fitted(Protocol):
 
 
 def write_frozen(make: Callable[[], Model], examples: Callable[[int], list[Any]], workdir: Path) -> None:
-    """Make the frozen networks of a model and write their file, unless the file exists or the model has none.
+    """Make the frozen networks of a model and write their file, unless the run has it or the model has none.
 
-    Call it under the lock of the workdir. `examples(n)` gives n training examples; it is called only if something is
-    fitted.
+    The run has begun once there is a config.json; a file without one was left by a start that came to nothing, perhaps
+    of another config. Call it under the lock of the workdir. `examples(n)` gives n training examples; it is called only
+    if something is fitted.
     """
     path = workdir / FILE
-    graph, params, variables, shapes = split(nnx.eval_shape(make))
-    if path.exists() or not jax.tree.leaves(shapes):
+    if path.exists() and (workdir / "config.json").exists():
+        return
+    path.unlink(missing_ok=True)
+    graph, params, variables, shapes = abstract(make)
+    if not jax.tree.leaves(shapes):
         return
     model = merge(graph, params, variables, jax.jit(lambda: split(make())[3])())
     networks = [(path_of(place), module) for place, module in nnx.iter_modules(model)]
@@ -85,7 +90,9 @@ def given_weights(name: str, module: Given) -> str:
     try:
         handed = handover.encoder(module.weights)
         arrays = arrays_of(handed.encoder)
-        module.network = as_kind(filled(module.network, arrays, module.weights), Frozen)
+        network = filled(module.network, arrays, module.weights)
+        handover.require_same_settings(handed.encoder, network, module.weights)
+        module.network = as_kind(network, Frozen)
     except FileNotFoundError:
         message = f"{name}: {module.weights} is neither a file of weights nor a pre-training's WORKDIR[@STEP]"
         raise FileNotFoundError(f"{message} with a checkpoint") from None
@@ -97,11 +104,20 @@ def given_weights(name: str, module: Given) -> str:
 
 
 def read_frozen(shapes: Tree, workdir: Path) -> tuple[Tree, dict[str, str]]:
-    """The frozen networks that a workdir keeps, as a tree like `shapes`, and {file name: digest}."""
+    """The frozen networks that a workdir keeps, as a tree like `shapes`, and {file name: digest}.
+
+    Raises:
+        FileNotFoundError: if they are not there.
+        ValueError: if the file is no safetensors file, or an array is missing, unknown, or of another shape or type.
+    """
     path = workdir / FILE
     if not jax.tree.leaves(shapes):
         return shapes, {}
-    arrays = safetensors.numpy.load_file(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{workdir} has no {FILE}, which holds the frozen networks of its config")
+    arrays = weights.read(path)
+    if problem := mismatch(arrays, flat(shapes)):
+        raise ValueError(f"{path} holds other frozen networks than the config's: {problem}")
     leaves = [arrays[name] for name in flat(shapes)]
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves), dict(digests(workdir))
 

@@ -9,13 +9,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 from flax import nnx
 
 from facerep_jax import weights as published
-from facerep_jax.config import build
+from facerep_jax.config import build, difference
 from facerep_jax.files import local_path
 from facerep_jax.suggestions import nearest
 from facerep_jax.train import checkpoint
@@ -101,6 +102,36 @@ def from_file(path: Path, layout: str, *, dtype: str, remat: str) -> Handed:
         raise ValueError(f"{path}: {error}") from None
     origin = {"path": str(path), "step": None, "weights": module.__name__.rpartition(".")[2]}
     return Handed(encoder, spec, spec.get("image_size"), {**origin, "digest": digest_of(arrays)})
+
+
+def require_same_settings(theirs: Encoder, ours: Any, name: str) -> None:
+    """Check that a network whose arrays fit another's also computes the same, such as with as many heads.
+
+    Raises ValueError, which calls the network that arrays are taken from `name`, if a setting differs. Types of
+    products, rematerialisation and what the encoder says does `no_matter` may differ.
+    """
+    there, here = settings(theirs), settings(ours)
+    lines = difference(there, here)
+    free = {"dtype", "remat", *theirs.no_matter}
+    if changes := [line for line in lines if line.partition(": ")[0].rpartition("/")[2] not in free]:
+        raise ValueError(f"{name} holds another network than the config's: {'; '.join(changes)}")
+
+
+def settings(module: Any) -> dict[str, Any]:
+    """The numbers, texts, functions and tuples of them that a network has beside its arrays, by path."""
+    return {
+        "/".join(map(str, (*path, name))): getattr(value, "__qualname__", value)
+        for path, part in nnx.iter_modules(module)
+        for name, value in vars(part).items()
+        if not name.startswith("_") and is_setting(value)
+    }
+
+
+def is_setting(value: Any) -> bool:
+    """Whether a value is a number, a text, a function, or a tuple of such."""
+    if isinstance(value, tuple):
+        return all(map(is_setting, value))
+    return value is None or isinstance(value, bool | int | float | str | FunctionType)
 
 
 def empty_encoder(spec: Mapping[str, Any], dtype: str, remat: str) -> Any:

@@ -10,9 +10,7 @@ from ml_collections import ConfigDict
 
 from facerep_jax.config import build, build_with
 from facerep_jax.models.layers import remat_policy
-from facerep_jax.train.flops import flops
-from facerep_jax.train.state import Model, abstract, described, initial
-from facerep_jax.train.step import make_step
+from facerep_jax.train.state import Model, mismatch
 
 Arrays = Mapping[str, Any]  # path within a module -> array
 
@@ -52,11 +50,8 @@ def filled(module: Any, arrays: Arrays, name: str) -> Any:
     """
     graph, state = nnx.split(module)
     wanted = {path_of_variable(path): variable for path, variable in nnx.to_flat_state(state)}
-    for path in sorted({*wanted, *arrays}):
-        here = described(wanted[path]) if path in wanted else "missing"
-        there = described(arrays[path]) if path in arrays else "missing"
-        if here != there:
-            raise ValueError(f"{name} is of another architecture: {path} is {there} there and {here} in the config")
+    if problem := mismatch(arrays, wanted):
+        raise ValueError(f"{name} is of another architecture: {problem}")
     flat = [(path, variable.replace(jnp.asarray(arrays[path_of_variable(path)]))) for path, variable in
             nnx.to_flat_state(state)]  # fmt: skip
     return nnx.merge(graph, nnx.from_flat_state(flat))
@@ -70,13 +65,3 @@ def arrays_of(module: Any) -> dict[str, Any]:
 def path_of_variable(path: tuple) -> str:
     """An nnx path as text, with its parts joined by slashes."""
     return "/".join(map(str, path))
-
-
-def flops_per_image(config: ConfigDict, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> int:
-    """Operations of a training step per image, for a batch of these shapes; recomputation by `remat` is not counted."""
-    make = model_maker(ConfigDict({**config, "remat": "none"}))
-    graph, _, _, frozen = abstract(make)
-    optimizer = build(config.optimizer, steps=config.steps).transform
-    state = jax.eval_shape(lambda: initial(make, optimizer.init, ema=False))
-    step = make_step(graph, optimizer, seed=config.seed)
-    return flops(step, state, frozen, shapes) // config.data.batch_size

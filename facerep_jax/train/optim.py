@@ -1,6 +1,7 @@
 """Optimizers: optax chains that select parameters by path, never by rank."""
 
 import re
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +10,8 @@ import optax
 from jaxtyping import Array, Int
 
 from facerep_jax import schedules
-from facerep_jax.config import Spec, build, plain, spec
-from facerep_jax.train.state import path_of
+from facerep_jax.config import Spec, build_with, parameters_of, plain, spec
+from facerep_jax.train.state import flat, path_of, require_match
 from facerep_jax.typing import Tree
 
 DECAYED = r"(kernel|projection|token_embedding)$"  # stacked biases have two axes, so "ndim > 1" would decay them
@@ -43,23 +44,42 @@ def adamw(
 
     Args:
         learning_rate: the schedule's peak.
-        schedule: spec of a schedule that takes a `peak`, see `facerep_jax.schedules`.
+        schedule: spec of a schedule, see `rates_of`.
         decayed: regex; weight decay applies to parameters whose path matches.
         clip_norm: largest global norm of the gradient; 0 does not clip.
         multipliers: (regex, factor) pairs; the learning rate of parameters whose path matches is multiplied.
         freeze: (regex, steps) pairs, see `frozen_at_first`.
         steps: length of the whole run.
+
+    Its `init` raises ValueError if a pattern is no regex, or matches no parameter; the default of `decayed` need not.
     """
-    rates = build(schedule, peak=learning_rate, steps=steps)
+    rates = rates_of(schedule, learning_rate, steps)
+    decays = matching if decayed == DECAYED else partial(chosen, place="optimizer.decayed")
     transform = optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
-        optax.adamw(rates, b1, b2, weight_decay=weight_decay, mask=lambda params: matching(params, decayed)),
+        optax.adamw(rates, b1, b2, weight_decay=weight_decay, mask=lambda params: decays(params, decayed)),
         *[
-            optax.masked(optax.scale(factor), lambda params, p=pattern: matching(params, p))
+            optax.masked(optax.scale(factor), lambda params, p=pattern: chosen(params, p, "optimizer.multipliers"))
             for pattern, factor in multipliers
         ],
     )
     return Optimizer(frozen_at_first(transform, freeze), rates)
+
+
+def rates_of(schedule: Spec, learning_rate: float, steps: int) -> schedules.Schedule:
+    """The schedule of a spec, whose `peak` is the learning rate; without a peak its `value`, or else its `first`.
+
+    Raises ValueError if the schedule has none of them, or the spec says it too.
+    """
+    taken = [name for name in ("peak", "value", "first") if name in parameters_of(schedule)]
+    if not taken:
+        raise ValueError(f"{schedule['call']} is no schedule of a learning rate: it has no peak, value or first")
+    if taken[0] in schedule:
+        said = f"{taken[0]}={schedule[taken[0]]}"
+        raise ValueError(
+            f"optimizer.schedule says {said}, which optimizer.learning_rate={learning_rate} says: leave it out"
+        )
+    return build_with(schedule, {taken[0]: learning_rate}, steps=steps)
 
 
 class FreezeState(NamedTuple):
@@ -89,6 +109,8 @@ def frozen_at_first(transform: optax.GradientTransformation, freeze: Freeze) -> 
         return tree
 
     def init(params: Tree) -> FreezeState:
+        for pattern, _ in freeze:
+            chosen(params, pattern, "optimizer.freeze")
         return FreezeState(jnp.zeros((), jnp.int32), transform.init(params))
 
     def update(updates: Tree, state: FreezeState, params: Tree | None = None) -> tuple[Tree, FreezeState]:
@@ -97,6 +119,12 @@ def frozen_at_first(transform: optax.GradientTransformation, freeze: Freeze) -> 
         return masked(updates, state.steps), FreezeState(state.steps + 1, inner)
 
     return optax.GradientTransformation(init, update)
+
+
+def chosen(tree: Tree, pattern: str, place: str) -> Tree:
+    """`matching` by a regex that a config has at a place; raises ValueError if it matches nothing."""
+    require_match(pattern, flat(tree), place)
+    return matching(tree, pattern)
 
 
 def matching(tree: Tree, pattern: str) -> Tree:

@@ -24,7 +24,8 @@ def recipe(
     seed. log_every: steps. checkpoint_every: steps, 0 for by minutes alone; checkpoint_minutes.
     dtype: of matrix products, auto, float32 or bfloat16. remat: name of a rematerialisation policy.
     ema: decay of an average of the weights, 0 for none.
-    init: the checkpoint that the encoder starts from, empty for a random start; init_weights: which of its weights.
+    init: the checkpoint that the encoder starts from, empty for a random start, noted in init.json; init_weights: which
+    of its weights.
     data_dir; split; weights: of the parts of a mixture, see `data.mixture`, equal if there are none.
     replica, fsdp, model: sizes of the axes of the mesh, -1 for the devices that are left.
     sharding: name of rules; sharding_rules: further ones, (regex on a path, mesh axes), which come first.

@@ -8,8 +8,10 @@ from ml_collections import ConfigDict
 
 from facerep_jax.config import difference, plain
 from facerep_jax.files import write
-from facerep_jax.train import checkpoint, digests
+from facerep_jax.train import checkpoint, digests, distributed
+from facerep_jax.train.handover import Handed
 
+START = "init.json"
 MAY_CHANGE = ("log_every", "checkpoint_", "mesh", "sharding", "operational")  # beginnings of paths in a config
 
 
@@ -32,6 +34,28 @@ def changes_since_start(config: ConfigDict, workdir: Path) -> list[str]:
 def extends(old: list[Any], new: list[Any], step: int) -> bool:
     """Whether a mixture's new weights are the old ones, followed by segments that begin at `step` or later."""
     return new[: len(old)] == old and all(start >= step for start, _ in new[len(old) :]) and bool(old)
+
+
+def keep_start(handed: Handed | None, workdir: Path) -> None:
+    """Write down which encoder a run starts from, as path, step, weights and digest, once; later compare.
+
+    A name such as WORKDIR means its newest checkpoint, which is another one later on. Raises ValueError if the weights
+    are not those that the run began with.
+    """
+    path = workdir / START
+    if not (workdir / "config.json").exists():
+        if distributed.first():
+            path.unlink(missing_ok=True)
+            if handed is not None:
+                write(path, json.dumps(handed.origin, indent=2) + "\n")
+    elif handed is not None and path.exists():
+        began, now = json.loads(path.read_text()), handed.origin
+        if began["digest"] != now["digest"]:
+            then, later = (f"step {each['step']}, sha256 {each['digest'][:12]}" for each in (began, now))
+            raise ValueError(
+                f"config.init means other weights of {now['path']} ({later}) than when {workdir} began ({then}): "
+                "bring those back, or begin again in another --workdir"
+            )
 
 
 def write_config(config: ConfigDict, changes: list[str], workdir: Path, step: int) -> None:

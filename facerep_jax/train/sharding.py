@@ -11,7 +11,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from facerep_jax.suggestions import nearest
-from facerep_jax.train.state import path_of
+from facerep_jax.train.state import flat, path_of, require_match
 from facerep_jax.typing import BATCH_AXES, Rules, Tree
 
 AXES = (*BATCH_AXES, "model")
@@ -93,6 +93,32 @@ def rules_of(name: str, of_encoder: Mapping[str, Rules], more: Rules = ()) -> Ru
     return (*more, *own, *RULES.get(name, ()))
 
 
+def check_rules(more: Rules, tree: Tree) -> None:
+    """Check the rules that a config adds, `sharding_rules`, against the state that they are for.
+
+    Raises ValueError if a pattern is no regex or matches no path, axes are not those of the mesh or stand twice, or no
+    array that matches has as many axes.
+    """
+    arrays = flat(tree)
+    for pattern, axes in more:
+        require_match(pattern, arrays, "sharding_rules")
+        if axes == LARGEST:
+            continue
+        named = [axis for axis in axes if axis is not None]
+        for axis in named:
+            if axis not in AXES:
+                raise ValueError(f"sharding_rules has {pattern!r} with mesh axis {axis!r}; {nearest(str(axis), AXES)}")
+            if named.count(axis) > 1:
+                raise ValueError(f"sharding_rules has {pattern!r} with mesh axis {axis!r} more than once")
+        shapes = {path: array.shape for path, array in arrays.items() if re.search(pattern, path)}
+        if len(axes) not in map(len, shapes.values()):
+            path, shape = next(iter(shapes.items()))
+            raise ValueError(
+                f"sharding_rules has {pattern!r} with {len(axes)} axes, which no array has that it matches: "
+                f"{path} is of shape {shape}"
+            )
+
+
 def shardings(tree: Tree, mesh: Mesh, rules: Rules) -> Tree:
     """A sharding for each leaf of a tree, by its path. Raises ValueError if an axis cannot be split evenly."""
 
@@ -113,6 +139,13 @@ def shardings(tree: Tree, mesh: Mesh, rules: Rules) -> Tree:
     return jax.tree_util.tree_map_with_path(one, tree)
 
 
+def placed(shapes: Tree, shardings: Tree | NamedSharding) -> Tree:
+    """A tree of shapes with their shardings, given for each leaf or one for all."""
+    if isinstance(shardings, NamedSharding):
+        shardings = jax.tree.map(lambda _: shardings, shapes)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
 def largest_axis(shape: tuple[int, ...], parts: int) -> tuple[str | None, ...]:
     """Mesh axes that split the largest axis of an array into `parts`; none if no axis divides."""
     dividing = [index for index, size in enumerate(shape) if size % parts == 0]
@@ -128,6 +161,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The sharding that splits axis 0 over the batch axes of the mesh."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def batch_shapes(example: Mapping[str, Any], size: int, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the global batches of `size` examples like this one."""
+    shapes = {
+        name: jax.ShapeDtypeStruct((size, *x.shape), jax.dtypes.canonicalize_dtype(x.dtype))
+        for name, x in example.items()
+    }
+    return placed(shapes, batch_sharding(mesh))
 
 
 def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -1,6 +1,8 @@
 """The training state, and how modules become pure trees of arrays and back."""
 
-from collections.abc import Callable, Mapping
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -93,9 +95,36 @@ def path_of(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def require_match(pattern: str, paths: Iterable[str], place: str) -> None:
+    """Check that a regex of a config matches a path; `place` says where the config has it.
+
+    Raises ValueError if it is no regex, or matches none.
+    """
+    paths = sorted(paths)
+    try:
+        found = any(re.search(pattern, path) for path in paths)
+    except re.error as error:
+        raise ValueError(f"{place} has {pattern!r}, which is no regular expression: {error}") from None
+    if not found:
+        close = difflib.get_close_matches(pattern, paths, n=3, cutoff=0)
+        raise ValueError(f"{place} has {pattern!r}, which matches no parameter; there are, for example, {close}")
+
+
 def described(leaf: Any) -> str:
     """An array's shape and type as text."""
     return f"{tuple(leaf.shape)} {np.dtype(leaf.dtype).name}"
+
+
+def mismatch(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """The first of the arrays by path that are not alike there and in the config, in words; empty if all are.
+
+    Arrays are alike if they have the same path, shape and type.
+    """
+    for path in sorted({*there, *here}):
+        found, wanted = (described(arrays[path]) if path in arrays else "missing" for arrays in (there, here))
+        if found != wanted:
+            return f"{path} is {found} there and {wanted} in the config"
+    return ""
 
 
 def count(tree: Tree) -> int:

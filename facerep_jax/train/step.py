@@ -34,6 +34,8 @@ def make_step(
         ema: decay of the moving average; 0 keeps none.
         look: see `make_loss`.
     """
+    if not 0 <= ema < 1:
+        raise ValueError(f"ema is a decay of at least 0 and less than 1, 0 for no average, not {ema}")
     loss_of = make_loss(graph, seed=seed, look=look)
 
     def step(state: TrainState, frozen: Tree, batch: Batch) -> tuple[TrainState, Metrics]:

@@ -33,7 +33,8 @@ from facerep_jax.data.datasets import generated_faces
 from facerep_jax.data.pipeline import build_transforms
 from facerep_jax.models import vit
 from facerep_jax.train import optim, sharding
-from facerep_jax.train.model import flops_per_image, model_maker
+from facerep_jax.train.flops import flops
+from facerep_jax.train.model import model_maker
 from facerep_jax.train.recipe import recipe
 from facerep_jax.train.state import abstract, initial
 from facerep_jax.train.step import make_step
@@ -138,6 +139,15 @@ def given(config: ConfigDict) -> dict[str, Any]:
 def build_encoder(config: ConfigDict) -> Any:
     runtime = dict(dtype="float32", remat=config.remat, rngs=nnx.Rngs(params=0))
     return build_with(config.encoder, {"image_size": config.data.get("size")}, **runtime)
+
+
+def step_of(config: ConfigDict) -> tuple[Any, Any, Any]:
+    """A pre-training's step, and the shapes of its state and frozen networks."""
+    make = model_maker(config)
+    graph, _, _, frozen = abstract(make)
+    optimizer = build(config.optimizer, steps=config.steps).transform
+    state = jax.eval_shape(lambda: initial(make, optimizer.init, ema=config.ema > 0))
+    return make_step(graph, optimizer, seed=config.seed, ema=config.ema), state, frozen
 
 
 def test_there_are_configs():
@@ -259,7 +269,7 @@ def test_twice_the_steps_of_one_loss_compute_as_much_as_both():
         name: load("configs/pretrain/farl_nano.py").get_config(f"objective={name}")
         for name in ("itc+mim", "itc", "mim")
     }
-    both, itc, mim = (flops_per_image(each, batch) for each in config.values())
+    both, itc, mim = (flops(*step_of(each), batch) for each in config.values())
     assert both == pytest.approx(2 * itc, rel=0.03)
     assert both == pytest.approx(2 * mim, rel=0.03)
 
@@ -281,14 +291,10 @@ def test_a_pretraining_builds_and_its_step_traces(path, arg):
     assert set(config.mesh) == set(sharding.AXES)
     sharding.rules_of(config.sharding, {}, config.sharding_rules)
 
-    make = model_maker(config)
-    graph, _, _, frozen = abstract(make)
-    optimizer = build(config.optimizer, steps=config.steps)
-    state = jax.eval_shape(lambda: initial(make, optimizer.transform.init, ema=config.ema > 0))
+    step, state, frozen = step_of(config)
     example = {**transformed(config.data.transforms), "position": np.uint32(0)}
-    wanted = (*nnx.eval_shape(make).objective.needs, "position")
+    wanted = (*nnx.eval_shape(model_maker(config)).objective.needs, "position")
     batch = {k: jax.ShapeDtypeStruct((2, *example[k].shape), example[k].dtype) for k in wanted}
-    step = make_step(graph, optimizer.transform, seed=config.seed, ema=config.ema)
     after, metrics = jax.eval_shape(step, state, frozen, batch)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert {x.shape for x in metrics.values()} == {()}

@@ -299,7 +299,7 @@ def test_unwanted_records_are_passed_over(batches):
 
 
 def test_records_that_all_fail_are_no_accident():
-    with pytest.raises(RuntimeError, match=f"{ATTEMPTS} records in a row from position 0 on cannot be read"):
+    with pytest.raises(ValueError, match=f"data set .*: {ATTEMPTS} records in a row from position 0 on cannot be read"):
         stream(Kept([{**record(0), "image": b"no image"}] * 4))
 
 

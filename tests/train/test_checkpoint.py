@@ -22,8 +22,9 @@ def state_of(value: float, ema: bool = True) -> TrainState:
     )
 
 
-def layout_of(state: TrainState, mesh: jax.sharding.Mesh, rules: str) -> TrainState:
-    return sharding.shardings(state, mesh, sharding.rules_of(rules, {}))
+def placed(state: TrainState, mesh: jax.sharding.Mesh, rules: str) -> TrainState:
+    """Shapes with shardings, as a restore wants them."""
+    return sharding.placed(state, sharding.shardings(state, mesh, sharding.rules_of(rules, {})))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def saved(tmp_path_factory):
 def test_what_was_saved_comes_back_bit_for_bit_on_another_layout(saved):
     mesh, like = sharding.make_mesh({"fsdp": -1}), state_of(0.0)
     checkpoints = checkpoint.Checkpoints(saved / "checkpoints")
-    state, meta = checkpoints.restore(checkpoints.latest(), like, layout_of(like, mesh, "fsdp"))
+    state, meta = checkpoints.restore(checkpoints.latest(), placed(like, mesh, "fsdp"))
     checkpoints.close()
     assert meta == {"data": {"next": 192}}
     assert jax.tree.structure(state) == jax.tree.structure(like)
@@ -61,7 +62,7 @@ def test_a_state_without_average_is_restored_without(tmp_path):
     checkpoints.save(1, like, {})
     checkpoints.wait()
     mesh = sharding.make_mesh({"fsdp": -1})
-    state, _ = checkpoints.restore(1, like, layout_of(like, mesh, "replicated"))
+    state, _ = checkpoints.restore(1, placed(like, mesh, "replicated"))
     checkpoints.close()
     assert state.ema is None
 
@@ -160,7 +161,7 @@ def test_a_step_that_was_set_aside_can_be_saved_again(copy):
     assert checkpoints.latest() == 1
     checkpoints.save(2, state_of(7.0), {})
     checkpoints.wait()
-    state, _ = checkpoints.restore(2, like, layout_of(like, sharding.make_mesh({"fsdp": -1}), "replicated"))
+    state, _ = checkpoints.restore(2, placed(like, sharding.make_mesh({"fsdp": -1}), "replicated"))
     checkpoints.close()
     assert float(state.params["encoder"]["scale"][0]) == 7.0
     assert newest(copy) == 2
@@ -209,7 +210,7 @@ def test_another_type_is_refused_by_name(copy):
     like, mesh = like._replace(params=half), sharding.make_mesh({"fsdp": -1})
     checkpoints = checkpoint.Checkpoints(copy)
     with pytest.raises(ValueError, match=r"params/encoder/blocks/up/kernel is .* float32 there and .* bfloat16"):
-        checkpoints.restore(2, like, layout_of(like, mesh, "replicated"))
+        checkpoints.restore(2, placed(like, mesh, "replicated"))
     checkpoints.close()
 
 

@@ -65,6 +65,11 @@ def examples(count):
     return [{"image": image, "id": index} for index, image in enumerate(images)]
 
 
+def begin(workdir):
+    """Leave what shows that a run has begun."""
+    (workdir / "config.json").touch()
+
+
 def no_examples(count):
     raise AssertionError("nothing is fitted here")
 
@@ -148,15 +153,68 @@ def test_a_file_and_a_checkpoint_give_the_same_and_neither_is_needed_again(tmp_p
 
     file.unlink()
     shutil.rmtree(tmp_path / "dvae")
+    begin(tmp_path / "of_run")
     write_frozen(make, no_examples, tmp_path / "of_run")
     np.testing.assert_array_equal(kept(make, tmp_path / "of_run")["tokenizer/frequency"], frequency)
 
 
-def test_the_file_is_written_once(run, tmp_path):
-    write_frozen(maker(teacher=lambda: Borrower(str(run[0]))), no_examples, tmp_path)
+def test_the_file_is_written_once_a_run_has_begun_and_anew_before(run, tmp_path):
+    """Tried: a file that was left by a start that came to nothing is taken over."""
+    drawn, given = (maker(teacher=lambda name=name: Borrower(name)) for name in (frozen.RANDOM, str(run[0])))
+    write_frozen(drawn, no_examples, tmp_path)
+    left = (tmp_path / frozen.FILE).read_bytes()
+    write_frozen(given, no_examples, tmp_path)
     before = (tmp_path / frozen.FILE).read_bytes()
-    write_frozen(maker(teacher=lambda: Borrower(frozen.RANDOM)), no_examples, tmp_path)
+    assert before != left
+    begin(tmp_path)
+    write_frozen(drawn, no_examples, tmp_path)
     assert (tmp_path / frozen.FILE).read_bytes() == before
+
+
+def test_what_is_left_of_frozen_networks_goes_if_the_model_has_none(tmp_path):
+    (tmp_path / frozen.FILE).touch()
+    write_frozen(model_maker(CONFIG), no_examples, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("width", "names", "message"),
+    [
+        (5, ("teacher",), r"teacher/network/kernel is \(3, 4\) float32 there and \(3, 5\) float32 in the config"),
+        (4, ("other",), r"other/network/kernel is missing there and \(3, 4\) float32 in the config"),
+        (4, ("teacher", "other"), r"other/network/kernel is missing there and \(3, 4\) float32 in the config"),
+    ],
+)
+def test_another_file_than_the_model_wants_is_refused(drawn, width, names, message):
+    """Tried: arrays taken by their names alone."""
+    shapes = abstract(maker(**{name: lambda: Borrower(frozen.RANDOM, width=width) for name in names}))[3]
+    with pytest.raises(ValueError, match=f"{frozen.FILE} holds other frozen networks than the config's: .*{message}"):
+        read_frozen(shapes, drawn)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A workdir that keeps a random teacher."""
+    workdir = tmp_path_factory.mktemp("drawn")
+    write_frozen(maker(teacher=lambda: Borrower(frozen.RANDOM)), no_examples, workdir)
+    return workdir
+
+
+def test_a_file_that_is_missing_or_damaged_is_named(drawn, tmp_path):
+    shapes = abstract(maker(teacher=lambda: Borrower(frozen.RANDOM)))[3]
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} has no {frozen.FILE}"):
+        read_frozen(shapes, tmp_path)
+    (tmp_path / frozen.FILE).write_bytes((drawn / frozen.FILE).read_bytes()[:-1])
+    with pytest.raises(ValueError, match=f"{frozen.FILE} is no safetensors file"):
+        read_frozen(shapes, tmp_path)
+
+
+def test_a_network_that_computes_otherwise_is_refused_although_its_arrays_fit(run):
+    """Tried: no look at settings."""
+    borrower = Borrower(str(run[0]))
+    borrower.network.norm.momentum = 0.5
+    with pytest.raises(ValueError, match=r"teacher: .* holds another network .*: norm/momentum: .* -> 0"):
+        given_weights("teacher", borrower)
 
 
 def test_random_networks_stay_as_they_were_drawn(tmp_path):

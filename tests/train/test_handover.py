@@ -8,6 +8,7 @@ from flax import nnx
 
 from facerep_jax.config import spec
 from facerep_jax.models.text import TextTransformer
+from facerep_jax.models.vit import CLIP_MEAN, ViT
 from facerep_jax.objectives.combined import Combined
 from facerep_jax.objectives.contrastive import Contrastive
 from facerep_jax.train import handover
@@ -180,6 +181,22 @@ def test_a_digest_is_of_paths_and_bytes():
     assert handover.digest_of({"b": y, "a": x}) == digest
     assert handover.digest_of({"a": x, "c": y}) != digest
     assert handover.digest_of({"a": x + 1, "b": y}) != digest
+
+
+def test_networks_with_equal_arrays_that_compute_otherwise_are_refused():
+    """Tried: arrays alone; types of products count; what does not matter counts."""
+
+    def vit(**settings):
+        shape = dict(variant="Nano/8", image_size=16, depth=1, dtype="float32", remat="none")
+        return nnx.eval_shape(lambda: ViT(**{**shape, **settings}, rngs=nnx.Rngs(params=0)))
+
+    ours = vit()
+    free = dict(dtype="bfloat16", remat="dots_saveable", drop_path=0.1, patch_dropout=0.5, unroll=2)
+    handover.require_same_settings(vit(**free, width=96, mean=CLIP_MEAN), ours, "it")
+    with pytest.raises(ValueError, match="runs/a holds another network than the config's: blocks/heads: 6 -> 3; heads"):
+        handover.require_same_settings(vit(heads=6), ours, "runs/a")
+    with pytest.raises(ValueError, match=r"std: \(1\.0, 1\.0, 1\.0\) -> \(0\.2"):
+        handover.require_same_settings(vit(std=(1.0, 1.0, 1.0)), ours, "runs/a")
 
 
 def test_lists_of_a_config_become_tuples_as_they_were():

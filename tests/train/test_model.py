@@ -5,8 +5,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from facerep_jax.config import spec
-from facerep_jax.train.model import arrays_of, compute_dtype, filled, flops_per_image, model_maker
-from facerep_jax.train.optim import adamw
+from facerep_jax.train.model import arrays_of, compute_dtype, filled, model_maker
 from facerep_jax.typing import Carried, Statistics, as_kind
 from tests.train.tiny import TinyEncoder, TinyObjective
 
@@ -123,13 +122,3 @@ def test_an_objective_that_takes_the_length_of_the_run_is_given_it():
 class Scheduled(nnx.Module):
     def __init__(self, encoder, *, steps, rngs):
         self.steps = steps
-
-
-def test_operations_per_image_do_not_depend_on_the_batch_or_on_what_is_computed_again():
-    """A matrix of 3 x 4 numbers: 2 x 3 x 4 operations forwards, as many for its gradient."""
-    optimizer = spec(adamw, learning_rate=1e-3)
-    for batch, remat in ((8, "none"), (16, "none"), (8, "dots_saveable")):
-        config = ConfigDict({**CONFIG, "remat": remat, "data": dict(batch_size=batch), "optimizer": optimizer})
-        shapes = {"image": jax.ShapeDtypeStruct((batch, 4, 4, 3), np.uint8)}
-        shapes["position"] = jax.ShapeDtypeStruct((batch,), np.uint32)
-        assert flops_per_image(config, shapes) == 2 * 2 * 3 * 4

@@ -113,7 +113,7 @@ def test_steps_are_those_of_multisteplr():
 def test_multipliers_scale_what_their_pattern_matches():
     """tried: the last pattern used for all (a closure over the loop's variable)."""
     plain = flat(updates(constant())[0])
-    scaled = flat(updates(constant(multipliers=(("blocks", 0.5), (r"kernel$", 0.1), ("nowhere", 9.0))))[0])
+    scaled = flat(updates(constant(multipliers=(("blocks", 0.5), (r"kernel$", 0.1))))[0])
     for path, factor in (("blocks/kernel", 0.05), ("blocks/bias", 0.5), ("scale", 1.0)):
         np.testing.assert_allclose(scaled[path], factor * plain[path], rtol=1e-6)
 
@@ -134,7 +134,7 @@ def test_clipping_holds_the_global_norm_and_leaves_smaller_gradients():
     assert second(constant(clip_norm=2 * norm), GRADIENT) == second(constant(), GRADIENT)
 
 
-FREEZE = (("bias$", 2), ("blocks/kernel", 4), ("nowhere", 5))
+FREEZE = (("bias$", 2), ("blocks/kernel", 4))
 THAWED = {"blocks/bias": 2, "blocks/kernel": 4, "scale": 0}
 
 
@@ -210,6 +210,49 @@ def test_gradients_of_frozen_parameters_do_not_count_towards_clipping():
 def test_nothing_is_frozen_unless_asked_for():
     transform = optax.sgd(0.1)
     assert frozen_at_first(transform, ()) is transform
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(freeze=(("blok", 5),)), r"optimizer\.freeze has 'blok', which matches no parameter; .*'blocks/bias'"),
+        (dict(multipliers=(("^block$", 2.0),)), r"optimizer\.multipliers has '\^block\$', which matches no parameter"),
+        (dict(decayed="krenel"), r"optimizer\.decayed has 'krenel', which matches no parameter"),
+        (dict(decayed="("), r"optimizer\.decayed has '\(', which is no regular expression: missing \)"),
+    ],
+)
+def test_patterns_of_a_config_that_match_nothing_are_refused(settings, message):
+    """The default of `decayed` may: a model can be without kernels."""
+    constant().transform.init({"scale": PARAMS["scale"]})
+    with pytest.raises(ValueError, match=message):
+        constant(**settings).transform.init(PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (spec(schedules.constant), [0.1, 0.1, 0.1]),
+        (spec(schedules.cosine, last=0.0), [0.1, 0.05, 0.0]),
+        (spec(schedules.warmup_cosine, first=0.0, last=0.1), [0.1, 0.1, 0.1]),
+    ],
+)
+def test_every_schedule_starts_from_the_learning_rate(schedule, expected):
+    """Tried: each is given a peak."""
+    rates = constant(schedule=schedule).schedule
+    assert [float(rates(step)) for step in (0, 50, 100)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (spec(schedules.constant, value=0.3), r"says value=0\.3, which optimizer\.learning_rate=0\.1 says"),
+        (spec(schedules.cosine), r"schedules:cosine: missing a required .*argument: 'last'"),
+        (dict(call="facerep_jax.schedules:duration_of"), r"duration_of is no schedule of a learning rate"),
+    ],
+)
+def test_a_schedule_that_cannot_be_made_is_one_line(schedule, message):
+    with pytest.raises(ValueError, match=message):
+        constant(schedule=schedule)
 
 
 def test_matching_goes_by_the_path():

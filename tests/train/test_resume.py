@@ -6,7 +6,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from facerep_jax.train import digests
-from facerep_jax.train.resume import changes_since_start, extends, write_config
+from facerep_jax.train.handover import Handed
+from facerep_jax.train.resume import changes_since_start, extends, keep_start, write_config
 
 
 def config(**changes):
@@ -90,6 +91,24 @@ def test_checkpoints_without_their_config_are_refused(workdir):
     (workdir / "config.json").unlink()
     with pytest.raises(ValueError, match=r"holds checkpoints \(6, \.\.\.\) but no config\.json"):
         changes_since_start(config(), workdir)
+
+
+def test_a_run_begins_from_the_weights_that_its_first_start_found(tmp_path):
+    """Tried: the name alone is compared, which is the same for newer checkpoints."""
+
+    def start(step, digest):
+        return Handed(None, {}, None, {"path": "runs/a", "step": step, "weights": "params", "digest": digest})
+
+    keep_start(start(2, "a" * 64), tmp_path)
+    keep_start(start(3, "b" * 64), tmp_path)  # the first came to nothing
+    write_config(config(), [], tmp_path, step=0)
+    keep_start(start(4, "b" * 64), tmp_path)
+    keep_start(None, tmp_path)
+    with pytest.raises(
+        ValueError, match=r"other weights of runs/a \(step 5, .*than when .* began \(step 3, sha256 bbbb"
+    ):
+        keep_start(start(5, "c" * 64), tmp_path)
+    assert json.loads((tmp_path / "init.json").read_text())["step"] == 3
 
 
 def test_the_config_is_kept_and_each_change_with_its_step(workdir):

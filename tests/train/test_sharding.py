@@ -140,6 +140,25 @@ def test_a_rule_for_another_number_of_axes_is_passed_over():
 
 
 @pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (("querry/kernel$", (None, "fsdp", None)), "has 'querry/kernel.', which matches no parameter; .*query/kernel"),
+        (("query/(", ()), r"has 'query/\(', which is no regular expression"),
+        (("kernel$", (None, "fspd", None)), "has .* with mesh axis 'fspd'; did you mean 'fsdp'"),
+        (("kernel$", (None, "fsdp", "fsdp")), "has .* with mesh axis 'fsdp' more than once"),
+        (
+            ("kernel$", (None, "fsdp")),
+            r"has .* with 2 axes, which no array has that it matches: .* of shape \(2, 16, 8\)",
+        ),
+    ],
+)
+def test_a_rule_of_a_config_that_does_nothing_is_refused(rule, message):
+    sharding.check_rules([(r"(kernel|bias)$", (None, "fsdp")), ("kernel$", sharding.LARGEST)], TREE)
+    with pytest.raises(ValueError, match=f"sharding_rules {message}"):
+        sharding.check_rules([rule], TREE)
+
+
+@pytest.mark.parametrize(
     ("shape", "axes"),
     [
         ((3, 3, 64, 128), (None, None, None, "fsdp")),
