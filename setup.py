@@ -66,7 +66,7 @@ setup(
     long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.13",
     packages=find_packages(include=["facerep_jax", "facerep_jax.*"]) + [f"facerep_jax.{c}" for c in CONFIGS],
     package_dir={f"facerep_jax.{c}": c.replace(".", "/") for c in CONFIGS},
     package_data={"facerep_jax": ["py.typed"], "facerep_jax.reporting": ["*.jinja"]},

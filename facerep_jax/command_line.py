@@ -20,6 +20,12 @@ def command_line(name: str, flag_values: flags.FlagValues) -> str:
     return shlex.join(["facerep", name, *words])
 
 
+def require_kind(config: ConfigDict, command: str, *keys: str) -> None:
+    """Check that a config is one of a sub-command, all of whose configs have `keys`. Raises ValueError if not."""
+    if missing := [key for key in keys if key not in config]:
+        raise ValueError(f"--config names no config of facerep {command}: it has no key {missing[0]!r}")
+
+
 def resolve(argument: str, before: str = "") -> str:
     """A word of a command line; if it names a config, the name becomes the path at which the file was found.
 

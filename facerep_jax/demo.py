@@ -6,8 +6,8 @@ The demo prints each command before it runs it, so that any can be repeated alon
 machine: they set the number of steps of the pre-training, so that the demo finds the same on every machine. A demo that
 was stopped goes on where it was.
 
-Each face comes with its complete and true caption. Captions as people write them on the web, which the drawn faces have
-in imitation too, teach nothing in five minutes (RESULTS.md).
+Each face comes with its complete and true caption. With captions as people write them on the web, which the drawn faces
+have in imitation too, the contrastive loss stays near chance in so few steps (RESULTS.md).
 """
 
 import itertools

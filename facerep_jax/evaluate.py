@@ -6,8 +6,8 @@ facerep evaluate --config configs/evaluate/landmarks.py:dataset=manifest/faces,f
 --checkpoint is the workdir of a pre-training (its newest step, or WORKDIR@STEP), which brings the encoder's
 architecture, normalisation and image size along; or `random`, an encoder before any training, which every result should
 be held against and which the config's arguments must describe (variant=B/16,size=224). `config.weights` says which
-weights are taken: params; ema if the pre-training kept an average; or what its objective offers, such as a teacher. It
-may also be a FILE[@LAYOUT] of published weights.
+weights of a pre-training are taken: params; ema if it kept an average; or an encoder that its objective offers, such as
+a teacher. --checkpoint may also be FILE[@LAYOUT], published weights; `config.weights` is then ignored.
 
 `config.baselines` are learnt on the same labels: those of the task that need no network; `random`, the encoder before
 any training, by the same protocol; and `scratch`, encoder and head trained as a whole from random initialisation, by
@@ -37,7 +37,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from facerep_jax import lock, pictures
-from facerep_jax.command_line import command_line
+from facerep_jax.command_line import command_line, require_kind
 from facerep_jax.config import build, locate, plain
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import licence_of, may_show_images
@@ -83,7 +83,8 @@ def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
 def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     """The entry point."""
     if words:
-        raise ValueError(f"evaluate takes no {words[0]!r}; all is said by flags")
+        raise ValueError(f"evaluate takes flags only, but got {words[0]!r}")
+    require_kind(flag_values.config, "evaluate", "task", "protocol")
     workdir = local_path("workdir", flag_values.workdir)
     command = command_line("evaluate", flag_values)
     results = evaluate(flag_values.config, flag_values.checkpoint, workdir, command)

@@ -7,9 +7,9 @@ The first reads my_faces/faces.jsonl, one JSON object per line, and is then name
 second draws faces. What follows a colon are arguments of the data set. A data set of your own is a module on Python's
 path: `facerep prepare my_package.my_set ...` prepares my_set/NAME.
 
-A set appears under its name when it is complete, or not at all. Prepared again from the same input nothing happens;
-from another input it is refused without --overwrite. Images that cannot be decoded are left out, counted, and listed
-in rejected.jsonl beside the records.
+A set appears under its name when it is complete, or not at all. If a set is prepared again from the same input, nothing
+happens; from another input it is refused unless --overwrite is given. Images that cannot be decoded are left out,
+counted, and listed in rejected.jsonl beside the records.
 """
 
 import contextlib

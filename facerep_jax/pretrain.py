@@ -8,7 +8,7 @@ processes about each other; elsewhere give --coordinator=HOST:PORT --processes=N
 the workdir.
 
 The exit status is 0 if all steps are done, 75 if a signal stopped the run after a save (start it again), 2 on bad
-input, and 1 on anything else.
+input, and anything else if it failed, such as 1 for a full disk or 143 for SIGTERM before training began.
 """
 
 import json
@@ -25,7 +25,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
 from facerep_jax import clock, lock, pictures
-from facerep_jax.command_line import command_line
+from facerep_jax.command_line import command_line, require_kind
 from facerep_jax.config import build, plain
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import may_show_images
@@ -64,6 +64,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     """Join the other processes, pre-train, and return the exit status."""
     if words:
         raise ValueError(f"pretrain takes flags only, but got {words[0]!r}")
+    require_kind(flag_values.config, "pretrain", "objective", "operational")
     workdir = local_path("workdir", flag_values.workdir)
     distributed.initialize(
         flag_values.coordinator,
@@ -174,6 +175,8 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
 
 def assemble(config: ConfigDict) -> Run:
     """The parts that the steps of a config need; writes nothing."""
+    if config.steps < 1:
+        raise ValueError(f"steps is at least 1, not {config.steps}")
     mesh = sharding.make_mesh(plain(config.mesh))
     sharding.check_batch(config.data.batch_size, mesh)
     make = model_maker(config)

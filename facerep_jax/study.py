@@ -23,6 +23,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from facerep_jax.command_line import require_kind
 from facerep_jax.files import local_path, write
 from facerep_jax.pretrain import STOPPED
 from facerep_jax.reporting import wording
@@ -82,6 +83,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
         raise ValueError("which study? facerep study NAME --config FILE")
     folder = local_path("--out", flag_values.out) / words[0]
     config = flag_values.config
+    require_kind(config, "study", "prepare", "pretrain", "evaluate")
     if status := run_all(list(cells(config, folder)), flag_values.jobs, flag_values.minutes):
         return status
     budgets = list(budgets_of(config, folder))

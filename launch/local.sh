@@ -4,8 +4,8 @@
 #   launch/local.sh --config configs/pretrain/farl.py:variant=B/16 --workdir runs/farl
 #
 # All arguments go to `facerep pretrain`. If this script receives SIGTERM, SIGINT or SIGHUP, it sends SIGTERM to the
-# run, which saves its state. Then the script ends. Its status is that of the last run: 0 done, 75 saved, 2 bad input, 1
-# anything else.
+# run, which saves its state. Then the script ends. Its status is that of the last run: 0 done, 75 saved, 2 bad input,
+# anything else: it failed.
 set -uo pipefail
 
 SAVED=75

@@ -4,6 +4,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from facerep_jax import cli
 from facerep_jax.command_line import ROOTS, command_line, find
 from facerep_jax.config import plain
 
@@ -46,3 +47,25 @@ def test_a_command_line_gives_the_same_values_again(tmp_path):
     again = parse(*words[2:])
     assert again.workdir == "w x"
     assert plain(again.config) == plain(given.config) == {"arg": "size=48", "seeds": [0, 1], "rate": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("command", "config", "key"),
+    [
+        ("pretrain", "configs/evaluate/landmarks.py", "objective"),
+        ("evaluate", "configs/study/farl.py", "task"),
+        ("study", "configs/pretrain/farl_nano.py", "prepare"),
+    ],
+)
+def test_a_config_of_another_command_is_refused(tmp_path, capsys, command, config, key):
+    words = [f"--config={config}"]
+    words += dict(pretrain=[f"--workdir={tmp_path / 'run'}"], study=["mine", f"--out={tmp_path}"]).get(
+        command, ["--checkpoint=random", f"--workdir={tmp_path / 'run'}"]
+    )
+    assert cli.main(["facerep", command, *words]) == 2
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith(f"--config names no config of facerep {command}: it has no key {key!r}")
+    )
+    assert not list(tmp_path.iterdir())

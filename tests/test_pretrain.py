@@ -218,6 +218,8 @@ def test_weights_of_another_size_are_named(dvae, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (("--config.steps=0",), "steps is at least 1, not 0"),
+        (("--config.data.batch_size=0",), "data.batch_size is at least 1, not 0"),
         (("--config.data.batch_size=12",), "data.batch_size 12 is not divisible by the 8 devices"),
         (("--config.data.dataset=manifest/mine",), "facerep prepare manifest --name mine"),
         (("--config.encoder.image_size=4",), "an image of 4 x 4 pixels is no grid of patches of 8 x 8"),
@@ -228,7 +230,7 @@ def test_weights_of_another_size_are_named(dvae, tmp_path, capsys):
         (("--config.remat=all",), "remat is 'none' or one of"),
         (("--config.sharding=fspd",), "did you mean 'fsdp'"),
         (("--config.data.transforms=()",), "the objective needs masked, text"),
-        (("--config.encoder.heads=5",), "heads=5 does not divide the width 96"),
+        (("--config.encoder.heads=5",), "a width of 96 does not divide into 5 heads"),
         (("--config.encoder.patch_dropout=0.5",), "not for views with kept or masked patches"),
         (("--config.ema=1.0",), "ema is a decay of at least 0 and less than 1"),
         (

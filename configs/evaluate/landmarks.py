@@ -21,8 +21,8 @@ With head=farl, frozen and finetune have FaRL's settings and its number of steps
 head=farl,protocol=finetune,size=448,selection=test_best is its evaluation but for the crop: here the face's box takes
 up two thirds of a side, there 0.8 (on AFLW-19 all of it). Without an accelerator take fewer than FaRL's 768 channels,
 --config.task.head.dense.channels=64, and of its steps, --config.protocol.steps=1000 with --config.protocol.ema=0.99.
-With `small` they have 64 channels, heatmaps at the images' size, and none of FaRL's settings, which are for twenty
-thousand steps.
+With `small` FaRL's head has 64 channels and heatmaps of the images' size, and frozen and finetune have none of FaRL's
+settings, which are for twenty thousand steps.
 """
 
 from typing import Any

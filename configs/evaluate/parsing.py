@@ -3,8 +3,8 @@ r"""Parsing: a class for each pixel of a face, at a fraction of the labels.
 facerep evaluate --config configs/evaluate/parsing.py:dataset=manifest/faces,fraction=0.1 \
     --checkpoint runs/farl --workdir results/parsing
 
-Arguments: see configs/evaluate/landmarks.py; the data set has masks. And `cells`: parts of a side of each patch that
-have logits of their own under a linear head, 4, or 8 with `small`, where not given.
+Arguments: see configs/evaluate/landmarks.py; the data set has masks. One more argument, `cells`: a linear head
+gives each patch cells x cells logits; 4 unless given, 8 with `small`.
 
 FaRL's head comes with FaRL's augmentations for parsing (2112.03109), which protocols that see images use; frozen and
 finetune have FaRL's settings then and its number of steps on LaPa. Without an accelerator take fewer than its 768

@@ -1,1 +1,1 @@
-"""Downstream tasks, how they are learnt and scored, and the report of what came out."""
+"""Downstream tasks, how they are learnt and scored, and the results that are written."""

@@ -73,6 +73,8 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) ->
 def check_batch(batch_size: int, mesh: Mesh) -> None:
     """Check that a global batch can be split over the mesh. Raises ValueError if not."""
     parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    if batch_size < 1:
+        raise ValueError(f"data.batch_size is at least 1, not {batch_size}")
     if batch_size % parts:
         raise ValueError(
             f"data.batch_size {batch_size} is not divisible by the {parts} devices that the batch is split over; "
