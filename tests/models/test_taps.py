@@ -19,7 +19,7 @@ def test_a_short_encoder_has_its_first_stage():
     assert stages_at((0.1, 1.0), 2) == (0, 1)
 
 
-@pytest.mark.parametrize("share", [0, -0.5, 1.5, 9, float("nan")])
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5, 9.0, float("nan")])
 def test_what_is_no_share_is_refused(share):
     with pytest.raises(ValueError, match=f"taps are shares of the encoder's depth, above 0 and at most 1, not {share}"):
         stages_at((1.0, share), 4)
