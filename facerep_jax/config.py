@@ -23,7 +23,7 @@ def spec(call: Callable[..., Any], **keywords: Any) -> ConfigDict:
     run time. A default of None becomes a placeholder, which a command line can fill. Raises ValueError on an unknown
     keyword.
     """
-    parameters = {k: v for k, v in signature_of(call).parameters.items() if k != "self"}
+    parameters = signature_of(call).parameters
     for key in keywords:
         if key not in parameters:
             raise ValueError(f"{call.__qualname__} has no argument {key!r}; {nearest(key, parameters)}")
@@ -55,9 +55,8 @@ def build(described: Spec, *args: Any, **runtime: Any) -> Any:
         if key != "call"
     }
     call = locate(described)
-    inside = (None,) if inspect.isclass(call) else ()  # stands for `self`
     try:
-        signature_of(call).bind(*inside, *args, **keywords, **runtime)
+        signature_of(call).bind(*args, **keywords, **runtime)
     except TypeError as error:
         raise ValueError(f"{described['call']}: {error}") from None
     return call(*args, **keywords, **runtime)
@@ -80,8 +79,11 @@ def parameters_of(described: Spec) -> Mapping[str, inspect.Parameter]:
 
 
 def signature_of(call: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a function, or of a class's `__init__`: a module's metaclass hides that of its class."""
-    return inspect.signature(call.__init__ if inspect.isclass(call) else call)
+    """The arguments of a function or a class. A class's are read off `__init__`: a module's metaclass hides them."""
+    if not inspect.isclass(call):
+        return inspect.signature(call)
+    whole = inspect.signature(call.__init__)
+    return whole.replace(parameters=list(whole.parameters.values())[1:])  # without `self`
 
 
 def locate(described: Spec) -> Any:

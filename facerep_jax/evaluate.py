@@ -53,6 +53,7 @@ from facerep_jax.evaluation.summaries import described, in_words, settings_of, s
 from facerep_jax.evaluation.tables import evenly, write_predictions, write_statistics
 from facerep_jax.evaluation.trial import defaults
 from facerep_jax.files import local_path, write
+from facerep_jax.train.resume import has_begun
 
 SPECS = {RANDOM: "protocol", SCRATCH: "scratch"}  # of the config, by which they learn
 SCRATCH_LABELS = 16  # that scratch needs at least
@@ -220,7 +221,7 @@ def folder_for(workdir: Path) -> Path:
         NotADirectoryError, PermissionError: the workdir could not be made there.
         ValueError: it is that of a pre-training.
     """
-    if (workdir / "config.json").exists():
+    if has_begun(workdir):
         raise ValueError(
             f"--workdir {workdir} is that of a pre-training, since it holds config.json; give another folder, which "
             "may lie in it"

@@ -38,7 +38,7 @@ from facerep_jax.train.frozen import check_given, read_frozen, write_frozen
 from facerep_jax.train.model import Arrays, arrays_of, filled, model_maker
 from facerep_jax.train.optim import Optimizer
 from facerep_jax.train.profile import Profile
-from facerep_jax.train.resume import changes_since_start, keep_start, write_config
+from facerep_jax.train.resume import changes_since_start, has_begun, keep_start, write_config
 from facerep_jax.train.samples import Ledger
 from facerep_jax.train.state import Model, TrainState, count, initial, split
 from facerep_jax.train.step import make_step
@@ -113,7 +113,7 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
         stack.enter_context(closing(run.stream))
         changes_since_start(config, workdir)  # raises for a config that the workdir's run does not allow
         traced = run.traced()  # raises for parts that do not fit each other
-        if not (workdir / "config.json").exists():
+        if not has_begun(workdir):
             check_given(run.make)
             run.start()  # raises for wrong weights before anything is written
         # Until the lock is held, nothing is written except the folder that holds it.

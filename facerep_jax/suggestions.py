@@ -9,3 +9,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+def examples(word: str, known: Iterable[str]) -> list[str]:
+    """The three most similar of many known words, however little they are alike."""
+    return difflib.get_close_matches(word, sorted(known), n=3, cutoff=0)

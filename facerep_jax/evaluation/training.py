@@ -171,9 +171,9 @@ def advanced(
     step: SeededStep, state: TrainState, frozen: Tree, batches: Any, seed: int
 ) -> tuple[TrainState, np.ndarray]:
     """The state after a step on each of some batches, and loss and norm of the gradient of each step."""
-    outcomes = []
+    outcomes, argument = [], seed_argument(seed)
     for batch in batches:
-        state, metrics = step(state, frozen, batch, seed_argument(seed))
+        state, metrics = step(state, frozen, batch, argument)
         outcomes.append((metrics["loss"], metrics["gradient_norm"]))
     return state, np.array(jax.device_get(outcomes))
 

@@ -20,6 +20,7 @@ from facerep_jax import weights
 from facerep_jax.files import write
 from facerep_jax.train import handover
 from facerep_jax.train.model import arrays_of, filled
+from facerep_jax.train.resume import has_begun
 from facerep_jax.train.state import Model, abstract, flat, merge, mismatch, path_of, split
 from facerep_jax.typing import Frozen, Tree, as_kind
 
@@ -51,7 +52,7 @@ def write_frozen(make: Callable[[], Model], examples: Callable[[int], list[Any]]
     if something is fitted.
     """
     path = workdir / FILE
-    if path.exists() and (workdir / "config.json").exists():
+    if path.exists() and has_begun(workdir):
         return
     path.unlink(missing_ok=True)
     graph, params, variables, shapes = abstract(make)

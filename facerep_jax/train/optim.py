@@ -110,7 +110,7 @@ def frozen_at_first(transform: optax.GradientTransformation, freeze: Freeze) -> 
 
     def init(params: Tree) -> FreezeState:
         for pattern, _ in freeze:
-            chosen(params, pattern, "optimizer.freeze")
+            require_match(pattern, flat(params), "optimizer.freeze")
         return FreezeState(jnp.zeros((), jnp.int32), transform.init(params))
 
     def update(updates: Tree, state: FreezeState, params: Tree | None = None) -> tuple[Tree, FreezeState]:

@@ -17,18 +17,22 @@ MAY_CHANGE = ("log_every", "checkpoint_", "mesh", "sharding", "operational")  # 
 
 def changes_since_start(config: ConfigDict, workdir: Path) -> list[str]:
     """Lines that say what changed since the run began. Raises ValueError if something changed that may not."""
-    path = workdir / "config.json"
-    if not path.exists():
+    if not has_begun(workdir):
         if steps := digests.all_steps(workdir / "checkpoints"):
             raise ValueError(f"{workdir} holds checkpoints ({steps[-1]}, ...) but no config.json that describes them")
         return []
-    old, new = json.loads(path.read_text()), plain(config)
+    old, new = json.loads((workdir / "config.json").read_text()), plain(config)
     changes = difference(old, new)
     step = (checkpoint.steps_in(workdir) or [0])[-1]
     more = ("data.weights:",) if extends(old["data"]["weights"], new["data"]["weights"], step) else ()
     if refused := [line for line in changes if not line.startswith(MAY_CHANGE + more)]:
         raise ValueError(f"{workdir} is the run of another config: {'; '.join(refused)}")
     return changes
+
+
+def has_begun(workdir: Path) -> bool:
+    """Whether a run has begun in a folder: it has a config.json, without which other files are leftovers of a start."""
+    return (workdir / "config.json").exists()
 
 
 def extends(old: list[Any], new: list[Any], step: int) -> bool:
@@ -43,7 +47,7 @@ def keep_start(handed: Handed | None, workdir: Path) -> None:
     are not those that the run began with.
     """
     path = workdir / START
-    if not (workdir / "config.json").exists():
+    if not has_begun(workdir):
         if distributed.first():
             path.unlink(missing_ok=True)
             if handed is not None:

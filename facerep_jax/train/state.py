@@ -1,6 +1,5 @@
 """The training state, and how modules become pure trees of arrays and back."""
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Int
 
+from facerep_jax.suggestions import examples
 from facerep_jax.typing import Frozen, Statistics, Tree
 
 
@@ -100,14 +100,14 @@ def require_match(pattern: str, paths: Iterable[str], place: str) -> None:
 
     Raises ValueError if it is no regex, or matches none.
     """
-    paths = sorted(paths)
+    paths = list(paths)
     try:
         found = any(re.search(pattern, path) for path in paths)
     except re.error as error:
         raise ValueError(f"{place} has {pattern!r}, which is no regular expression: {error}") from None
     if not found:
-        close = difflib.get_close_matches(pattern, paths, n=3, cutoff=0)
-        raise ValueError(f"{place} has {pattern!r}, which matches no parameter; there are, for example, {close}")
+        there = examples(pattern, paths)
+        raise ValueError(f"{place} has {pattern!r}, which matches no parameter; there are, for example, {there}")
 
 
 def described(leaf: Any) -> str:
