@@ -72,14 +72,14 @@ def replay(config: ConfigDict, workdir: Path, step: int) -> int:
     with closing(again.stream), jax.set_mesh(again.mesh):
         state = state_before(step, again, frozen, digest, workdir)
         batch, host = split_host(next(iter(again.stream)))
-        kept = jax.tree.map(np.array, jax.device_get(state))  # a copy, since the step donates its state's buffers
+        kept = jax.tree.map(np.array, state)  # a copy, since the step donates its state's buffers
         _, metrics = again.step(state, frozen, global_batch(batch, again.mesh))
     values = {name: float(value) for name, value in metrics.items()}
     print(f"step {step}: " + ", ".join(f"{name} {value:.7g}" for name, value in values.items()))
     if math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]):
         print("loss and gradient are finite")
         return 0
-    frozen = jax.device_get(frozen)
+    kept, frozen = jax.tree.map(jnp.asarray, (kept, jax.device_get(frozen)))  # on one device
     where = first_module(config, kept, frozen, batch) or first_gradient(config, kept, frozen, batch)
     print(f"first not finite: {where}")
     rows = offenders(config, kept, frozen, batch)

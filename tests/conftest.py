@@ -41,11 +41,14 @@ def real_faces() -> Path:
 
 
 @pytest.fixture(scope="session")
-def one_process(tmp_path_factory) -> Path:
-    """The run that others are compared with: of one process, that nobody disturbed."""
+def undisturbed(tmp_path_factory) -> Path:
+    """The run that others are compared with: of one process, that nobody disturbed. Tests write nothing there."""
     from tests import processes
 
-    return processes.run(1, tmp_path_factory.mktemp("one"))
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    status, output = processes.here("pretrain", workdir, *processes.LONG)
+    assert status == 0, output
+    return workdir
 
 
 class Reference:

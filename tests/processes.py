@@ -21,18 +21,21 @@ from facerep_jax.train.writer import lines_of
 
 SMOKE = "configs/pretrain/farl.py:smoke"
 ROOT = Path(__file__).parent.parent
-DEVICES = 4  # of a run of several processes, over all of them, so that the mesh is the same
-STEPS = 24
+DEVICES = 8  # of a run, over all of its processes
+STEPS, EVERY = 12, 4  # of a run, and between its checkpoints
+# The steps and the average are part of the compiled step: tests that share them compile it once.
 FLAGS = (
     f"--config.steps={STEPS}",
     "--config.log_every=1",
-    f"--config.checkpoint_every={STEPS // 2}",
+    "--config.ema=0.9",
+    f"--config.checkpoint_every={EVERY}",
     "--config.operational.sample_ledger=True",
 )
+LONG = (f"--config={SMOKE}", *FLAGS)
 STARTED: list[subprocess.Popen[str]] = []
 
 
-def facerep(workdir: Path, *flags: str, devices: int = 8, command: str = "pretrain") -> subprocess.Popen[str]:
+def facerep(workdir: Path, *flags: str, devices: int = DEVICES, command: str = "pretrain") -> subprocess.Popen[str]:
     env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     process = subprocess.Popen(
         [sys.executable, "-m", "facerep_jax.cli", command, f"--workdir={workdir}", *flags],

@@ -15,11 +15,13 @@ from facerep_jax.config import build
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.evaluate import completed, save
-from facerep_jax.evaluation.encoders import Loaded, settled
+from facerep_jax.evaluation.encoders import Loaded, load_encoder, settled
 from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.results import Checkpoint, Results, name_of
 from facerep_jax.models.vit import ViT
 from facerep_jax.reporting.workdirs import read_statistics
+from facerep_jax.train.model import arrays_of
+from tests.processes import STEPS
 
 DRAWN = "generated_faces:size=48,train=40,validation=12,test=16"
 SHORT = ("--config.protocol.steps=12", "--config.seeds=(0,1)")
@@ -29,9 +31,9 @@ LABELS = {"landmarks": "landmarks", "parsing": "mask"}
 SCRATCH = ("--config.scratch.steps=4", "--config.scratch.rounds=2", "--config.scratch.batch_size=4")
 
 
-def build_config(task):
+def get_config(task, arguments=f"{SMALL},{RANDOM}"):
     path = Path(__file__).parents[1] / f"configs/evaluate/{task}.py"
-    return runpy.run_path(str(path))["get_config"](f"{SMALL},{RANDOM}")
+    return runpy.run_path(str(path))["get_config"](arguments)
 
 
 def evaluate(task, workdir, *flags, checkpoint="random", data=DRAWN, arguments=f"{SMALL},{RANDOM}"):
@@ -115,7 +117,7 @@ def test_predictions_are_kept_and_score_as_reported(finished):
     assert [(r["id"], r["subset"], r["encoder"]) for r in rows] == [
         (r["id"], r["subset"], r["encoder"]) for r in statistics
     ]
-    transforms = build_transforms([build_config(task).data.transforms[0]], size=48, whole=False)
+    transforms = build_transforms([get_config(task).data.transforms[0]], size=48, whole=False)
     metric = build(results["metric"])
     source = open_dataset(DRAWN, "nowhere").source("test")
     test = load(source, transforms, ("image", LABELS[task]), optional=metric.optional)
@@ -238,6 +240,7 @@ def test_the_last_step_needs_no_validation(tmp_path):
     assert dict(selected) == {"step": 12, "learning_rate": 1e-3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "protocol", "head", "said"),
     [
@@ -265,38 +268,41 @@ def test_what_a_config_leaves_open_is_filled_in():
     assert "baselines" not in config
 
 
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("pretrained")
-    assert cli.main(["facerep", "pretrain", "--config=configs/pretrain/farl.py:smoke", f"--workdir={workdir}"]) == 0
-    return workdir
-
-
-def test_a_checkpoint_is_scored_and_named(pretrained, tmp_path, capsys):
-    assert evaluate("landmarks", tmp_path, checkpoint=pretrained) == 0
-    assert f"  {pretrained}@2 " in capsys.readouterr().out
-    assert name_of(Checkpoint("clip.pt")) == "clip.pt"
-    origin = json.loads((tmp_path / "results.json").read_text())["checkpoint"]
-    assert (origin["path"], origin["step"], origin["weights"]) == (str(pretrained), 2, "params")
-    assert len(origin["digest"]) == 64
-
-
-def test_a_checkpoint_brings_its_encoder_and_the_size_of_its_images(pretrained, tmp_path):
-    own, larger, named = (tmp_path / name for name in ("own", "larger", "named"))
+def test_a_checkpoint_brings_its_encoder_and_is_named(undisturbed, tmp_path, capsys):
     flags = ("--config.baselines=('random',)", "--config.seeds=(0,)")
-    assert evaluate("landmarks", own, *flags, checkpoint=pretrained, arguments=SMALL) == 0
-    assert evaluate("landmarks", larger, *flags, checkpoint=pretrained, arguments=f"{SMALL},size=64") == 0
-    assert evaluate("landmarks", named, *flags, checkpoint=pretrained) == 0
-    own, larger, named = (json.loads((folder / "results.json").read_text()) for folder in (own, larger, named))
-    described = {key: own["encoder"][key] for key in ("kind", "name", "parameters")}
+    assert evaluate("landmarks", tmp_path, *flags, checkpoint=undisturbed, arguments=SMALL) == 0
+    assert f"  {undisturbed}@{STEPS} " in capsys.readouterr().out
+    assert name_of(Checkpoint("clip.pt")) == "clip.pt"
+    results = json.loads((tmp_path / "results.json").read_text())
+    origin = results["checkpoint"]
+    assert (origin["path"], origin["step"], origin["weights"]) == (str(undisturbed), STEPS, "params")
+    assert len(origin["digest"]) == 64
+    described = {key: results["encoder"][key] for key in ("kind", "name", "parameters")}
     assert described == {"kind": "pre-trained", "name": "ViT Nano/8", "parameters": 469_824}
-    for results, size in ((own, 48), (larger, 64), (named, 48)):
-        encoder, data = results["config"]["encoder"], results["config"]["data"]
-        assert (encoder["variant"], encoder["image_size"]) == ("Nano/8", 48)
-        assert (data["size"], data["crop"]) == (size, "box")
-    assert own["metrics"] == named["metrics"]
-    assert own["baselines"] == named["baselines"]  # `random` is of the checkpoint's architecture
-    assert own["metrics"] != larger["metrics"]
+    encoder, data = results["config"]["encoder"], results["config"]["data"]
+    assert (encoder["variant"], encoder["image_size"]) == ("Nano/8", 48)
+    assert (data["size"], data["crop"]) == (48, "box")
+    judged, random = (of["metrics"]["nme_box"]["mean"] for of in (results, results["baselines"]["random"]))
+    assert judged != random
+
+
+def test_images_may_be_larger_than_those_of_the_checkpoint(undisturbed, tmp_path):
+    flags = ("--config.baselines=()", "--config.selection=last", "--config.protocol.learning_rates=(1e-3,)")
+    assert evaluate("landmarks", tmp_path, *flags, checkpoint=undisturbed, arguments=f"{SMALL},size=64") == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (results["config"]["encoder"]["image_size"], results["config"]["data"]["size"]) == (48, 64)
+    with Image.open(tmp_path / "overlays.png") as picture:
+        assert picture.width >= 800
+
+
+def test_a_config_that_describes_the_checkpoint_s_encoder_judges_the_same(undisturbed):
+    own, said = (
+        load_encoder(get_config("landmarks", arguments), str(undisturbed)) for arguments in (SMALL, f"{SMALL},{RANDOM}")
+    )
+    assert (own.image_size, own.origin) == (said.image_size, said.origin)
+    assert all(own.spec[key] == said.spec[key] for key in own.spec if key not in ViT.no_matter)
+    one, other = (arrays_of(loaded.encoder) for loaded in (own, said))
+    assert all(np.array_equal(one[path], other[path]) for path in (*one, *other))
 
 
 def test_what_is_shown_of_an_image_is_asked_for_or_the_data_sets_to_say(tmp_path):
@@ -329,7 +335,6 @@ def test_a_random_encoder_must_be_described(arguments, tmp_path, capsys):
         ((), "nowhere", DRAWN, "no checkpoint in nowhere; give WORKDIR[@STEP] of a pre-training, or random"),
         (("--config.encoder.depth=2",), "PRETRAINED", DRAWN, "another encoder than config.encoder: depth: None -> 2"),
         (("--config.encoder.mean=(0.5,0.5,0.5)",), "PRETRAINED", DRAWN, "another encoder than config.encoder: mean"),
-        (("--config.weights=ema",), "PRETRAINED", DRAWN, "holds no average of weights: its config.ema is 0"),
         (("--config.weights=best",), "PRETRAINED", DRAWN, "has no weights 'best'; known: ema, params, text_tower"),
         ((), "random", "generated_faces:size=48,train=8,validation=0,test=8", "'validation' of"),
         ((), "random", "generated_faces/none", "facerep prepare generated_faces --name none"),
@@ -345,9 +350,9 @@ def test_a_random_encoder_must_be_described(arguments, tmp_path, capsys):
         (("--config.selection=last",), "random", DRAWN.replace("validation=12", "validation=0"), "give one rate"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_line_and_leaves_nothing(pretrained, tmp_path, capsys, flags, checkpoint, data, message):
+def test_bad_input_is_one_line_and_leaves_nothing(undisturbed, tmp_path, capsys, flags, checkpoint, data, message):
     workdir = tmp_path / "result"
-    where = pretrained if checkpoint == "PRETRAINED" else checkpoint
+    where = undisturbed if checkpoint == "PRETRAINED" else checkpoint
     assert evaluate("landmarks", workdir, *flags, checkpoint=where, data=data) == 2
     error = capsys.readouterr().err.strip()
     assert message in error

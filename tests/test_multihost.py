@@ -5,23 +5,24 @@ import signal
 import pytest
 
 from facerep_jax.train.checkpoint import steps_in
-from tests.processes import SMOKE, STEPS, assert_same, end, here, ids, metrics, run, start, wait_for
+from tests.processes import EVERY, SMOKE, STEPS, assert_same, end, here, ids, metrics, run, start, wait_for
 
 pytestmark = pytest.mark.multihost
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_processes_share_the_records_and_come_to_the_same_losses(one_process, tmp_path, count):
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_the_records_and_come_to_the_same_losses(undisturbed, tmp_path, count):
     """Tried: the same share of every batch for each process; ids and losses then differ."""
     run(count, tmp_path)
-    assert_same(tmp_path, one_process)
-    for step in (STEPS // 2, STEPS):
+    assert_same(tmp_path, undisturbed)
+    for step in (EVERY, STEPS):
         names = {path.name for path in (tmp_path / "checkpoints" / str(step)).glob("digests*")}
         assert names == {f"digests.{index}-of-{count}.json" for index in range(count)}
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == STEPS  # one process writes
 
 
-def test_sigterm_to_one_of_two_saves_in_both_and_one_alone_goes_on(one_process, tmp_path):
+def test_sigterm_to_one_of_two_saves_in_both_and_one_alone_goes_on(undisturbed, tmp_path):
     """The second process is sent it; then one process ends what two began, and all is as if nothing had happened.
 
     Tried: a stop of the first process alone; the other then waits for it.
@@ -34,8 +35,11 @@ def test_sigterm_to_one_of_two_saves_in_both_and_one_alone_goes_on(one_process, 
     step = steps_in(tmp_path)[-1]
     assert max(ids(tmp_path)) == step < STEPS
     assert f"saved step {step} after SIGTERM to one of the processes" in outcomes[0][1]
+    names = {path.name for path in (tmp_path / "checkpoints" / str(step)).glob("digests*")}
+    assert names == {"digests.0-of-2.json", "digests.1-of-2.json"}
     run(1, tmp_path)
-    assert_same(tmp_path, one_process)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == STEPS  # one process writes
+    assert_same(tmp_path, undisturbed)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 
 from facerep_jax import cli
 from facerep_jax.train.checkpoint import steps_in
-from tests.processes import SMOKE, facerep, finish, here, metrics, wait_for
+from tests.processes import EVERY, SMOKE, STEPS, facerep, finish, here, ids, metrics, wait_for
 
 POISON = '''
 """The smoke run with a transform that spoils some records."""
@@ -18,9 +18,9 @@ from tests.test_replay import Spoil
 
 
 def get_config(arg=None):
-    config = farl("smoke")
+    config = farl("smoke,objective=itc")
     with config.unlocked():
-        config.steps = 9
+        config.steps = 6
         config.checkpoint_every = 3
         config.data.transforms = (*config.data.transforms, spec(Spoil, ids={ids!r}))
     return config
@@ -46,72 +46,49 @@ def replay(workdir: Path, step: int, *more: str) -> tuple[int, str]:
     return here("replay", workdir, f"--step={step}", *more)
 
 
-def replay_alone(workdir: Path, step: int) -> tuple[int, str]:
-    """In a process of its own, which checks no types: spoilt images are not what the tokenizer is declared to take."""
-    return finish(facerep(workdir, f"--step={step}", command="replay"))
-
-
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory) -> Path:
-    """A run of nine steps, saved after every third."""
-    workdir = tmp_path_factory.mktemp("run")
-    flags = ("--config.steps=9", "--config.checkpoint_every=3", "--config.operational.sample_ledger=True")
-    status, output = here("pretrain", workdir, f"--config={SMOKE}", *flags)
-    assert status == 0, output
-    return workdir
-
-
 def loss_in(output: str) -> float:
     return float(output.partition(" loss ")[2].split(",")[0])
 
 
 @pytest.mark.parametrize("step", [2, 6])
-def test_a_step_is_what_it_was(workdir, step):
+def test_a_step_is_what_it_was(undisturbed, step):
     """Tried: the batch of the step after; the loss then differs. Before the first checkpoint it begins at the start."""
-    status, output = replay(workdir, step)
+    status, output = replay(undisturbed, step)
     assert status == 0, output
-    assert loss_in(output) == metrics(workdir)[step]["loss"]
+    assert loss_in(output) == metrics(undisturbed)[step]["loss"]
     assert "loss and gradient are finite" in output
-    assert steps_in(workdir) == [3, 6, 9]
+    assert steps_in(undisturbed) == [EVERY, 2 * EVERY, STEPS]
 
 
 @pytest.mark.slow
-def test_another_mesh_comes_to_the_same_loss(workdir):
-    status, output = replay(workdir, 5, '--mesh={"replica": 2}')
+def test_another_mesh_comes_to_the_same_loss(undisturbed):
+    status, output = replay(undisturbed, 5, '--mesh={"replica": 2}')
     assert status == 0, output
-    assert loss_in(output) == pytest.approx(metrics(workdir)[5]["loss"], rel=1e-5)
+    assert loss_in(output) == pytest.approx(metrics(undisturbed)[5]["loss"], rel=1e-5)
 
 
-@pytest.fixture(scope="module")
-def spoilt(workdir, tmp_path_factory) -> tuple[Path, list[str], list[str]]:
-    """A run in which two records of the fifth step are spoilt, their ids, and the flags of that run."""
-    ledger = [json.loads(line) for line in (workdir / "sample_ledger.jsonl").read_text().splitlines()]
-    ids = sorted(ledger[4]["ids"][3:9:5])
-    folder = tmp_path_factory.mktemp("spoilt")
-    (folder / "config.py").write_text(POISON.format(ids=tuple(ids)))
-    flags = [f"--config={folder / 'config.py'}"]
-    status, output = finish(facerep(folder / "run", *flags))
+def test_the_records_that_spoilt_a_step_are_found_and_can_be_skipped(undisturbed, tmp_path):
+    """Two records of the fifth step are spoilt."""
+    bad = sorted(ids(undisturbed)[5][3:9:5])  # the order of records is that of the same seed
+    (tmp_path / "config.py").write_text(POISON.format(ids=tuple(bad)))
+    config, workdir = f"--config={tmp_path / 'config.py'}", tmp_path / "run"
+    status, output = here("pretrain", workdir, config)
     assert status == 0, output
-    return folder / "run", ids, flags
-
-
-def test_the_records_that_spoilt_a_step_are_found_and_can_be_skipped(spoilt, tmp_path):
-    workdir, ids, flags = spoilt
     lines = [json.loads(line) for line in (workdir / "nonfinite.jsonl").read_text().splitlines()]
     assert 5 in {line["step"] for line in lines}
-    assert {name for line in lines for name in line["ids"]} >= set(ids)
+    assert {name for line in lines for name in line["ids"]} >= set(bad)
 
-    status, output = replay_alone(workdir, 5)
+    status, output = replay(workdir, 5)
     assert status == 1, output
     assert "loss nan" in output
     assert "first not finite: encoder/embed" in output, output
     path = workdir / "skip_ids.5.txt"
-    assert sorted(path.read_text().split()) == ids
+    assert sorted(path.read_text().split()) == bad
     assert f"--config.operational.skip_ids={path}" in output
 
-    status, output = finish(facerep(tmp_path, *flags, f"--config.operational.skip_ids={path}"))
+    status, output = here("pretrain", tmp_path / "again", config, f"--config.operational.skip_ids={path}")
     assert status == 0, output
-    assert not (tmp_path / "nonfinite.jsonl").exists()
+    assert not (tmp_path / "again" / "nonfinite.jsonl").exists()
 
 
 @pytest.mark.slow
@@ -125,8 +102,8 @@ def test_a_run_that_is_going_on_is_left_alone(tmp_path):
     assert "is in use by process" in output
 
 
-def test_bad_input(workdir, tmp_path, capsys):
+def test_bad_input(undisturbed, tmp_path, capsys):
     assert cli.main(["facerep", "replay", f"--workdir={tmp_path}", "--step=3"]) == 2
     assert "has no config.json" in capsys.readouterr().err
-    assert cli.main(["facerep", "replay", f"--workdir={workdir}", "--step=10"]) == 2
-    assert "is a run of 9 steps; there is no step 10" in capsys.readouterr().err
+    assert cli.main(["facerep", "replay", f"--workdir={undisturbed}", f"--step={STEPS + 1}"]) == 2
+    assert f"is a run of {STEPS} steps; there is no step {STEPS + 1}" in capsys.readouterr().err

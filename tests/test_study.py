@@ -14,7 +14,7 @@ CONFIG = """
 from ml_collections import ConfigDict
 
 SET = "generated_faces:size=48,train=30,validation=8,test=12"
-PRETRAIN = "configs/pretrain/farl_nano.py:dataset=generated_faces/tiny,steps=2"
+PRETRAIN = "configs/pretrain/farl_nano.py:dataset=generated_faces/tiny,steps=2,objective=itc"
 EVALUATE = "configs/evaluate/landmarks.py:dataset=generated_faces/tiny,small,steps=6,variant=Nano/8,size=48"
 
 def get_config(arg=None):

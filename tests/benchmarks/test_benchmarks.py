@@ -28,6 +28,7 @@ def test_the_generator():
     assert all(int(row[1]) > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_a_probe_on_cached_features():
     out = printed("evaluate", "--faces=16", "--steps=4", "--repeats=1")
     assert (

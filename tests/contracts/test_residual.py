@@ -48,6 +48,7 @@ def test_statistics_are_saved_averaged_and_handed_over(run):
     assert np.abs(np.asarray(one - other)).max() > 0
 
 
+@pytest.mark.slow
 def test_rematerialisation_changes_no_statistics(run, tmp_path):
     again = pretrain(CONFIG, tmp_path, "--config.remat=none")
     one, other = processes.saved(run, 4), processes.saved(again, 4)

@@ -1,22 +1,27 @@
 """Records that cannot be read, in the files of a data set: each is named and counted, and no other moves."""
 
-import json
+import itertools
 import re
+from contextlib import closing
 
 import numpy as np
 
+from configs.pretrain.farl import get_config
 from facerep_jax import cli
+from facerep_jax.pretrain import open_stream
 from facerep_jax.train.writer import lines_of
-from tests.processes import SMOKE
+from tests.processes import LONG, STEPS, here, ids
 
-STEPS = 12
+NAME = "generated_faces/tiny"
 
 
-def pretrain(workdir, data):
-    flags = ("--config.data.dataset=generated_faces/tiny", f"--config.data.data_dir={data}", f"--config.steps={STEPS}")
-    ledger = ("--config.operational.sample_ledger=True", "--config.operational.compilation_cache=False")
-    status = cli.main(["facerep", "pretrain", f"--config={SMOKE}", f"--workdir={workdir}", *flags, *ledger])
-    return status, [json.loads(line)["ids"] for line in (workdir / "sample_ledger.jsonl").read_text().splitlines()]
+def order(data_dir) -> list[list[str]]:
+    """The ids of each step, as the stream gives them."""
+    config = get_config("smoke")
+    config.data.dataset, config.data.data_dir = NAME, str(data_dir)
+    stream, _ = open_stream(config, needs=("image",))
+    with closing(stream):
+        return [[str(name) for name in batch["id"]] for batch in itertools.islice(stream, STEPS)]
 
 
 def test_a_damaged_record_is_replaced_counted_and_named(tmp_path, caplog):
@@ -26,21 +31,21 @@ def test_a_damaged_record_is_replaced_counted_and_named(tmp_path, caplog):
     """
     faces = "generated_faces:size=48,train=64,validation=0,test=0"
     assert cli.main(["facerep", "prepare", faces, "--name=tiny", f"--data_dir={tmp_path}"]) == 0
-    whole = pretrain(tmp_path / "whole", tmp_path)
-    assert whole[0] == 0
-
+    whole = order(tmp_path)
     (path,) = tmp_path.rglob("*.array_record*")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    caplog.clear()
-    status, found = pretrain(tmp_path / "damaged", tmp_path)
-    assert status == 0
-    replaced = lines_of(tmp_path / "damaged")[-1]["records_replaced"]
-    lost = {name for step in whole[1] for name in step} - {name for step in found for name in step}
+    workdir = tmp_path / "damaged"
+    flags = (f"--config.data.dataset={NAME}", f"--config.data.data_dir={tmp_path}")
+    status, output = here("pretrain", workdir, *LONG, *flags)
+    assert status == 0, output
+    replaced = lines_of(workdir)[-1]["records_replaced"]
+    found = list(ids(workdir).values())
+    lost = {name for step in whole for name in step} - {name for step in found for name in step}
     named = [int(position) for position in re.findall(r"the record of position (\d+) ", caplog.text)]
     assert replaced == len({position for position in named if position < 16 * STEPS}) > 0  # others were read ahead
     assert lost
-    moved = sum(len(set(a) - set(b)) for a, b in zip(whole[1], found, strict=True))
+    moved = sum(len(set(a) - set(b)) for a, b in zip(whole, found, strict=True))
     assert moved <= replaced  # all others are in their steps
-    assert np.isfinite([line["loss"] for line in lines_of(tmp_path / "damaged")]).all()
+    assert np.isfinite([line["loss"] for line in lines_of(workdir)]).all()

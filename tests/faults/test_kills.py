@@ -10,9 +10,7 @@ import pytest
 
 from facerep_jax.train.checkpoint import steps_in
 from facerep_jax.train.writer import lines_of
-from tests.processes import STEPS, assert_equal_to_the_bit, assert_same, finish, run, start, wait_for
-
-EVERY = 5  # steps between checkpoints
+from tests.processes import EVERY, STEPS, assert_equal_to_the_bit, assert_same, finish, run, start, wait_for
 
 
 def killed(workdir, rng, counts):
@@ -22,7 +20,7 @@ def killed(workdir, rng, counts):
     at = int(rng.integers(first + 1, STEPS)) if first < STEPS - 1 else STEPS
     workers = f"--config.operational.workers={rng.integers(0, 2)}"
     threads = f"--config.operational.threads={rng.integers(1, 9)}"
-    processes = start(count, workdir, workers, threads, f"--config.checkpoint_every={EVERY}")
+    processes = start(count, workdir, workers, threads)
     try:
         wait_for(lambda: any(line["step"] >= at for line in lines_of(workdir)[begun:]), processes[0])
     finally:
@@ -33,22 +31,23 @@ def killed(workdir, rng, counts):
     assert max(line["step"] for line in lines_of(workdir)) - (whole[-1] if whole else 0) <= 2 * EVERY
 
 
-def test_killed_on_two_hosts_and_on_one_it_ends_as_if_nobody_had(one_process, tmp_path):
+@pytest.mark.slow
+def test_killed_on_two_hosts_and_on_one_it_ends_as_if_nobody_had(undisturbed, tmp_path):
     """Tried: a position in the data that is not restored; a step that is taken again then sees other records."""
     rng = np.random.default_rng(0)
     killed(tmp_path, rng, [2])
-    run(1, tmp_path, f"--config.checkpoint_every={EVERY}")
-    assert_same(tmp_path, one_process)
+    run(1, tmp_path)
+    assert_same(tmp_path, undisturbed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_killed_five_times_it_ends_as_if_nobody_had(one_process, tmp_path, seed):
+def test_killed_five_times_it_ends_as_if_nobody_had(undisturbed, tmp_path, seed):
     """Twenty kills in all; even seeds stay on one host, where states are equal to the bit."""
     rng = np.random.default_rng(100 + seed)
     for _ in range(5):
         killed(tmp_path, rng, [1, 2] if seed % 2 else [1])
-    run(1, tmp_path, f"--config.checkpoint_every={EVERY}")
-    assert_same(tmp_path, one_process)
+    run(1, tmp_path)
+    assert_same(tmp_path, undisturbed)
     if not seed % 2:
-        assert_equal_to_the_bit(tmp_path, one_process, STEPS)
+        assert_equal_to_the_bit(tmp_path, undisturbed, STEPS)

@@ -21,18 +21,9 @@ from facerep_jax.train import checkpoint, digests
 from facerep_jax.train.checkpoint import steps_in
 from facerep_jax.train.state import TrainState
 from facerep_jax.train.writer import lines_of
-from tests.processes import SMOKE, assert_equal_to_the_bit, facerep, finish, metrics, wait_for
+from tests.processes import LONG, STEPS, assert_equal_to_the_bit, facerep, finish, metrics, wait_for
 
-FLAGS = (f"--config={SMOKE}", "--config.steps=20", "--config.log_every=1", "--config.checkpoint_every=1")
-ONE = 1  # fake devices: nothing here depends on their number
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Path:
-    workdir = tmp_path_factory.mktemp("undisturbed")
-    status, output = finish(facerep(workdir, *FLAGS, devices=ONE))
-    assert status == 0, output
-    return workdir
+SAVING = (*LONG, "--config.checkpoint_every=1")
 
 
 def unsealed(workdir: Path) -> bool:
@@ -46,7 +37,7 @@ def unsealed(workdir: Path) -> bool:
 @pytest.mark.parametrize(("fault", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)])
 def test_a_signal_while_a_save_is_under_way(undisturbed, tmp_path, fault, status):
     """Tried: a position in the data that is not restored, states then differ; a stop before the save it tells of."""
-    process = facerep(tmp_path, *FLAGS, devices=ONE)
+    process = facerep(tmp_path, *SAVING)
     wait_for(lambda: len(steps_in(tmp_path)) > 1 and unsealed(tmp_path), process)
     process.send_signal(fault)
     found, output = finish(process)
@@ -54,9 +45,9 @@ def test_a_signal_while_a_save_is_under_way(undisturbed, tmp_path, fault, status
     assert steps_in(tmp_path)[-1] >= max(metrics(tmp_path)) - 2
     if fault == signal.SIGTERM:
         assert f"saved step {steps_in(tmp_path)[-1]} after SIGTERM; start me again to go on" in output
-    status, output = finish(facerep(tmp_path, *FLAGS, devices=ONE))
+    status, output = finish(facerep(tmp_path, *SAVING))
     assert status == 0, output
-    assert_equal_to_the_bit(tmp_path, undisturbed, 20)
+    assert_equal_to_the_bit(tmp_path, undisturbed, STEPS)
 
 
 def state_of(value: float, size: int) -> TrainState:
@@ -91,7 +82,7 @@ def disk(tmp_path):
 
 
 def pretrain(workdir: Path, *flags: str) -> int:
-    return cli.main(["facerep", "pretrain", f"--workdir={workdir}", *FLAGS, *flags])
+    return cli.main(["facerep", "pretrain", f"--workdir={workdir}", *SAVING, *flags])
 
 
 def failing_threads(test):
@@ -101,6 +92,7 @@ def failing_threads(test):
     return test
 
 
+@pytest.mark.slow
 @failing_threads
 def test_a_disk_that_fills_up_ends_the_run_and_once_there_is_room_it_goes_on(disk, capfd):
     """It does not go on without checkpoints, and repeats no step differently.
@@ -124,7 +116,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_once_there_is_room_it_goes_on(dis
     again: dict[int, float] = {}
     for line in lines_of(workdir):
         assert again.setdefault(line["step"], line["loss"]) == line["loss"]
-    assert len(lines_of(workdir)) > len(again) == 20
+    assert len(lines_of(workdir)) > len(again) == STEPS
     assert not list((workdir / "checkpoints").glob("*tmp*"))
 
 

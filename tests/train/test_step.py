@@ -120,13 +120,12 @@ def assert_states_equal(one, other):
 
 
 MESHES = dict(replicated=dict(replica=8), fsdp=dict(replica=2, fsdp=4), fsdp_tensor=dict(replica=2, fsdp=2, model=2))
-HARDEST = "fsdp_tensor"
 
 
 @pytest.mark.parametrize(
     ("objective", "rules"),
     [
-        pytest.param(objective, rules, marks=() if objective == "farl" or rules == HARDEST else pytest.mark.slow)
+        pytest.param(objective, rules, marks=() if objective == "farl" else pytest.mark.slow)
         for objective in OBJECTIVES
         for rules in MESHES
     ],

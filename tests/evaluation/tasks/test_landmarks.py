@@ -177,6 +177,7 @@ def test_points_that_are_not_annotated_give_heatmaps_no_gradient_and_no_nan(heat
     assert (kernel[:, 1] != 0).any()
 
 
+@pytest.mark.slow
 def test_farls_head_learns_eight_faces(learnt):
     """Scored in evaluation mode: with running statistics and without dropout."""
     head = spec(Heatmaps, dense=spec(UPerHead, channels=16), size=48)  # drawn smaller than FaRL's, which take long

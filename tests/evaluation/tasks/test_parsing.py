@@ -76,6 +76,7 @@ def test_predictions_are_the_likeliest_class_of_every_pixel(encoder):
     np.testing.assert_array_equal(predicted, logits_of(task).argmax(-1))
 
 
+@pytest.mark.slow
 def test_farls_head_learns_eight_faces(learnt):
     """Scored in evaluation mode: with running statistics and without dropout. The inner mouth is a pixel or two."""
     faces, meta, prediction = learnt(Parsing, head=spec(UPerHead, channels=16), steps=300)
