@@ -148,7 +148,9 @@ def _upright_rgb(data: bytes) -> tuple[Image.Image, int]:
     """The pixels of an image, and how many of 16 bits a channel they use, see `Look`."""
     with _opened(data) as image:
         if image.mode in ("I", "F"):
-            raise ValueError(f"pixels of Pillow's mode {image.mode} have no agreed range")
+            raise ValueError(
+                f"pixels of mode {image.mode} have no agreed range; save it as a PNG of 8 or 16 bits"
+            )
         if (deep := _deep_pixels(data, image)) is not None:
             bits = next(bits for bits in DEPTHS if int(deep.max()) < 1 << bits)
             return Image.fromarray((deep >> (bits - 8)).astype(np.uint8)).convert("RGB"), bits
@@ -213,9 +215,11 @@ def class_ids(
     known[MISSING_CLASS] = MISSING_CLASS
     known[list(values or range(classes))] = range(classes)
     ids = known[pixels]
-    if len(wrong := pixels[ids == NO_CLASS]):
+    if len(wrong := np.unique(pixels[ids == NO_CLASS])):
         expected = f"mask_values are {', '.join(map(str, values))}" if values else f"must be below {classes}"
-        cure = "" if values else "; name the classes' values as `mask_values` if they are not 0, 1, ..."
+        cure = "" if values else "; name the classes' greys as `mask_values` if they are not 0, 1, ..."
+        if len(wrong) > max(classes, 8):
+            cure = f", and {len(wrong) - 1} more that are none: was the mask smoothed, or a JPEG?"
         raise ValueError(f"holds class id {wrong[0]}; {expected}, or {MISSING_CLASS} where it is missing{cure}")
     ids = ids.astype(np.uint8)
     height, width = ids.shape

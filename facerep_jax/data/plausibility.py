@@ -40,7 +40,7 @@ CAUSES = {
 }
 OFTEN = 0.1
 FITS_BETTER = 0.1  # intersection over union with the box around the landmarks, by which a reading must be better
-ENOUGH = 20  # boxes without landmarks before a convention is guessed from them
+ENOUGH = 8  # boxes without landmarks before a convention is guessed from them
 SPREAD = 0.04  # variance of the logarithm of width / height: faces differ by less
 
 
@@ -137,7 +137,7 @@ class Tally:
             if count >= ENOUGH and largest <= 100 and side >= 200:
                 yield f"{key} of {count} faces has no number above 100, in images of {side} pixels or more: percent?"
         boxes, inside, *sums = self._boxes.tolist()
-        if boxes >= ENOUGH and not self._with_both and inside >= 0.95 * boxes:
+        if boxes >= ENOUGH and self._with_both < boxes / 2 and inside >= 0.95 * boxes:
             as_corners, as_sides = (square / boxes - (total / boxes) ** 2 for total, square in (sums[:2], sums[2:]))
             # Faces are much of a shape, and so are their boxes if they are read right.
             if as_sides < as_corners / 4 and as_corners > SPREAD:

@@ -29,6 +29,7 @@ from facerep_jax.data.records import Example
 PADDED = 8  # times the image's or the crop's pixels, above which no image is padded to its box
 START = 49_406  # CLIP's start-of-text token; the end-of-text token is the next and last
 
+CAPTION_LETTERS = 20_000  # of a caption that are looked at
 TOKEN_LETTERS = 32  # none of CLIP's tokens has more letters
 SPECIAL = re.compile("<(?=(start|end)_of_text>)", re.IGNORECASE)  # of what the tokenizer takes for a token of its own
 
@@ -165,7 +166,7 @@ class Flip:
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         example = {k: v for k, v in movable(example).items() if self.permutations.get(k, ()) is not None}
         if rng.random() >= self.probability or any(
-            SIDES.search(caption) for name in self.captions for caption in captions_of(example.get(name, ()))
+            SIDES.search(cleaned(caption)) for name in self.captions for caption in captions_of(example.get(name, ()))
         ):
             return example
         return mirrored(example, self.permutations)
@@ -215,8 +216,7 @@ class Tokenize:
         require(example, self.feature, "Tokenize")
         captions = captions_of(example[self.feature])
         caption = captions[rng.integers(len(captions))] if captions else ""
-        longest = self.length * TOKEN_LETTERS
-        ids = clip_tokenizer().encode(SPECIAL.sub("< ", cleaned(caption, 8 * longest)[:longest]))
+        ids = clip_tokenizer().encode(SPECIAL.sub("< ", cleaned(caption)[: self.length * TOKEN_LETTERS]))
         kept = [START, *ids[: self.length - 2], START + 1]
         tokens = np.zeros(self.length, np.int32)
         tokens[: len(kept)] = kept
@@ -225,14 +225,14 @@ class Tokenize:
         return {**example, "text": tokens, "truncated": np.bool_(len(ids) > self.length - 2)}
 
 
-def cleaned(caption: str, longest: int) -> str:
+def cleaned(caption: str) -> str:
     """A caption as CLIP's tokenizer cleans it: mended by ftfy, unescaped twice, white space collapsed.
 
-    Of a text of more than `longest` letters, its white space collapsed, only that many are looked at.
     Source: openai/CLIP, simple_tokenizer.py, basic_clean and whitespace_clean.
+    Changed: no more than `CAPTION_LETTERS` are looked at, which are far more than fit into 77 tokens.
     """
-    if len(caption) > longest:
-        caption = " ".join(caption.split())[:longest]
+    if len(caption) > CAPTION_LETTERS:
+        caption = " ".join(caption.split())[:CAPTION_LETTERS]
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(caption))).split())
 
 

@@ -242,6 +242,10 @@ MASKS = {
         "is 10 x 12 pixels, .* 12 x 10, which its EXIF may have turned",
     ),
     "class": (mask(np.full((10, 12), 2)), "holds class id 2; must be below 2, or 255 .*; name .* as `mask_values` if"),
+    "smoothed": (
+        encoded(Image.fromarray(np.eye(10, 12, dtype=np.uint8) * 255).resize((40, 40)).resize((12, 10)), "PNG"),
+        "holds class id .*, and [0-9]+ more that are none: was the mask smoothed, or a JPEG",
+    ),
     "16 bits": (deep_png(np.full((10, 12, 1), 300)), "holds class id 300"),
     "colours": (encoded(RGB, "PNG"), r"must be a PNG with one channel of class ids, not of colours \(PNG RGB\)"),
     "transparent": (encoded(Image.new("LA", (12, 10), (1, 128)), "PNG"), "must be a PNG with one channel of class ids"),

@@ -123,7 +123,7 @@ def test_sides_in_place_of_corners_are_found_by_the_shapes_of_boxes():
     assert warning == f"bbox of {len(left)} faces seems to be [x, y, width, height]; [x0, y0, x1, y1] is expected"
     assert warnings([{"bbox": box} for box in left]) == []
     assert warnings([{"bbox": np.float32([60, 20, 139, 99])}] * 60) == []
-    assert warnings([{"bbox": sides(box)} for box in left[:5]]) == []  # too few to say
+    assert warnings([{"bbox": sides(box)} for box in left[:7]]) == []  # too few to say
 
 
 def test_percentages_are_found_by_their_range():
