@@ -148,9 +148,7 @@ def _upright_rgb(data: bytes) -> tuple[Image.Image, int]:
     """The pixels of an image, and how many of 16 bits a channel they use, see `Look`."""
     with _opened(data) as image:
         if image.mode in ("I", "F"):
-            raise ValueError(
-                f"pixels of mode {image.mode} have no agreed range; save it as a PNG of 8 or 16 bits"
-            )
+            raise ValueError(f"pixels of mode {image.mode} have no agreed range; save it as a PNG of 8 or 16 bits")
         if (deep := _deep_pixels(data, image)) is not None:
             bits = next(bits for bits in DEPTHS if int(deep.max()) < 1 << bits)
             return Image.fromarray((deep >> (bits - 8)).astype(np.uint8)).convert("RGB"), bits
