@@ -12,6 +12,7 @@ REQUIRES = [
     "array-record>=0.8.3",
     "chex>=0.1.90",
     "flax>=0.12.8,<0.13",
+    "ftfy>=6.3,<7",
     "grain>=0.2.18,<0.3",
     "instant-clip-tokenizer>=0.1.1,<0.2",
     "jax>=0.10.2,<0.13",

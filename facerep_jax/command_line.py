@@ -1,5 +1,6 @@
 """Command lines: where the configs lie that they name, and the command that repeats one."""
 
+import os
 import shlex
 from pathlib import Path
 
@@ -27,14 +28,16 @@ def require_kind(config: ConfigDict, command: str, *keys: str) -> None:
 
 
 def resolve(argument: str, before: str = "") -> str:
-    """A word of a command line; if it names a config, the name becomes the path at which the file was found.
+    """A word of a command line with the home folder in place of a `~` that its path begins with.
 
-    `before` is the word before it, since the name may follow `--config` as a word of its own.
+    If it names a config, the name becomes the path at which the file was found. `before` is the word before it, since
+    the name may follow `--config` as a word of its own.
     """
-    flag, equals, value = argument.partition("=")
-    if flag.lstrip("-") == "config" and flag.startswith("-") and equals:
-        return f"{flag}={with_found_path(value)}"
-    return with_found_path(argument) if before.lstrip("-") == "config" and before.startswith("-") else argument
+    flag, equals, value = argument.partition("=") if argument.startswith("-") else (before, "", argument)
+    path = os.path.expanduser(value)
+    if path and flag.startswith("-") and flag.lstrip("-") == "config":
+        path = with_found_path(path)
+    return f"{flag}={path}" if equals else path or argument
 
 
 def with_found_path(config: str) -> str:

@@ -2,9 +2,11 @@
 
 import importlib
 import inspect
+import os
+import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict, config_dict
@@ -13,6 +15,9 @@ from facerep_jax.suggestions import nearest
 
 Spec: TypeAlias = Mapping[str, Any] | ConfigDict  # {"call": "module:name", keyword: value, ...}
 
+QUOTES = ("'", '"')
+# One argument of a config: NAME, NAME=VALUE, NAME='VALUE' or NAME="VALUE".
+ITEM = re.compile(r"""(?P<name>[^=,]*)(?:=(?P<value>'[^']*'|"[^"]*"|[^,]*))?(?:,|$)""")
 OPEN: Any = ...  # given to `spec` for an argument that is known only at run time, although it has a default
 
 
@@ -116,27 +121,54 @@ def overridden(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dic
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     """The arguments after the colon in `--config file.py:variant=B/16,smoke`, with defaults for those not given.
 
-    A name alone sets a boolean to true; values are converted to the type of their default. Raises ValueError on an
-    unknown name or a value of another type.
+    A name alone sets a boolean to true; values are converted to the type of their default. A value that holds commas
+    stands in quotes, `dataset='generated_faces:size=48,train=64'`, and one that begins with `~` is in the home folder.
+
+    Raises:
+        ValueError: a name is unknown, a value of another type, or a quote not closed.
     """
-    values = dict(defaults)
-    for item in filter(None, (arg or "").split(",")):
-        name, equals, text = item.partition("=")
+    values, before = dict(defaults), ""
+    for name, text in _items(arg or ""):
         if name not in defaults:
-            raise ValueError(f"config argument {name!r} is not known; {nearest(name, defaults)}")
+            hint = nearest(name, defaults)
+            if before and not hint.startswith("did you mean"):
+                hint += f"; if it belongs to {before}, put that value in quotes: {before}='...'"
+            raise ValueError(f"config argument {name!r} is not known; {hint}")
         kind = type(defaults[name])
         if kind is bool:
-            if text.lower() not in ("", "true", "false", "0", "1"):
+            if (text or "").lower() not in ("", "true", "false", "0", "1"):
                 raise ValueError(f"config argument {name} is true or false, not {text!r}")
-            values[name] = text.lower() in ("", "true", "1")
-        elif not equals:
+            values[name] = (text or "").lower() in ("", "true", "1")
+        elif text is None:
             raise ValueError(f"config argument {name} needs a value: {name}={defaults[name]}")
         else:
             try:
-                values[name] = kind(text)
+                values[name] = kind(os.path.expanduser(text))
             except ValueError:
                 raise ValueError(f"config argument {name} is of type {kind.__name__}, not {text!r}") from None
+        before = name if text else ""
     return ConfigDict(values)
+
+
+def _items(arg: str) -> Iterator[tuple[str, str | None]]:
+    """Names and values of `a=1,b,c='x,y'`; the value is None for a name alone."""
+    for item in ITEM.finditer(arg):
+        name, value = item["name"], item["value"]
+        if value and value.startswith(QUOTES):
+            if len(value) == 1 or value[-1] != value[0]:
+                raise ValueError(f"config argument {name}: the quote is not closed in {value}")
+            value = value[1:-1]
+        if name or value is not None:
+            yield name, value
+
+
+def quoted(value: object) -> str:
+    """A value as `parse_arg` takes it: in quotes if it holds commas, or begins with a quote."""
+    text = str(value)
+    if "," not in text and not text.startswith(QUOTES):
+        return text
+    quote = QUOTES[0] if QUOTES[0] not in text else QUOTES[1]
+    return f"{quote}{text}{quote}"
 
 
 def pick(what: str, name: str, choices: Mapping[str, Any]) -> Any:

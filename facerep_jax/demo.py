@@ -22,6 +22,7 @@ from absl import flags
 
 from facerep_jax import clock, evaluate, prepare, pretrain, report
 from facerep_jax.command_line import resolve
+from facerep_jax.config import quoted
 from facerep_jax.files import local_path
 from facerep_jax.reporting import wording
 from facerep_jax.reporting.comparison import full_comparison
@@ -55,7 +56,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     call(prepare, LABELLED, "--name=labelled", f"--data_dir={data}")
 
     say("2 of 4: pre-train by contrast with a true caption for each face, and by masked tokens")
-    recipe = f"--config=configs/pretrain/farl_nano.py:data_dir={data},captions=oracle_caption"
+    recipe = f"--config=configs/pretrain/farl_nano.py:data_dir={quoted(data)},captions=oracle_caption"
     steps = max(1, round(STEPS * flag_values.minutes))
     call(pretrain, f"{recipe},steps={steps}", f"--workdir={workdir}")
 
@@ -67,7 +68,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
             encoder = ",variant=Nano/8,size=48" if name == "random" else ""  # which a checkpoint brings along
             call(
                 evaluate,
-                f"--config=configs/evaluate/{task}.py:{LABELS},data_dir={data}{encoder}",
+                f"--config=configs/evaluate/{task}.py:{LABELS},data_dir={quoted(data)}{encoder}",
                 f"--checkpoint={'random' if name == 'random' else workdir}",
                 f"--workdir={results}",
                 *EVALUATION,

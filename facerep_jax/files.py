@@ -9,10 +9,20 @@ from typing import Any, TextIO
 
 
 def local_path(flag: str, path: str | Path) -> Path:
-    """A path of this machine's file system. Raises ValueError for addresses such as gs://; `flag` names the input."""
+    """A path of this machine's file system, in which `~` is the home folder.
+
+    Args:
+        flag: names the input in errors.
+
+    Raises:
+        ValueError: it is an address such as gs://, or there is no such home folder.
+    """
     if scheme := re.match(r"[a-z][a-z0-9+.-]*:/", str(path)):
         raise ValueError(f"{flag} {path}: {scheme[0]}/ is not supported, only paths of this machine's file system")
-    return Path(path)
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{flag} {path}: no such home folder; a file of that name is ./{path}") from None
 
 
 def write(path: Path, content: str | Callable[[Path], Any]) -> None:

@@ -9,7 +9,8 @@ path: `facerep prepare my_package.my_set ...` prepares my_set/NAME.
 
 A set appears under its name when it is complete, or not at all. If a set is prepared again from the same input, nothing
 happens; from another input it is refused unless --overwrite is given. Images that cannot be decoded are left out,
-counted, and listed in rejected.jsonl beside the records.
+counted, and listed in rejected.jsonl beside the records, and so are those whose box or points cannot be right. What is
+odd, but possible, is printed as a warning. Files that are links out of the folder need --follow_links.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ import re
 import shlex
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -36,6 +38,7 @@ from facerep_jax.files import local_path
 
 STAGING = ".preparing-"  # prefix of the folders of unfinished runs, in the data folder
 REJECTED = "rejected.jsonl"
+REASONS = 2  # beside that of the first rejected image, which are told with their numbers of images
 
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
@@ -45,8 +48,10 @@ def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
     words("name", help="what the prepared set is called; it is then read as DATASET/NAME")
     words("manual_dir", help="folder of the raw set, for data sets that need one")
     words("beam_options", help="run as an Apache Beam pipeline with these options: '--runner=DirectRunner'")
-    share = "fraction of broken images above which nothing is written"
+    share = "fraction of rejected images above which nothing is written"
     flags.DEFINE_float("max_rejected", 0.01, share, flag_values=flag_values)
+    links = "read files that are links out of the folder of the raw set"
+    flags.DEFINE_bool("follow_links", False, links, flag_values=flag_values)
     flags.DEFINE_bool("overwrite", False, "replace a set that was prepared from another input", flag_values=flag_values)
 
 
@@ -65,6 +70,8 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     beam_options = _beam_options(flag_values.beam_options)
 
     raw = module.read(arg if colon else None, manual_dir)
+    if (link := getattr(raw, "link", "")) and not flag_values.follow_links:
+        raise ValueError(f"{link}; give --follow_links to read it")
     final = data_dir / name / module.VERSION
     if _is_current(name, final, raw.digest, flag_values.overwrite):
         print("Prepared already, from the same input.")
@@ -79,7 +86,8 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
         for note in plan.notes:
             print(note)
         if plan.rejected:
-            print(f"{len(plan.rejected)} of {plan.lines} images rejected, see {final / REJECTED}")
+            share = f"{len(plan.rejected)} of {plan.lines} images rejected, see {final / REJECTED}"
+            print(f"{share}; {_reasons(plan)}")
     print(_summary(read_folder(name, final)))
 
 
@@ -111,23 +119,35 @@ def _is_current(name: str, final: Path, digest: str, overwrite: bool) -> bool:
     if (final / "dataset_info.json").is_file() and read_folder(name, final).digest == digest:
         return True
     if not overwrite:
-        raise ValueError(f"{final} was prepared from another input; give --overwrite to replace it, or another --name")
+        raise ValueError(
+            f"{final} was prepared from another input, or by another version of this program; "
+            "give --overwrite to replace it, or another --name"
+        )
     return False
 
 
 def _check_rejected(plan: Plan, limit: float, listing: Path) -> None:
-    """Raises ValueError if too many images are broken, or all, and writes their list to `listing`."""
+    """Raises ValueError if too many images are rejected, or all, and writes their list to `listing`."""
     listing.unlink(missing_ok=True)
     count = len(plan.rejected)
     if count > limit * plan.lines or not plan.records:
         listing.parent.mkdir(parents=True, exist_ok=True)
         _write_rejected(plan, listing)
-        first = plan.rejected[0]
-        place = f" (line {first['line']})" if "line" in first else ""
         raise ValueError(
-            f"{count} of {plan.lines} images are broken, --max_rejected allows a fraction of {limit:g}; the first is"
-            f" {first['image']}{place}: {first['reason']}; all are listed in {listing}"
+            f"{count} of {plan.lines} images are rejected, --max_rejected allows a fraction of {limit:g}; "
+            f"{_reasons(plan)}; all are listed in {listing}"
         )
+
+
+def _reasons(plan: Plan) -> str:
+    """Why images were rejected: the first of them, how many are like it, and what is wrong with most of the others."""
+    first = plan.rejected[0]
+    place = f" (line {first['line']})" if "line" in first else ""
+    counts = Counter(rejection["reason"] for rejection in plan.rejected)
+    alike = counts.pop(first["reason"]) - 1
+    more = [f"{alike} more for the same reason"] if alike else []
+    more += [f"{count} for another reason: {reason}" for reason, count in counts.most_common(REASONS)]
+    return "; ".join((f"the first is {first['image']}{place}: {first['reason']}", *more))
 
 
 def _write_rejected(plan: Plan, path: Path) -> None:

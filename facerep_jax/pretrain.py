@@ -278,4 +278,4 @@ def open_stream(config: ConfigDict, needs: tuple[str, ...]) -> tuple[Stream, boo
 
 def ids_in(path: str) -> frozenset[str]:
     """The ids in a file with one id per line; none if `path` is empty."""
-    return frozenset(local_path("skip_ids", path).read_text().split("\n")) - {""} if path else frozenset()
+    return frozenset(local_path("skip_ids", path).read_text("utf-8-sig").split("\n")) - {""} if path else frozenset()

@@ -7,11 +7,10 @@ workdirs anywhere below it. The page is written as report.html, which loads noth
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
-from facerep_jax.files import write
+from facerep_jax.files import local_path, write
 from facerep_jax.reporting import layout, page, workdirs
 
 
@@ -25,8 +24,8 @@ def run(flag_values: flags.FlagValues, words: Sequence[str]) -> int:
     """Read all workdirs, then write both files, so that bad input leaves nothing behind."""
     if not words:
         raise ValueError("which workdirs? facerep report DIR... --out DIR")
-    made = layout.page(*workdirs.read([Path(word) for word in words]))
-    out = Path(flag_values.out)
+    made = layout.page(*workdirs.read([local_path("DIR", word) for word in words]))
+    out = local_path("--out", flag_values.out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; it must be a folder")
     texts = {"report.html": page.html(made), "report.md": page.markdown(made)}

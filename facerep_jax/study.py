@@ -24,6 +24,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from facerep_jax.command_line import require_kind
+from facerep_jax.config import quoted
 from facerep_jax.files import local_path, write
 from facerep_jax.pretrain import STOPPED
 from facerep_jax.reporting import wording
@@ -135,12 +136,12 @@ def cells(config: ConfigDict, folder: Path) -> Iterator[Cell]:
     for name, recipe in config.pretrain.items():
         for seed in range(recipe.seeds):
             workdir = folder / "pretrain" / f"{name}_{seed}"
-            which = (f"--config={recipe.config},data_dir={data}", f"--config.seed={seed}")
+            which = (f"--config={recipe.config},data_dir={quoted(data)}", f"--config.seed={seed}")
             yield Cell(workdir, ("pretrain", *which, f"--workdir={workdir}"))
     for name, evaluation in config.evaluate.items():
         for fraction, (encoder, seed, checkpoint) in itertools.product(evaluation.fractions, encoders(config, folder)):
             workdir = folder / "evaluate" / name / f"{fraction:g}" / f"{encoder}_{seed}"
-            recipe = f"--config={evaluation.config},fraction={fraction},data_dir={data}"
+            recipe = f"--config={evaluation.config},fraction={fraction},data_dir={quoted(data)}"
             more: tuple[str, ...] = config.whole if fraction == 1 else ()
             if checkpoint == RANDOM:
                 more = (*more, f"--config.encoder_seed={seed}")

@@ -5,7 +5,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from facerep_jax import cli
-from facerep_jax.command_line import ROOTS, command_line, find
+from facerep_jax.command_line import ROOTS, command_line, find, resolve
 from facerep_jax.config import plain
 
 
@@ -23,6 +23,25 @@ def test_a_config_is_found_in_the_working_directory_then_the_checkout(tmp_path, 
     assert str(error.value) == "no config 'configs/pretrain/frl.py'; did you mean 'configs/pretrain/farl.py'?"
     with pytest.raises(FileNotFoundError, match=r"no config 'q'; known: .*configs/pretrain/farl_nano\.py"):
         find("q")
+
+
+def test_a_tilde_is_the_home_folder_in_every_word_of_a_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text("")
+    for before, word, expected in (
+        ("", "--workdir=~/w", "--workdir={}/w"),
+        ("--workdir", "~/w", "{}/w"),
+        ("", "--checkpoint=~/w@20", "--checkpoint={}/w@20"),
+        ("", "--config.data.data_dir=~/d", "--config.data.data_dir={}/d"),
+        ("", "--config=~/mine.py:data_dir=~/d", "--config={}/mine.py:data_dir=~/d"),  # which `parse_arg` replaces
+        ("--config", "~/mine.py", "{}/mine.py"),
+        ("report", "~/runs", "{}/runs"),
+        ("", "--name=a~b", "--name=a~b"),
+        ("", "--help", "--help"),
+        ("", "", ""),
+        ("", "--empty=", "--empty="),
+    ):
+        assert resolve(word, before) == expected.format(tmp_path)
 
 
 def test_a_command_line_gives_the_same_values_again(tmp_path):

@@ -5,7 +5,19 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from facerep_jax import config
-from facerep_jax.config import OPEN, build, build_with, difference, overridden, parse_arg, pick, plain, spec, taken
+from facerep_jax.config import (
+    OPEN,
+    build,
+    build_with,
+    difference,
+    overridden,
+    parse_arg,
+    pick,
+    plain,
+    quoted,
+    spec,
+    taken,
+)
 from facerep_jax.models.vit import ViT
 
 
@@ -128,9 +140,34 @@ def test_arguments_take_the_types_of_their_defaults():
     assert parse_arg("smoke=True", **defaults).smoke is True
 
 
+def test_a_value_in_quotes_may_hold_commas_and_colons(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    defaults = dict(dataset="x", data_dir="data", size=48, smoke=False)
+    drawn = "generated_faces:size=48,train=64"
+    for quote in "'\"":
+        args = parse_arg(f"dataset={quote}{drawn}{quote},size=32,smoke", **defaults)
+        assert args.to_dict() == dict(dataset=drawn, data_dir="data", size=32, smoke=True)
+    assert parse_arg("data_dir='a,b',dataset=\"it's, mine\"", **defaults).data_dir == "a,b"
+    assert parse_arg("data_dir='a,b',dataset=\"it's, mine\"", **defaults).dataset == "it's, mine"
+    assert parse_arg("data_dir=/o'brien/a:b", **defaults).data_dir == "/o'brien/a:b"
+    assert parse_arg("data_dir=''", **defaults).data_dir == ""
+    assert parse_arg("data_dir=~/a", **defaults).data_dir == parse_arg("data_dir='~/a'", **defaults).data_dir
+    assert parse_arg("data_dir=~/a", **defaults).data_dir == "/home/ada/a"
+    for value in (drawn, "plain", "it's", "it's, mine", "'quoted'", "", "a=b"):
+        assert parse_arg(f"dataset={quoted(value)},size=3", **defaults).dataset == value
+
+
 @pytest.mark.parametrize(
     ("arg", "message"),
     [
+        (
+            "variant=generated_faces:size=48,train=64",
+            "config argument 'train' is not known; known: smoke, steps, variant; if it belongs to variant, "
+            "put that value in quotes: variant='...'",
+        ),
+        ("variant='a,b", "config argument variant: the quote is not closed in 'a"),
+        ("variant='a'b", "config argument variant: the quote is not closed in 'a'b"),
+        ("variant='", "config argument variant: the quote is not closed in '"),
         ("vriant=S/8", "config argument 'vriant' is not known; did you mean 'variant'?"),
         ("qqq", "config argument 'qqq' is not known; known: smoke, steps, variant"),
         ("steps=many", "config argument steps is of type int, not 'many'"),

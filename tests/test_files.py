@@ -11,6 +11,16 @@ def test_a_bucket_is_refused_and_a_path_is_not():
         local_path("workdir", "gs://bucket/x")
 
 
+def test_a_tilde_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert str(local_path("workdir", "~/runs")) == "/home/ada/runs"
+    assert str(local_path("workdir", "~")) == "/home/ada"
+    assert str(local_path("workdir", "runs/~")) == "runs/~"
+    assert str(local_path("workdir", "runs/../~x")) == "runs/../~x"
+    with pytest.raises(ValueError, match="workdir ~nobody_here/x: no such home folder"):
+        local_path("workdir", "~nobody_here/x")
+
+
 @pytest.mark.parametrize("content", ["näw", lambda path: path.write_text("näw", encoding="utf-8")])
 def test_a_file_is_replaced(tmp_path, content):
     path = tmp_path / "results.json"

@@ -101,7 +101,7 @@ def test_another_input_needs_overwrite(raw, data):
     run("manifest", "--manual_dir", raw, "--data_dir", data)
     before = contents(data)
     write(raw, 6)
-    with pytest.raises(ValueError, match=r"1\.0\.0 was prepared from another input; give --overwrite"):
+    with pytest.raises(ValueError, match=r"1\.0\.0 was prepared from another input, or by .*; give --overwrite"):
         run("manifest", "--manual_dir", raw, "--data_dir", data)
     assert contents(data) == before
     run("manifest", "--manual_dir", raw, "--data_dir", data, "--overwrite")
@@ -113,7 +113,7 @@ def test_a_failed_overwrite_keeps_the_old_set(raw, data):
     run("manifest", "--manual_dir", raw, "--data_dir", data)
     before = contents(data)
     (raw / "0.jpg").write_bytes(b"")
-    with pytest.raises(ValueError, match="1 of 4 images are broken"):
+    with pytest.raises(ValueError, match="1 of 4 images are rejected"):
         run("manifest", "--manual_dir", raw, "--data_dir", data, "--overwrite")
     assert before.items() <= contents(data).items()
 
@@ -132,7 +132,7 @@ def test_too_many_broken_images_stop_it(raw, data):
     (raw / "1.jpg").write_bytes(b"text")
     listing = data / "manifest/faces.rejected.jsonl"
     message = (
-        "1 of 4 images are broken, --max_rejected allows .* 0.01; the first is 1.jpg .line 2.: not an image; .* in "
+        "1 of 4 images are rejected, --max_rejected allows .* 0.01; the first is 1.jpg .line 2.: not an image; .* in "
     )
     with pytest.raises(ValueError, match=message + str(listing)) as error:
         run("manifest", "--manual_dir", raw, "--data_dir", data)
@@ -146,6 +146,54 @@ def test_too_many_broken_images_stop_it(raw, data):
     assert not listing.exists()
 
 
+def test_reasons_of_rejections_are_counted(raw, data, capsys):
+    """What is wrong with most lines is told, and not with the first alone."""
+    lines = [json.loads(line) for line in (raw / "faces.jsonl").read_text().splitlines()]
+    for line in lines[1:]:
+        line["bbox"] = [0.25, 0.25, 0.5, 0.75]
+    (raw / "faces.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (raw / "0.jpg").write_bytes(b"text")
+    reasons = r"the first is 0.jpg \(line 1\): not an image; 3 for another reason: bbox seems to be relative"
+    with pytest.raises(ValueError, match=rf"4 of 4 images are rejected.*; {reasons}"):
+        run("manifest", "--manual_dir", raw, "--data_dir", data)
+    (raw / "0.jpg").write_bytes((raw / "1.jpg").read_bytes())
+    with pytest.raises(
+        ValueError, match=r"3 of 4 .* is 1.jpg \(line 2\): bbox seems .*; 2 more for the same reason; all"
+    ):
+        run("manifest", "--manual_dir", raw, "--data_dir", data)
+    run("manifest", "--manual_dir", raw, "--data_dir", data, "--max_rejected=1")
+    assert open_dataset("manifest/faces", data).splits == {"train": 1}
+    assert "rejected.jsonl; the first is 1.jpg (line 2): bbox seems to be relative" in capsys.readouterr().out
+
+
+def test_odd_annotations_are_warnings(raw, data, capsys):
+    write(raw, landmarks=[[-1, -1], [4, 4]])
+    run("manifest", "--manual_dir", raw, "--data_dir", data)
+    assert "warning: 4 of 4 faces have a landmark at exactly (0, 0) or (-1, -1)" in capsys.readouterr().out
+
+
+def test_links_out_of_the_folder_need_a_flag(raw, data, tmp_path):
+    """As in the cache of a hub of data sets: a folder of links, whose files lie elsewhere."""
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    for path in raw.iterdir():
+        (snapshot / path.name).symlink_to(path)
+    with pytest.raises(ValueError, match=r"line 1, image: '0.jpg' is a link to .*; give --follow_links to read it"):
+        run("manifest", "--manual_dir", snapshot, "--data_dir", data)
+    assert not data.exists()
+    run("manifest", "--manual_dir", snapshot, "--data_dir", data, "--follow_links")
+    dataset = open_dataset("manifest/faces", data)
+    assert dataset.source("test")[0]["image"] == (raw / "3.jpg").read_bytes()
+
+
+def test_a_tilde_is_the_home_folder(raw, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run("manifest", "--manual_dir=~/raw", "--data_dir=~/data")
+    assert open_dataset("manifest/faces", "~/data").path == open_dataset("manifest/faces", data).path
+    with pytest.raises(FileNotFoundError, match=f"not prepared in {data}; run: .* --data_dir {data}"):
+        open_dataset("manifest/other", "~/data")
+
+
 def test_a_split_without_images_is_left_out(raw, data):
     (raw / "3.jpg").write_bytes(b"text")
     run("manifest", "--manual_dir", raw, "--data_dir", data, "--max_rejected", 0.5)
@@ -155,7 +203,7 @@ def test_a_split_without_images_is_left_out(raw, data):
 def test_a_set_without_images_is_an_error(raw, data):
     for i in range(4):
         (raw / f"{i}.jpg").write_bytes(b"text")
-    with pytest.raises(ValueError, match="4 of 4 images are broken"):
+    with pytest.raises(ValueError, match="4 of 4 images are rejected"):
         run("manifest", "--manual_dir", raw, "--data_dir", data, "--max_rejected", 1)
 
 

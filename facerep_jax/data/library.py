@@ -151,10 +151,11 @@ def open_dataset(name: str, data_dir: str | Path) -> Dataset:
     family, colon, arg = name.partition(":")
     if colon:
         return _drawn(name, datasets.load(family), arg)
-    folder = local_path("data_dir", data_dir) / name
+    root = local_path("data_dir", data_dir)
+    folder = root / name
     versions = [path for path in folder.glob("*.*.*") if (path / "dataset_info.json").is_file() and _version(path)]
     if not versions:
-        raise FileNotFoundError(_how_to_prepare(name, Path(data_dir)))
+        raise FileNotFoundError(_how_to_prepare(name, root))
     return read_folder(name, max(versions, key=_version))
 
 

@@ -38,6 +38,7 @@ IBUG = {
     "normaliser": {"kind": "inter_ocular", "left": 36, "right": 45},
     "five_points": [list(range(36, 42)), list(range(42, 48)), [30], [48], [54]],
 }
+MAX_GREY = 2**16 - 1  # of a pixel of a mask's file
 FIVE = 5  # left eye, right eye, nose, left and right corner of the mouth, as seen
 
 
@@ -54,6 +55,7 @@ def checked_meta(meta: Any) -> dict[str, Any]:
 
     Keys, all optional:
         classes, attributes, action_units, expressions: names in order.
+        mask_values: the grey of each of the classes in a mask's file, such as [0, 255]; without it a class's number.
         mask_flip, attribute_flip, action_unit_flip, vertex_flip: what is which in a mirror; a permutation.
         crop: what an evaluation shows of an image, `box` (the default: the face's box and a margin) or `whole`.
         landmarks: `flip`; `normaliser` of errors; `threshold` of failure; `five_points`, see `five_points`.
@@ -65,7 +67,7 @@ def checked_meta(meta: Any) -> dict[str, Any]:
     """
     if not isinstance(meta, dict):
         raise ValueError(f"a JSON object is expected, not {shown(meta)}")
-    check_keys(meta, (*_NAMES_IN_ORDER, *_FLIPS, "landmarks", "crop", *_LICENCE))
+    check_keys(meta, (*_NAMES_IN_ORDER, *_FLIPS, "mask_values", "landmarks", "crop", *_LICENCE))
     for key, kind in _LICENCE.items():
         if key in meta and (type(meta[key]) is not kind or meta[key] == ""):
             wanted = "true or false" if kind is bool else "a text that is not empty"
@@ -82,6 +84,14 @@ def checked_meta(meta: Any) -> dict[str, Any]:
                     raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands twice")
     if len(meta.get("classes", ())) > MISSING_CLASS:
         raise ValueError(f"classes: at most {MISSING_CLASS}, not {len(meta['classes'])}; {MISSING_CLASS} is 'missing'")
+    if "mask_values" in meta:
+        values, count = meta["mask_values"], len(meta.get("classes", ()))
+        greys = isinstance(values, list) and all(type(grey) is int and 0 <= grey <= MAX_GREY for grey in values)
+        if not greys or len(set(values)) != len(values) or len(values) != count:
+            raise ValueError(
+                f"mask_values: must be different integers from 0 to {MAX_GREY}, one for each of the {count} classes,"
+                f" not {shown(values)}"
+            )
     for key, names_key in _FLIPS.items():
         if key in meta:
             with at(f"{key}: "):
@@ -206,8 +216,16 @@ def at(place: str) -> Iterator[None]:
         raise ValueError(f"{place}{error}") from None
 
 
-def strict_json(text: bytes) -> Any:
-    """JSON as its standard says: no NaN, no key twice."""
+def strict_json(text: bytes | str) -> Any:
+    """JSON as its standard says: no NaN, no key twice.
+
+    Args:
+        text: bytes in UTF-8, or in UTF-16 or UTF-32 as some editors save it, or a text that was read with
+            `errors="surrogateescape"`.
+
+    Raises:
+        ValueError: it is none; one line.
+    """
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in items]
@@ -219,9 +237,14 @@ def strict_json(text: bytes) -> Any:
         raise ValueError(f"{name} is not JSON; leave the key out or write null where a value is missing")
 
     try:
-        return json.loads(text.decode(), object_pairs_hook=pairs, parse_constant=constant)
+        decoded = text if isinstance(text, str) else text.decode(json.detect_encoding(text))
+        decoded.encode()  # half a surrogate stands for a byte that is not UTF-8
+        return json.loads(decoded, object_pairs_hook=pairs, parse_constant=constant)
+    except UnicodeEncodeError as error:
+        place = len(decoded[: error.start].encode()) + 1
+        raise ValueError(f"byte {place} is not UTF-8; save the file as UTF-8") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start + 1} is not UTF-8") from None
+        raise ValueError(f"byte {error.start + 1} is not {error.encoding.upper()}; save the file as UTF-8") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"invalid JSON at column {error.colno}: {error.msg}") from None
     except RecursionError:

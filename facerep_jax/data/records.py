@@ -1,6 +1,5 @@
 """What is written for a data set: its plan, its records, and the one TFDS builder that writes them."""
 
-import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from facerep_jax.data.features import MISSING_CLASS, NO_MORE, NUMBERS, Numbers, check_more, features_dict, missing
-from facerep_jax.data.images import png
+from facerep_jax.data.images import png, size_of
 
 Example = dict[str, Any]
 Table = Mapping[str, Sequence[Any] | np.ndarray]  # column -> as many strings or numbers as every other column has
@@ -75,9 +74,7 @@ def complete(
 
 
 def _blank_mask(image: bytes) -> bytes:
-    with Image.open(io.BytesIO(image)) as header:
-        size = header.size
-    return png(Image.new("L", size, MISSING_CLASS))
+    return png(Image.new("L", size_of(image), MISSING_CLASS))
 
 
 def write_tables(plan: Plan, folder: Path) -> None:

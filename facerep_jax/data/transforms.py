@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
+import ftfy
 import instant_clip_tokenizer
 import numpy as np
 import simplejpeg
@@ -25,7 +26,12 @@ from PIL import Image
 from facerep_jax.data.features import MISSING_CLASS
 from facerep_jax.data.records import Example
 
+PADDED = 8  # times the image's or the crop's pixels, above which no image is padded to its box
 START = 49_406  # CLIP's start-of-text token; the end-of-text token is the next and last
+
+CAPTION_LETTERS = 20_000  # of a caption that are looked at
+TOKEN_LETTERS = 32  # none of CLIP's tokens has more letters
+SPECIAL = re.compile("<(?=(start|end)_of_text>)", re.IGNORECASE)  # of what the tokenizer takes for a token of its own
 
 # What captions call the sides: words that begin with left or right, "(L) and (R)", and what others are often called.
 SIDES = re.compile(
@@ -160,7 +166,7 @@ class Flip:
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         example = {k: v for k, v in movable(example).items() if self.permutations.get(k, ()) is not None}
         if rng.random() >= self.probability or any(
-            SIDES.search(caption) for name in self.captions for caption in captions_of(example.get(name, ()))
+            SIDES.search(cleaned(caption)) for name in self.captions for caption in captions_of(example.get(name, ()))
         ):
             return example
         return mirrored(example, self.permutations)
@@ -192,8 +198,8 @@ def mirrored(example: Example, permutations: Mapping[str, Any]) -> Example:
 class Tokenize:
     """`text` from captions: one of them at random, in CLIP's tokens, int32 (length,).
 
-    Too long a caption is cut, with the end-of-text token last, and `truncated` is set. Captions are unescaped twice and
-    their white space collapsed, as CLIP does.
+    Too long a caption is cut, with the end-of-text token last, and `truncated` is set. Captions are cleaned as CLIP
+    does, see `cleaned`. One that spells the start or end token, `<end_of_text>`, is text like any other.
 
     Args:
         buckets: size of a smaller vocabulary that ids are folded into, 0 for CLIP's own. Words then share ids, which
@@ -210,12 +216,24 @@ class Tokenize:
         require(example, self.feature, "Tokenize")
         captions = captions_of(example[self.feature])
         caption = captions[rng.integers(len(captions))] if captions else ""
-        caption = " ".join(html.unescape(html.unescape(caption)).split())
-        tokens = clip_tokenizer().tokenize_batch([caption], context_length=self.length)[0].astype(np.int32)
+        ids = clip_tokenizer().encode(SPECIAL.sub("< ", cleaned(caption)[: self.length * TOKEN_LETTERS]))
+        kept = [START, *ids[: self.length - 2], START + 1]
+        tokens = np.zeros(self.length, np.int32)
+        tokens[: len(kept)] = kept
         if self.buckets:
             tokens = np.where(tokens >= START, tokens - START + self.buckets - 2, tokens % (self.buckets - 2))
-        truncated = len(clip_tokenizer().encode(caption)) > self.length - 2
-        return {**example, "text": tokens, "truncated": np.bool_(truncated)}
+        return {**example, "text": tokens, "truncated": np.bool_(len(ids) > self.length - 2)}
+
+
+def cleaned(caption: str) -> str:
+    """A caption as CLIP's tokenizer cleans it: mended by ftfy, unescaped twice, white space collapsed.
+
+    Source: openai/CLIP, simple_tokenizer.py, basic_clean and whitespace_clean.
+    Changed: no more than `CAPTION_LETTERS` are looked at, which are far more than fit into 77 tokens.
+    """
+    if len(caption) > CAPTION_LETTERS:
+        caption = " ".join(caption.split())[:CAPTION_LETTERS]
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(caption))).split())
 
 
 @cache
@@ -344,17 +362,73 @@ def resample(
     filter: Image.Resampling,
     outside: int,
 ) -> UInt8[np.ndarray, "..."]:
-    """A box of an image as a square; what lies outside of the image has the value `outside`."""
+    """A box of an image as a square; what lies outside of the image has the value `outside`.
+
+    Memory is that of the image and of the square, however large the box.
+    """
     h, w = pixels.shape[:2]
     x0, y0, x1, y1 = (edge + 0.5 for edge in box)  # PIL counts from the edge of the first pixel
-    pad = [max(0, math.ceil(-y0)), max(0, math.ceil(y1 - h)), max(0, math.ceil(-x0)), max(0, math.ceil(x1 - w))]
-    if any(pad):
-        widths = ((pad[0], pad[1]), (pad[2], pad[3]), (0, 0))[: pixels.ndim]
+    left, top = max(0, math.ceil(-x0)), max(0, math.ceil(-y0))
+    right, bottom = max(0, math.ceil(x1 - w)), max(0, math.ceil(y1 - h))
+    if (left + w + right) * (top + h + bottom) > PADDED * max(w * h, size * size):
+        return far_away(pixels, (x0, y0, x1, y1), size, filter, outside)
+    if left or top or right or bottom:
+        widths = ((top, bottom), (left, right), (0, 0))[: pixels.ndim]
         pixels = np.pad(pixels, widths, constant_values=outside)
-        x0, y0, x1, y1 = x0 + pad[2], y0 + pad[0], x1 + pad[2], y1 + pad[0]
+        x0, y0, x1, y1 = x0 + left, y0 + top, x1 + left, y1 + top
     if (x0, y0, x1, y1) == (0, 0, size, size) == (0, 0, pixels.shape[1], pixels.shape[0]):
         return pixels
     return np.array(Image.fromarray(pixels).resize((size, size), filter, box=(x0, y0, x1, y1)))
+
+
+def far_away(
+    pixels: UInt8[np.ndarray, "..."],
+    edges: tuple[float, float, float, float],
+    size: int,
+    filter: Image.Resampling,
+    outside: int,
+) -> UInt8[np.ndarray, "..."]:
+    """What `resample` gives of a box that is much larger than the image, by the same filters without a padded image.
+
+    `edges` are those of the box, counted from the edge of the first pixel.
+    """
+    h, w = pixels.shape[:2]
+    x0, y0, x1, y1 = edges
+    across, down = (weights(*axis, size, filter) for axis in ((x0, x1, w), (y0, y1, h)))
+    inside = np.tensordot(down, np.tensordot(across, pixels.astype(np.float32) - outside, (1, 1)), (1, 1))
+    return np.clip(np.rint(inside + outside), 0, 255).astype(np.uint8)
+
+
+def weights(start: float, end: float, count: int, size: int, filter: Image.Resampling) -> Float[np.ndarray, "size n"]:
+    """How much each of `count` pixels adds to each of `size` pixels of the way from `start` to `end`.
+
+    Source: Pillow's Resample.c: Keys' cubic of a = -0.5, wider where the image shrinks, of which only the pixels of
+    image and frame are summed; or the nearest pixel.
+    """
+    step = (end - start) / size
+    centres = (start + (np.arange(size) + 0.5) * step)[:, None]
+    if filter == Image.Resampling.NEAREST:
+        return (np.floor(centres) == np.arange(count)).astype(np.float32)
+    first, last = min(0, math.floor(start)), max(count, math.ceil(end))  # of the pixels of image and frame
+    if step <= 1:
+        total = keys(np.arange(first, last) + 0.5 - centres).sum(1, keepdims=True)
+    else:
+        total = step * (keys_integral((last - centres) / step) - keys_integral((first - centres) / step))
+    return (keys((np.arange(count) + 0.5 - centres) / max(step, 1.0)) / total).astype(np.float32)
+
+
+def keys(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Keys' cubic of a = -0.5."""
+    x = np.abs(x)
+    return np.where(x < 1, (1.5 * x - 2.5) * x**2 + 1, np.where(x < 2, ((-0.5 * x + 2.5) * x - 4) * x + 2, 0))
+
+
+def keys_integral(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """The integral of `keys` from 0."""
+    t = np.minimum(np.abs(x), 2)
+    near = ((0.375 * t - 5 / 6) * t**2 + 1) * t
+    far = (((-0.125 * t + 5 / 6) * t - 2) * t + 2) * t - 1 / 6
+    return np.sign(x) * np.where(t < 1, near, far)
 
 
 def whole_box(example: Example) -> tuple[float, float, float, float]:

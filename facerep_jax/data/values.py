@@ -69,14 +69,6 @@ def points(value: Any, dimensions: int) -> Float32[np.ndarray, "k dimensions"]:
     return numbers(value, None, dimensions)
 
 
-def box(value: Any) -> Float32[np.ndarray, "4"]:
-    """A box with an area."""
-    x0, y0, x1, y1 = found = numbers(value, 4)
-    if not (x1 > x0 and y1 > y0):
-        raise ValueError(f"must be [x0, y0, x1, y1] with x1 > x0 and y1 > y0, not {shown(value)}")
-    return found
-
-
 def visible(value: Any) -> Int32[np.ndarray, "k"]:
     """Whether each point is seen, null if it is not known."""
     value = value.tolist() if isinstance(value, np.ndarray) else value
@@ -107,7 +99,7 @@ def counted(value: Any) -> int:
 KINDS: Mapping[str, Callable[[Any], Any]] = {
     "image": text,
     "caption": captions,
-    "bbox": box,
+    "bbox": lambda value: numbers(value, 4),  # held against the image later, see `plausibility`
     "landmarks": functools.partial(points, dimensions=2),
     "visible": visible,
     "landmarks_3d": functools.partial(points, dimensions=3),

@@ -141,7 +141,7 @@ def test_a_broken_image_is_left_out_and_listed(raw, tmp_path, capsys):
     broken = raw / "test" / "images" / "00007.jpg"
     broken.write_bytes(broken.read_bytes()[:200])
     assert prepare(raw, tmp_path / "data") == 2
-    assert "1 of 9 images are broken" in capsys.readouterr().err
+    assert "1 of 9 images are rejected" in capsys.readouterr().err
     assert prepare(raw, tmp_path / "data", "--max_rejected=0.2") == 0
     dataset = open_dataset("lapa_like/default", tmp_path / "data")
     assert dataset.splits == {"train": 4, "validation": 2, "test": 2}

@@ -1,6 +1,8 @@
 import io
 import math
 import random
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -171,6 +173,36 @@ def test_a_box_beyond_the_border_is_black_there_and_its_mask_ignored():
     assert (outside["mask"] == 255).all()
 
 
+FAR = ((-60.5, -30.0, 90.0, 70.0), (-7.0, -400.25, 45.5, 30.0), (10.25, 5.5, 400.0, 300.0), (3.0, 3.0, 900.0, 9.0))
+
+
+@pytest.mark.parametrize("box", FAR)
+def test_a_far_box_is_sampled_as_a_padded_image_is(box, monkeypatch):
+    """Reference: Pillow's resampling of the image in a black frame. tried: edges of pixels for their centres."""
+    image, mask = smooth(40, 50), rng().integers(0, 9, (40, 50), np.uint8)
+    monkeypatch.setattr(transforms, "PADDED", np.inf)
+    padded = crop({"image": image, "mask": mask}, box, 16)
+    monkeypatch.setattr(transforms, "PADDED", 0)
+    far = crop({"image": image, "mask": mask}, box, 16)
+    assert np.abs(far["image"].astype(int) - padded["image"]).max() <= 3
+    assert (far["mask"] != padded["mask"]).mean() < 0.02  # pixels between two
+
+
+@pytest.mark.parametrize("side", [30_000, 1e9, 1e30])
+def test_no_box_costs_more_memory_than_its_crop(side):
+    """A box of 30,000 pixels, padded, takes 2.7 GB for its pixels alone."""
+    image, mask = np.full((64, 48, 3), 200, np.uint8), np.full((64, 48), 3, np.uint8)
+    example = {"id": b"a", "image": image, "mask": mask, "landmarks": np.float32([[20, 30]])}
+    boxes = ([0, 0, side, side], [-side, -side, side, side], [-side, 3, 9, 9], [3, -side, 4, side])
+    tracemalloc.start()
+    for box in boxes:
+        moved = CropToBox(size=32, margin=0.2)({**example, "bbox": np.array(box, np.float32)}, rng())
+        assert (moved["image"].shape, moved["mask"].shape) == ((32, 32, 3), (32, 32))
+        assert np.isfinite(moved["landmarks"]).all()
+    assert tracemalloc.get_traced_memory()[1] < 2e6
+    tracemalloc.stop()
+
+
 def test_a_crop_of_the_whole_image_is_the_image_resized():
     example = {"id": b"a", "image": smooth(60, 40), "landmarks": np.array([[3.0, 7.0]], np.float32)}
     whole, resized = CropToBox(size=20, margin=0.3, whole=True), Resize(size=20)
@@ -291,6 +323,57 @@ def test_a_long_caption_is_cut_with_the_end_of_text_last():
     assert not fits["truncated"]
     assert cut["truncated"]
     assert tokens("a face " * 100)["text"].argmax() == 76
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        ("the actor\u2019s face", "the actor's face"),
+        ("\u201cquoted\u201d", '"quoted"'),
+        ("caf\u00c3\u00a9", "caf\u00e9"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("\uff26\uff41\uff43\uff45", "Face"),
+        ("\ufb01ne", "fine"),
+        ("a\x00b", "ab"),
+        ("don\u2019t smile, it\u2019s fine", "don't smile, it's fine"),
+        ("a&lt;b", "a<b"),
+        ("a &#128512; face", "a \U0001f600 face"),
+        ("dash \u2013 \u2026", "dash \u2013 \u2026"),
+    ],
+)
+def test_captions_are_mended_as_clip_mends_them(written, plain):
+    """Reference: what openai/CLIP's basic_clean, which calls ftfy, makes of them."""
+    assert transforms.cleaned(written) == plain
+    np.testing.assert_array_equal(tokens(written)["text"], tokens(plain)["text"])
+
+
+@pytest.mark.parametrize("word", ["a", "8Zk+", "<", "\u00e9", "data:image/png;base64,", "\U0001f600"])
+def test_a_word_of_a_megabyte_costs_nothing(word):
+    """Of a long word the tokens at its beginning are kept, as of a shorter one. tried: the tokens of all of it."""
+    tokens("a face")  # reads the vocabulary
+    start = time.perf_counter()
+    long = tokens("a face " + word * (1_000_000 // len(word)))
+    assert time.perf_counter() - start < 1
+    assert long["truncated"]
+    np.testing.assert_array_equal(long["text"], tokens("a face " + word * (5_000 // len(word)))["text"])
+
+
+def test_white_space_of_a_megabyte_is_none():
+    example = tokens("  a\n" + " " * 1_000_000 + "face ")
+    assert example["text"][:4].tolist() == [49406, 320, 1710, 49407]
+    assert not example["truncated"]
+
+
+@pytest.mark.parametrize(
+    "name", ["<end_of_text>", "<start_of_text>", "<END_OF_TEXT>", "&lt;end_of_text&gt;", "<|endoftext|>"]
+)
+def test_a_caption_that_spells_a_special_token_is_text(name):
+    """tried: the name taken for the token, behind which a text tower sees nothing of the caption."""
+    ids = tokens(f"{name} a smiling woman {name}")["text"]
+    assert (ids >= 49406).sum() == 2
+    assert ids.argmax() > 8
+    smiling = tokens("a smiling woman")["text"][1:4].tolist()
+    assert any(ids[i : i + 3].tolist() == smiling for i in range(70))
 
 
 def test_one_of_several_captions_is_drawn_and_none_is_an_empty_text():
@@ -455,6 +538,7 @@ def test_a_mirrored_generated_face_is_that_of_the_mirrored_scene():
     [
         *("a man on the LEFT", "Right: Ann", "left-handed", "the leftmost one", "facing_left", "looking rightwards"),
         *("Ann (L) and Bo (R)", "from l to r", "L-R: Ann, Bo", "turned counterclockwise", "à gauche", "a la derecha"),
+        *("&lt;left&gt;", "\uff4c\uff45\uff46\uff54 ear", "a\u0300 gauche"),  # as the tokens that are read of them say
     ],
 )
 def test_captions_that_speak_of_sides_are_not_mirrored(caption):

@@ -11,7 +11,7 @@ def test_arrays_may_stand_for_lists():
     points = np.array([[1, 2], [np.nan, np.nan]])
     np.testing.assert_array_equal(values.points(points, 2), np.float32(points))
     np.testing.assert_array_equal(values.visible(np.array([1, 0, 1])), [1, 0, 1])
-    np.testing.assert_array_equal(values.box(np.array([0, 1, 2, 3])), np.float32([0, 1, 2, 3]))
+    np.testing.assert_array_equal(values.KINDS["bbox"](np.array([0, 1, 2, 3])), np.float32([0, 1, 2, 3]))
     assert values.counted(np.int64(3)) == 3
     assert values.captions(("one", "two")) == ("one", "two")
 

@@ -24,6 +24,8 @@ class DataSet(Protocol):
     def read(self, arg: str | None, manual_dir: Path | None) -> Any:
         """Looks at the raw set quickly; returns anything that has a `digest` of all that the result depends on.
 
+        If it has a `link` that is not empty, the words of a file that lies elsewhere, --follow_links is needed.
+
         Args:
             arg: the text after the colon of `facerep prepare NAME:ARG`, if there is a colon.
             manual_dir: the folder of the raw set, if it is given.

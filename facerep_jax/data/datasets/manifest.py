@@ -1,5 +1,7 @@
 """A user's own faces: `faces.jsonl`, one JSON object per line, and optionally `faces.meta.json`; read strictly."""
 
+import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,18 +34,28 @@ def read(arg: str | None, manual_dir: Path | None) -> Samples:
 
 
 def lines(path: Path) -> Iterator[Sample]:
-    """The samples of a manifest, one for each line that is not blank."""
+    """The samples of a manifest, one for each line that is not blank, in whatever Unicode and line ends it is saved."""
     with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                with at(f"{path} line {number}, "):
-                    sample = parsed(line, number)
+        encoding = json.detect_encoding(file.read(4))
+    with open(path, encoding=encoding, errors="surrogateescape") as file:
+        for number in itertools.count(1):
+            with at(f"{path} line {number}, "):
+                line = file.readline()
+                bare = line.lstrip("\ufeff")  # a byte order mark, once more where one file follows another
+                sample = parsed(bare, number) if bare.strip() else None
+            if not line:
+                return
+            if sample:
                 yield sample
 
 
-def parsed(line: bytes, number: int) -> Sample:
+def parsed(line: str, number: int) -> Sample:
     """The sample of a line."""
-    given = strict_json(line)
+    try:
+        given = strict_json(line)
+    except ValueError as error:
+        several = line.strip() in ("[", "{") or line.startswith("[{")
+        raise ValueError(f"{error}; each line must hold one whole object" if several else str(error)) from None
     if not isinstance(given, dict):
         raise ValueError(f"a JSON object is expected, not {shown(given)}")
     check_keys(given, KEYS)

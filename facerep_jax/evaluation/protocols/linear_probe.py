@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +24,7 @@ from facerep_jax.evaluation.training import (
     seed_argument,
     seeded_step,
 )
+from facerep_jax.files import local_path
 from facerep_jax.train.optim import adamw
 from facerep_jax.train.state import TrainState
 from facerep_jax.typing import Batch, Frozen, Tree, as_kind
@@ -118,7 +118,7 @@ class LinearProbe:
         if needed > self.cache_bytes:
             images = {role: {"image": data["image"], **labels_of(data)} for role, data in splits.items()}
             return images, Network(as_kind(problem.encoder, Frozen), problem.task, look_rounded)
-        folder = Path(self.cache_folder) if self.cache_folder else problem.folder
+        folder = local_path("cache_folder", self.cache_folder) if self.cache_folder else problem.folder
         require_space(folder, needed)
         features = {role: {**extract(data["image"], folder), **labels_of(data)} for role, data in splits.items()}
         return features, Network(None, problem.task, look_at_given)

@@ -98,6 +98,57 @@ def test_conversions_are_told(tmp_path):
     assert plan.notes == ("1 images stored as PNG: not an upright 8-bit RGB or grey JPEG or PNG",)
 
 
+LINES = ('{"image": "a.jpg", "caption": "größe"}', "", '{"image": "b.jpg", "caption": "李"}')
+WRITTEN = {
+    "byte order mark": "\n".join(LINES).encode("utf-8-sig"),
+    "two files with marks": b"\n".join(line.encode("utf-8-sig") for line in LINES),
+    "windows": "\r\n".join(LINES).encode(),
+    "old mac": "\r".join(LINES).encode(),
+    **{encoding: "\r\n".join(LINES).encode(encoding) for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")},
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN.values(), ids=WRITTEN)
+def test_a_manifest_is_read_in_whatever_form_of_unicode_it_is_saved(tmp_path, written):
+    raw = write(tmp_path, [{"image": "a.jpg"}, {"image": "b.jpg"}])
+    (raw / "faces.jsonl").write_bytes(written)
+    (raw / "faces.meta.json").write_bytes('{"classes": ["größe"]}'.encode("utf-16"))
+    read = manifest.read(None, raw)
+    assert [(sample.id, sample.values["caption"], sample.line) for sample in read.samples] == [
+        ("a.jpg", ("größe",), 1),
+        ("b.jpg", ("李",), 3),
+    ]
+    assert read.meta["classes"] == ["größe"]
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ('{"image": "ä.jpg"}'.encode("latin-1"), "line 1, byte 12 is not UTF-8; save the file as UTF-8"),
+        ('{"image": "a.jpg"}\n{"image": "ä.jpg"}'.encode("latin-1"), "line 2, byte 12 is not UTF-8"),
+        ('{"image": "a.jpg"}\n'.encode("utf-16") + b"\0", "line 2, .*truncated data"),
+        (b'[{"image": "a.jpg"},\n{"image": "b.jpg"}]', "line 1, invalid JSON .*; each line must hold one whole object"),
+        (b'{\n"image": "a.jpg"\n}', "line 1, invalid JSON .*; each line must hold one whole object"),
+        (b"image,split\na.jpg,train\n", "line 1, invalid JSON at column 1"),
+    ],
+)
+def test_a_manifest_in_another_form_is_refused_with_the_cure(tmp_path, written, message):
+    (write(tmp_path, [{"image": "a.jpg"}, {"image": "b.jpg"}]) / "faces.jsonl").write_bytes(written)
+    with pytest.raises(ValueError, match=rf"faces\.jsonl {message}") as error:
+        manifest.read(None, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_id_is_the_path_as_it_is_written(tmp_path):
+    """So that it does not depend on how a file system spells accents, or on which names it takes."""
+    (tmp_path / "images").mkdir()
+    raw = write(tmp_path, [{"image": "images/a.jpg"}])
+    (raw / "faces.jsonl").write_text(json.dumps({"image": "images\\a.jpg "}))
+    read = manifest.read(None, raw)
+    assert [(sample.id, sample.values["image"]) for sample in read.samples] == [("images\\a.jpg ", "images/a.jpg")]
+    assert read.digest
+
+
 def test_wrong_arguments(tmp_path):
     with pytest.raises(ValueError, match="'manifest' takes no arguments after the colon, but got 'size=3'"):
         manifest.read("size=3", tmp_path)
