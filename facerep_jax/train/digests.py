@@ -2,8 +2,8 @@
 
 orbax silently loads a flipped bit, and takes an empty folder for the newest step. Here a checkpoint counts only once
 every process has left the digests of the files that it wrote, `STEP/digests.P-of-N.json`, and only as long as all files
-still match their digests. Files that systems leave in any folder, such as .DS_Store, are passed over, and so are hidden ones
-that came later: nothing reads them.
+still match their digests. Files that systems leave in any folder, such as .DS_Store, are passed over, and so are hidden
+ones that came later: nothing reads them.
 """
 
 import hashlib
