@@ -71,6 +71,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
         flag_values.processes,
         flag_values.process,
         expected=flag_values.config.operational.processes,
+        patience=flag_values.config.operational.join_seconds,
     )
     try:
         pretrain(flag_values.config, workdir, command_line("pretrain", flag_values))
