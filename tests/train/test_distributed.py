@@ -127,7 +127,7 @@ def task(job, rank, patience):
 
 @pytest.mark.multihost
 def test_the_tasks_of_one_srun_find_each_other_in_spite_of_a_proxy():
-    """Tried: without `keep_proxies_out`, neither ends."""
+    """Tried: without `keep_proxies_out`, they do not."""
     job = str(os.getpid())
     processes = [task(job, rank, "60") for rank in "01"]
     for process in processes:
