@@ -303,6 +303,20 @@ def test_a_damaged_checkpoint_that_cannot_be_set_aside_holds_nothing_up(copy, mo
     assert (copy / "2.damaged").is_dir()
 
 
+def test_a_checkpoint_in_which_systems_left_files_is_read(copy):
+    for where in (copy, copy / "2", copy / "2" / "state", copy / "2" / "state" / "d"):
+        (where / ".DS_Store").touch()
+        (where / "Thumbs.db").touch()
+    assert checkpoint.find(str(copy.parent)) == (copy.parent, 2)
+    (scale,) = checkpoint.load_parts(copy.parent, 2, [("params", "encoder")])
+    np.testing.assert_array_equal(scale["scale"], np.full(3, 2.0))
+    checkpoints = checkpoint.Checkpoints(copy)
+    like, mesh = state_of(0.0), sharding.make_mesh({"fsdp": -1})
+    state, _ = checkpoints.restore(checkpoints.latest(), placed(like, mesh, "replicated"))
+    checkpoints.close()
+    assert float(state.params["encoder"]["scale"][0]) == 2.0
+
+
 def test_a_save_that_was_cut_off_is_removed_or_out_of_the_way(copy, nothing_goes):
     left = copy / "3.orbax-checkpoint-tmp"
     left.mkdir()
