@@ -40,12 +40,14 @@ def check(wanted: str = "") -> None:
         )
     try:
         found = jax.default_backend()
-    except RuntimeError as error:
-        raise ValueError(f"jax cannot start: {error}; {unused('no device')}".rstrip("; ")) from error
+    except (RuntimeError, AssertionError) as error:  # the latter if what the user chose is not there
+        said = [str(error), unused("nothing"), f"JAX_PLATFORMS is {chosen()}" if chosen() else ""]
+        raise ValueError(f"jax cannot start: {'; '.join(filter(None, said))}") from error
     idle = unused(found)
     if wanted and found != wanted:
-        choose = f"JAX_PLATFORMS={wanted} chooses it" if wanted == "cpu" else idle or "there is none, or not for jax"
-        raise ValueError(f"operational.platform insists on {wanted}, and jax runs on {found}: {choose}")
+        reason = "JAX_PLATFORMS=cpu chooses it" if wanted == "cpu" else idle
+        reason = reason or (f"JAX_PLATFORMS is {chosen()}" if chosen() else "there is none that jax knows")
+        raise ValueError(f"operational.platform insists on {wanted}, and jax runs on {found}: {reason}")
     if idle:
         logging.warning("%s. In pre-training, --config.operational.platform=gpu or tpu refuses to go on so", idle)
 
@@ -56,10 +58,8 @@ def unused(found: str) -> str:
     Args:
         found: the platform that jax runs on.
     """
-    if found in ("gpu", "tpu"):
+    if found in ("gpu", "tpu") or chosen() == "cpu":
         return ""
-    if chosen() == "cpu":
-        return "" if found == "cpu" else "JAX_PLATFORMS is cpu"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1", "NoDevFiles")
     if hardware_utils.has_visible_nvidia_gpu() and not hidden:
         return f"this machine has an NVIDIA GPU, but jax runs on {found}: {why_no_cuda()}"

@@ -30,7 +30,7 @@ def machine(monkeypatch, tmp_path):
         )
 
         def backend():
-            if isinstance(error, RuntimeError):
+            if isinstance(error, Exception):
                 raise error
             return found
 
@@ -102,8 +102,8 @@ def test_a_gpu_that_is_hidden_was_chosen(machine, caplog, monkeypatch):
 @pytest.mark.parametrize(
     ("wanted", "given", "message"),
     [
-        ("gpu", dict(nvidia=False), "insists on gpu, and jax runs on cpu: there is none"),
-        ("gpu", dict(platforms="cpu", found="cpu"), "insists on gpu, and jax runs on cpu: "),
+        ("gpu", dict(nvidia=False), "insists on gpu, and jax runs on cpu: there is none that"),
+        ("gpu", dict(platforms="cpu", found="cpu"), "insists on gpu, and jax runs on cpu: JAX_PLATFORMS is cpu"),
         ("tpu", dict(found="gpu"), "insists on tpu, and jax runs on gpu: there is none"),
         ("cpu", dict(found="gpu"), "insists on cpu, and jax runs on gpu: JAX_PLATFORMS=cpu chooses it"),
         ("cuda", dict(), "operational.platform is gpu, tpu, cpu or empty, not 'cuda'"),
@@ -120,6 +120,13 @@ def test_a_jax_that_cannot_start_is_one_line(machine):
         error=RuntimeError("Unable to initialize backend 'cuda': driver too old"), packages=THIRTEEN, driver="535.1"
     )
     with pytest.raises(ValueError, match=r"jax cannot start: Unable .*; .*plugin for CUDA 13 needs driver 580"):
+        hardware.check()
+
+
+def test_a_platform_that_was_chosen_and_is_not_there_is_one_line(machine):
+    """jax fails by an assertion without a word then."""
+    machine(error=AssertionError(), platforms="cuda", nvidia=False)
+    with pytest.raises(ValueError, match=r"^jax cannot start: JAX_PLATFORMS is cuda$"):
         hardware.check()
 
 
