@@ -11,6 +11,7 @@ REQUIRES = [
     "absl-py>=2.3",
     "array-record>=0.8.3",
     "chex>=0.1.90",
+    "filelock>=4.2,<5",
     "flax>=0.12.8,<0.13",
     "ftfy>=6.3,<7",
     "grain>=0.2.18,<0.3",
@@ -37,6 +38,9 @@ REQUIRES = [
 EXTRAS = {
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda13]"],
+    "cuda13": ["jax[cuda13]"],  # for drivers from 580 on
+    "cuda12": ["jax[cuda12]"],  # for drivers from 525 on
+    "k8s": ["jax[k8s]"],  # lets the pods of a Kubernetes Job find each other
     "prepare": ["apache-beam>=2.77"],
     "parity": [  # what tests/parity compares with; the package itself never imports it
         "DALL-E==0.1",

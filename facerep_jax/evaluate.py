@@ -53,6 +53,7 @@ from facerep_jax.evaluation.summaries import described, in_words, settings_of, s
 from facerep_jax.evaluation.tables import evenly, write_predictions, write_statistics
 from facerep_jax.evaluation.trial import defaults
 from facerep_jax.files import local_path, write
+from facerep_jax.train import hardware
 from facerep_jax.train.resume import has_begun
 
 SPECS = {RANDOM: "protocol", SCRATCH: "scratch"}  # of the config, by which they learn
@@ -88,6 +89,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     require_kind(flag_values.config, "evaluate", "task", "protocol")
     workdir = local_path("workdir", flag_values.workdir)
     command = command_line("evaluate", flag_values)
+    hardware.check()
     results = evaluate(flag_values.config, flag_values.checkpoint, workdir, command)
     print(headline_of(results))
 

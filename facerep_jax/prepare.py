@@ -25,7 +25,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import flags, logging
@@ -197,32 +197,41 @@ def _staging(data_dir: Path, name: str) -> Iterator[Path]:
     data_dir.mkdir(parents=True, exist_ok=True)
     for leftover in data_dir.glob(f"{STAGING}*"):
         if held := _taken(leftover):
-            with held:
-                _remove(leftover)
+            _remove(leftover, held)
     stage = data_dir / (STAGING + name.replace("/", "-"))
     stage.mkdir(exist_ok=True)
-    if (held := _taken(stage)) is None:
+    if (held := _taken(stage, patient=True)) is None:
         raise ValueError(f"{name} is being prepared by another process, in {stage}")
-    with held:
-        try:
-            yield stage
-        finally:
-            _remove(stage)
+    try:
+        if left := {path.name for path in stage.iterdir()} - {lock.NAME, lock.LEASE_NAME}:
+            raise ValueError(f"{stage} cannot be emptied and holds {min(left)}; remove it")
+        yield stage
+    finally:
+        _remove(stage, held)
 
 
-def _taken(folder: Path) -> TextIO | None:
+def _taken(folder: Path, *, patient: bool = False) -> contextlib.ExitStack | None:
     """The lock of a folder as `lock.take` gives it; None too if the folder was just removed or is somebody else's."""
     try:
-        return lock.take(folder)
+        return lock.take(folder, patient=patient)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
 
 
-def _remove(stage: Path) -> None:
-    """Removes a locked folder. It is renamed first, so that nobody takes it for a fresh one half-way."""
+def _remove(stage: Path, held: contextlib.ExitStack) -> None:
+    """Removes a locked folder, or as much of it as can be: what is left is said, and removed by the next `prepare`.
+
+    It is renamed first, so that nobody takes it for a fresh one half-way, and removed once the lock's file is closed:
+    network file systems keep what is open.
+    """
     doomed = stage.with_name(f"{STAGING}{uuid.uuid4().hex}")
-    stage.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    try:
+        with held:
+            stage.rename(doomed)
+        shutil.rmtree(doomed)
+    except OSError as error:
+        if left := [path for path in (stage, doomed) if path.exists()]:
+            logging.warning("%s cannot be removed now (%s); the next `facerep prepare` tries again", left[0], error)
 
 
 def _publish(folder: Path, final: Path, stage: Path) -> None:

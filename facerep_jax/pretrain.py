@@ -3,12 +3,13 @@
 facerep pretrain --config configs/pretrain/farl.py:variant=B/16 --workdir runs/farl [--config.a.b=x]
 
 If a run is started again with the same workdir, it resumes from its last checkpoint, on as many devices and hosts as
-there are then. To train on several hosts, start the command once on each. TPU, SLURM, Open MPI and Kubernetes tell the
-processes about each other; elsewhere give --coordinator=HOST:PORT --processes=N --process=I. All processes must see
-the workdir.
+there are then. To train on several hosts, start the command once on each; it uses all GPUs there. TPU, SLURM, Open MPI
+and Kubernetes tell the processes about each other; elsewhere give --coordinator=HOST:PORT --processes=N --process=I.
+All processes must see the workdir.
 
-The exit status is 0 if all steps are done, 75 if a signal stopped the run after a save (start it again), 2 on bad
-input, and anything else if it failed, such as 1 for a full disk or 143 for SIGTERM before training began.
+The exit status is 0 if all steps are done, 75 if a signal (SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2) stopped the run
+after a save (start it again), 2 on bad input, and anything else if it failed, such as 1 for a full disk or 143 for
+SIGTERM before training began.
 """
 
 import json
@@ -31,7 +32,7 @@ from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import may_show_images
 from facerep_jax.data.pipeline import Part, Stream, build_transforms, split_host
 from facerep_jax.files import local_path, write
-from facerep_jax.train import account, checkpoint, compilation, distributed, handover, loop, sharding
+from facerep_jax.train import account, checkpoint, compilation, distributed, handover, hardware, loop, sharding
 from facerep_jax.train.flops import of_jaxpr
 from facerep_jax.train.frozen import FILE as FROZEN
 from facerep_jax.train.frozen import check_given, read_frozen, write_frozen
@@ -71,7 +72,10 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
         flag_values.processes,
         flag_values.process,
         expected=flag_values.config.operational.processes,
+        patience=flag_values.config.operational.join_seconds,
     )
+    hardware.check(flag_values.config.operational.platform)
+    hardware.check_dtype(flag_values.config.dtype)
     try:
         pretrain(flag_values.config, workdir, command_line("pretrain", flag_values))
     except loop.Stopped as stopped:

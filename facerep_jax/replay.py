@@ -29,7 +29,7 @@ from facerep_jax import lock
 from facerep_jax.data.pipeline import split_host
 from facerep_jax.files import local_path, write
 from facerep_jax.pretrain import Run, assemble, state_at
-from facerep_jax.train import checkpoint, sharding
+from facerep_jax.train import checkpoint, hardware, sharding
 from facerep_jax.train.frozen import read_frozen
 from facerep_jax.train.handover import config_of
 from facerep_jax.train.model import model_maker
@@ -60,6 +60,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     if step > config.steps:
         raise ValueError(f"{workdir} is a run of {config.steps} steps; there is no step {step}")
     config.mesh.update(json.loads(flag_values.mesh or "{}"))
+    hardware.check()
     with lock.held(workdir):
         return replay(config, workdir, step)
 

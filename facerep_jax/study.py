@@ -2,14 +2,15 @@
 
 facerep study farl --config configs/study/farl.py [--out studies] [--minutes 60] [--jobs 2]
 
-Each cell is one command of `facerep`, printed before it is run in a process of its own; --jobs of them run at once.
-Cells that are done are not run again, so a study that was stopped goes on where it was. With --minutes a study stops by
-itself, with exit status 75, before it begins a cell after that time. Once all cells are done, study.json and study.md
-are written into OUT/NAME.
+Each cell is one command of `facerep`, printed before it is run in a process of its own; --jobs of them run at once,
+and each takes an equal share of a GPU's memory. Cells that are done are not run again, so a study that was stopped goes
+on where it was. With --minutes a study stops by itself, with exit status 75, before it begins a cell after that time.
+Once all cells are done, study.json and study.md are written into OUT/NAME.
 """
 
 import itertools
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from facerep_jax.reporting.lines import BASELINE, PRETRAINED, Line
 from facerep_jax.reporting.lines import RANDOM as UNTRAINED
 from facerep_jax.reporting.page import Row, Table, markdown_block
 from facerep_jax.reporting.workdirs import read_evaluation
+from facerep_jax.train import hardware
 
 RANDOM = "random"  # the encoder before any training; its first evaluations hold the baselines of all
 TAIL = 15  # lines of a failed cell's log that are shown
@@ -111,7 +113,7 @@ def run_all(todo: list[Cell], jobs: int, minutes: float) -> int:
             ends.append(STOPPED)
             return
         print(f"[{number}/{len(todo)}] facerep {shlex.join(cell.arguments)}", flush=True)
-        if status := call(cell):
+        if status := call(cell, jobs):
             ends.append(status)
             log = (cell.folder / "log.txt").read_text(errors="replace").splitlines()
             print("\n".join(log[-TAIL:]), file=sys.stderr)
@@ -172,22 +174,22 @@ def is_done(cell: Cell) -> bool:
     return True
 
 
-def call(cell: Cell) -> int:
-    """Run a cell and return its exit status; if that is 0, record in the cell's folder that it is done."""
+def call(cell: Cell, jobs: int) -> int:
+    """Run a cell as one of `jobs` at a time and return its exit status; if it is 0, record that the cell is done."""
     cell.folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with (cell.folder / "log.txt").open("a") as log:
-        status = execute(cell.arguments, log)
+        status = execute(cell.arguments, log, hardware.share(jobs))
     if status == 0:
         record = {"arguments": list(cell.arguments), "seconds": round(time.monotonic() - start, 1)}
         write(cell.folder / "cell.json", json.dumps(record, indent=1))
     return status
 
 
-def execute(arguments: Sequence[str], log: TextIO) -> int:
-    """Run `facerep` in a process of its own and return its exit status."""
+def execute(arguments: Sequence[str], log: TextIO, variables: Mapping[str, str]) -> int:
+    """Run `facerep` in a process of its own, with these environment variables, and return its exit status."""
     command = [sys.executable, "-m", "facerep_jax.cli", *arguments]
-    return subprocess.run(command, stdout=log, stderr=log, check=False).returncode
+    return subprocess.run(command, stdout=log, stderr=log, check=False, env={**os.environ, **variables}).returncode
 
 
 def budgets_of(config: ConfigDict, folder: Path) -> Iterator[Budget]:

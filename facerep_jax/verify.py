@@ -31,9 +31,8 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     for step in steps:
         folder = workdir / "checkpoints" / str(step)
         problem = digests.fault(folder) or frozen_fault(workdir, folder)
-        names = digests.files_in(folder)
-        size = sum((folder / name).stat().st_size for name in names) / 1e6
-        print(f"step {step}: {problem or f'whole, {len(names)} files of {size:.1f} MB'}")
+        sizes = digests.sizes(folder)
+        print(f"step {step}: {problem or f'whole, {len(sizes)} files of {sum(sizes.values()) / 1e6:.1f} MB'}")
         status = status or bool(problem)
     return int(status)
 

@@ -3,9 +3,9 @@
 #
 #   launch/local.sh --config configs/pretrain/farl.py:variant=B/16 --workdir runs/farl
 #
-# All arguments go to `facerep pretrain`. If this script receives SIGTERM, SIGINT or SIGHUP, it sends SIGTERM to the
-# run, which saves its state. Then the script ends. Its status is that of the last run: 0 done, 75 saved, 2 bad input,
-# anything else: it failed.
+# All arguments go to `facerep pretrain`. If this script receives SIGTERM, SIGINT, SIGHUP, SIGUSR1 or SIGUSR2, it sends
+# SIGTERM to the run, which saves its state. Then the script ends. Its status is that of the last run: 0 done, 75
+# saved, 2 bad input, anything else: it failed.
 set -uo pipefail
 
 SAVED=75
@@ -22,7 +22,7 @@ pass_on() {
   signalled=true
   [[ -z $child ]] || kill -TERM "$child" 2>/dev/null
 }
-trap pass_on TERM INT HUP
+trap pass_on TERM INT HUP USR1 USR2
 
 status=$SAVED
 while [[ $status -eq $SAVED && $stop == false ]]; do

@@ -1,6 +1,8 @@
+import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -321,3 +323,50 @@ def test_a_live_run_is_left_alone(raw, data):
             run("manifest", "--manual_dir", raw, "--data_dir", data, "--name", "other")
     run("manifest", "--manual_dir", raw, "--data_dir", data, "--name", "other")
     assert hidden(data) == []
+
+
+def test_it_works_on_a_file_system_without_locks(raw, data, monkeypatch, caplog):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    run("manifest", "--manual_dir", raw, "--data_dir", data)
+    assert open_dataset("manifest/faces", data).splits == {"test": 1, "train": 3}
+    assert "is on a file system without locks" in caplog.text
+    assert hidden(data) == []
+
+
+def test_what_cannot_be_removed_ends_no_run(raw, data, monkeypatch, caplog):
+    """Tried: the error of `rmtree` let through; the lock's file open while its folder is removed."""
+    leftover = data / ".preparing-0"
+    leftover.mkdir(parents=True)
+    open_there, real = [], shutil.rmtree
+
+    def rmtree(path, *more, **named):
+        if Path(path).name.startswith(".preparing-"):
+            open_there.extend(file for file in psutil.Process().open_files() if file.path.startswith(str(path)))
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", f"{path}/.nfs0")
+        real(path, *more, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", rmtree)
+        run("manifest", "--manual_dir", raw, "--data_dir", data)
+    assert open_dataset("manifest/faces", data).splits == {"test": 1, "train": 3}
+    assert len(hidden(data)) == 2
+    assert open_there == []  # NFS keeps what is open, as files .nfs*
+    assert caplog.text.count("cannot be removed now ([Errno 39] Directory not empty") == 2
+    run("manifest", "--manual_dir", raw, "--data_dir", data, "--name", "other")
+    assert hidden(data) == []
+
+
+def test_a_folder_that_cannot_be_emptied_is_not_written_into(raw, data, monkeypatch):
+    stage = data / ".preparing-manifest-faces"
+    stage.mkdir(parents=True)
+    (stage / "old").touch()
+
+    def rename(self, target):
+        raise OSError(errno.EBUSY, "Device or resource busy", str(self))
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(ValueError, match="cannot be emptied and holds old; remove it"):
+        run("manifest", "--manual_dir", raw, "--data_dir", data)

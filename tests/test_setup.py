@@ -58,6 +58,13 @@ def test_it_has_the_command_the_licence_and_the_pythons(wheel):
     metadata = archive.read(f"{info}/METADATA").decode()
     assert re.search("^License(-Expression)?: Apache-2.0$", metadata, re.MULTILINE)
     assert "Requires-Python: >=3.11" in metadata
+    for extra, needs in (
+        ("cuda", "jax[cuda13]"),
+        ("cuda13", "jax[cuda13]"),
+        ("cuda12", "jax[cuda12]"),
+        ("k8s", "jax[k8s]"),
+    ):
+        assert re.search(f"^Requires-Dist: {re.escape(needs)}; extra == .{extra}.$", metadata, re.MULTILINE)
     assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 
 

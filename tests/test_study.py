@@ -28,7 +28,7 @@ def get_config(arg=None):
 """
 
 
-def in_this_process(arguments, log):
+def in_this_process(arguments, log, variables):
     """What a process of its own would come to, without its imports."""
     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         return cli.main(["facerep", *arguments])
@@ -108,7 +108,7 @@ def test_a_changed_command_is_refused_and_a_failed_cell_is_not_done(finished, tm
 def test_the_time_stops_it_between_cells(finished, tmp_path, monkeypatch):
     clock, called = itertools.count(0.0, 29.0), []
     monkeypatch.setattr(study.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(study, "call", lambda cell: called.append(cell) or 0)
+    monkeypatch.setattr(study, "call", lambda cell, jobs: called.append(cell) or 0)
     command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={tmp_path}", "--minutes=1"]
     assert cli.main(command) == 75
     assert len(called) == 2  # after 29 and 58 seconds
@@ -123,7 +123,8 @@ def test_cells_run_at_once_but_none_before_those_that_it_reads(finished, tmp_pat
     """No evaluation begins while its encoder is trained, and nothing after a cell that failed."""
     running, most, order = [], [], []
 
-    def call(cell):
+    def call(cell, jobs):
+        assert jobs == 2
         running.append(cell)
         time.sleep(0.05)
         most.append(len(running))

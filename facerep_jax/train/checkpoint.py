@@ -5,20 +5,23 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from orbax.checkpoint._src.serialization import tensorstore_utils
 
+from facerep_jax import lock
 from facerep_jax.train import digests, distributed
 from facerep_jax.train.state import TrainState, flat, mismatch
 from facerep_jax.typing import Tree
 
 DAMAGED = ".damaged"  # suffix of a checkpoint that was set aside
-DELETED = ".deleted"  # suffix of a checkpoint that is being removed
+DELETED = ".deleted"  # suffix of what is being removed
+UNFINISHED = "*.orbax-checkpoint-tmp*"  # what orbax calls a checkpoint until all of it is written
 SHARED = 2**24  # bytes; replicas share the writing of an array only if each then writes at least as much
 TRIAL = ".trial"  # a folder that is made and removed before each save
 
@@ -33,21 +36,29 @@ class Checkpoints:
     Saving is asynchronous and has three stages: the state is copied to the host, orbax writes it, and then it is sealed
     with the digests of all its files. Only a sealed checkpoint counts, and an older one is removed only once a newer
     one is sealed, so that a crash at any moment leaves a whole checkpoint behind. All processes must see the folder.
+
+    What cannot be removed, since a file in it is still open somewhere (.nfs*, EBUSY), is said once and tried again
+    after each save and at each start.
     """
 
     def __init__(self, folder: Path, *, keep: int = 3):
         self._folder, self._keep = folder.resolve(), keep
+        self._stuck: set[str] = set()  # names of what could not be removed or set aside, which was said
+        self._in_the_way: set[int] = set()  # damaged steps that could not be set aside
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if not lock.works(self._folder):
+            lock_no_files()
         share_large_arrays_alone()
-        # Without max_to_keep orbax removes no checkpoint by itself: it does not know which ones are sealed.
-        options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        if distributed.first():
+            for left in self._folder.glob(UNFINISHED):
+                self._retire(left)
+            self._remove_retired()
+        # orbax removes nothing by itself: it does not know which checkpoints are sealed, and fails where it cannot.
+        self._manager = ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions())
         self._writing: int | None = None  # the step that is being written or sealed
         self._sealing: Future[None] | None = None  # set once orbax has finished writing
         self._pool = ThreadPoolExecutor(1)
         self._whole = set(digests.sealed_steps(self._folder))
-        if distributed.first():
-            for left in self._folder.glob(f"*{DELETED}"):
-                shutil.rmtree(left)
 
     def latest(self) -> int | None:
         """The newest undamaged step, or None if there is none; newer, damaged checkpoints are logged and set aside.
@@ -76,12 +87,21 @@ class Checkpoints:
         return step
 
     def _set_aside(self, folder: Path) -> None:
-        aside = folder.with_name(folder.name + DAMAGED)
-        while aside.exists():
-            aside = aside.with_name(f"{aside.name}{DAMAGED}")
+        failed = False
+
+        def rename() -> None:
+            nonlocal failed
+            try:
+                os.rename(folder, unused(folder, DAMAGED))
+            except OSError as error:
+                failed = True
+                self._say_stuck(folder, "set aside", error)
+
         distributed.together(f"damaged {folder.name}")
-        distributed.by_first("setting a checkpoint aside", lambda: os.rename(folder, aside))
-        self._whole.discard(int(folder.name))
+        distributed.by_first("setting a checkpoint aside", rename)
+        step = int(folder.name)
+        self._in_the_way = self._in_the_way - {step} | ({step} if distributed.anyone(failed) else set())
+        self._whole.discard(step)
         self._manager.reload()
 
     def save(self, step: int, state: TrainState, meta: dict[str, Any]) -> None:
@@ -97,6 +117,8 @@ class Checkpoints:
         self._whole -= set(gone)
         items = ocp.args.Composite(state=ocp.args.StandardSave(as_dict(state)), meta=ocp.args.JsonSave(meta))
         self._writing = step
+        if step in self._in_the_way:
+            self._set_aside(self._folder / str(step))
         try:
             distributed.by_first("a save", self._try_folder)
             self._manager.save(step, args=items, force=True)
@@ -155,9 +177,30 @@ class Checkpoints:
         whole = digests.sealed_steps(self._folder)
         for old in digests.all_steps(self._folder):
             if whole and old < whole[-1] and old not in whole[-self._keep :]:
-                doomed = self._folder / f"{old}{DELETED}"
-                os.rename(self._folder / str(old), doomed)  # renaming is atomic: nobody finds it half removed
+                self._retire(self._folder / str(old))
+        self._remove_retired()
+
+    def _retire(self, path: Path) -> None:
+        """Give a folder the name of one that is being removed, at once, so that nobody finds it half removed."""
+        try:
+            os.rename(path, unused(path, DELETED))
+        except OSError as error:
+            self._say_stuck(path, "removed", error)
+
+    def _remove_retired(self) -> None:
+        for doomed in self._folder.glob(f"*{DELETED}"):
+            try:
                 shutil.rmtree(doomed)
+            except OSError as error:
+                with suppress(OSError):
+                    shutil.rmtree(doomed, ignore_errors=True)  # the rest of it, to make room
+                if doomed.exists():
+                    self._say_stuck(doomed, "removed", error)
+
+    def _say_stuck(self, path: Path, what: str, error: OSError) -> None:
+        if path.name not in self._stuck:
+            self._stuck.add(path.name)
+            logging.warning("%s cannot be %s now and is tried again later: %s", path, what, error)
 
     def _failed(self, error: Exception) -> SaveFailed:
         step, self._writing, self._sealing = self._writing, None, None
@@ -198,6 +241,18 @@ def share_large_arrays_alone() -> None:
     handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SHARED, array_metadata_store=store)
     with only_errors():
         ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
+
+
+def lock_no_files() -> None:
+    """Let tensorstore write without locks, where the file system has none; each file has only one writer anyway."""
+    for context in (tensorstore_utils._BASE_TS_CONTEXT, tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT):
+        context["file_io_locking"] = {"mode": "none"}  # orbax hands this on to every array, and offers no setting
+
+
+def unused(path: Path, suffix: str) -> Path:
+    """The path with a suffix, as often as it takes for nothing to be there."""
+    path = path.with_name(path.name + suffix)
+    return unused(path, suffix) if path.exists() else path
 
 
 def agreed(problem: str) -> str:

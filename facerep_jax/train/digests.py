@@ -2,7 +2,8 @@
 
 orbax silently loads a flipped bit, and takes an empty folder for the newest step. Here a checkpoint counts only once
 every process has left the digests of the files that it wrote, `STEP/digests.P-of-N.json`, and only as long as all files
-still match their digests.
+still match their digests. Files that systems leave in any folder, such as .DS_Store, are passed over, and so are hidden
+ones that came later: nothing reads them.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,11 @@ PATTERN = re.compile(r"digests\.(\d+)-of-(\d+)\.json")
 OWNED = re.compile(r"ocdbt\.process_(\d+)$")  # a folder that only one process writes
 THREADS = 4  # that compute digests; SHA-256 releases the interpreter's lock
 FIRST = 3  # the most faults that a message names
+LITTER = re.compile(  # what systems leave in folders of others, by a part of the path
+    r"\.DS_Store|\._.*|\.nfs[0-9a-fA-F]+|Thumbs\.db|ehthumbs\.db|desktop\.ini|\.~lock\..*|\.fuse_hidden.*|\.__afs.*|"
+    r"\.smbdelete.*|\.syncthing\..*|~syncthing~.*|\.goutputstream-.*|\.Trash-.*|\.directory|@eaDir|\.snapshot|lost\+found",
+    re.IGNORECASE,
+)
 
 
 def seal(folder: Path, process: int = 0, processes: int = 1) -> None:
@@ -54,15 +61,16 @@ def fault(folder: Path, part: int = 0, parts: int = 1) -> str:
         name = NAME.format(process=process, processes=processes)
         try:
             record = json.loads((folder / name).read_text())
-            expected |= {name: (size, digest) for name, (size, digest) in record["files"].items()}
+            files = record["files"].items()
+            expected |= {name: (size, digest) for name, (size, digest) in files if not litter(name)}
             step = record["step"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return f"{name} cannot be read"
         if str(step) != folder.name:
             return f"it is the checkpoint of step {step} under the name of another"
-    there = {name: (folder / name).stat().st_size for name in files_in(folder)}
+    there = sizes(folder)
     faults = [f"{name} is missing" for name in sorted(expected.keys() - there.keys())]
-    faults += [f"{name} was added" for name in sorted(there.keys() - expected.keys())]
+    faults += [f"{name} was added" for name in sorted(there.keys() - expected.keys()) if not hidden(name)]
     faults += [
         f"{name} has {there[name]} bytes, not {size}"
         for name, (size, _) in sorted(expected.items())
@@ -93,9 +101,28 @@ def seals(folder: Path) -> list[tuple[int, int]]:
 
 
 def files_in(folder: Path) -> list[str]:
-    """All files of a checkpoint except its digest files, finished or not."""
+    """All files of a checkpoint except its digest files, finished or not, and what systems left there."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(name for name in names if not name.lstrip(".").startswith("digests."))
+    return sorted(name for name in names if not name.lstrip(".").startswith("digests.") and not litter(name))
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """The size of each file of a checkpoint; one that vanishes meanwhile is left out."""
+    found = {}
+    for name in files_in(folder):
+        with suppress(FileNotFoundError):
+            found[name] = (folder / name).stat().st_size
+    return found
+
+
+def litter(name: str) -> bool:
+    """Whether a file, or a folder that it lies in, is one that systems leave in folders of others."""
+    return any(LITTER.fullmatch(part) for part in Path(name).parts)
+
+
+def hidden(name: str) -> bool:
+    """Whether a file, or a folder that it lies in, is hidden."""
+    return any(part.startswith(".") for part in Path(name).parts)
 
 
 def owner(name: str, processes: int) -> int:

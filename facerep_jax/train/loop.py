@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import termios
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -26,6 +27,8 @@ from facerep_jax.train.state import TrainState
 from facerep_jax.train.writer import Writer
 from facerep_jax.typing import Metrics, Tree
 
+ASKED_FOR = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # of a closed terminal, and what schedulers can be told
+STOPPING = (signal.SIGTERM, signal.SIGINT, *ASKED_FOR)
 CLOCK_STEPS = 10  # between looks at the clock, if several processes have to agree on it
 
 
@@ -38,14 +41,17 @@ class NonFinite(Exception):
 
 
 class Signals:
-    """Remembers SIGTERM and SIGINT inside its context; after the first of them, SIGINT ends the process at once.
+    """Remembers the first signal of `STOPPING` inside its context; after it, SIGINT ends the process at once.
 
-    If there are several processes, jax handles SIGTERM and tells the others, and SIGINT is passed on as SIGTERM.
+    SIGHUP, SIGUSR1 and SIGUSR2 stay ignored if the process was started so, as nohup does with SIGHUP. If there are
+    several processes, jax handles SIGTERM and tells the others, and all other signals are passed on as SIGTERM.
     """
 
     def __enter__(self) -> "Signals":
         self.received: int | None = None
-        noted = (signal.SIGTERM, signal.SIGINT) if distributed.alone() else (signal.SIGINT,)
+        self._terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+        ignored = {number for number in ASKED_FOR if signal.getsignal(number) is signal.SIG_IGN}
+        noted = {*STOPPING} - ignored - (set() if distributed.alone() else {signal.SIGTERM})
         self._before = {number: signal.signal(number, self._note) for number in noted}
         return self
 
@@ -56,12 +62,23 @@ class Signals:
         return "SIGTERM to one of the processes" if distributed.preempted(step) else ""
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
+        self.received = number if self.received is None else self.received
+        self._leave_terminal()
         if not distributed.alone():
             os.kill(os.getpid(), signal.SIGTERM)
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends the process even if a save or a barrier hangs
 
+    def _leave_terminal(self) -> None:
+        """Drop what is printed from now on if the terminal is gone: the run would fail at the next line, unsaved."""
+        for stream in self._terminals:
+            try:
+                termios.tcgetattr(stream)
+            except termios.error:
+                with open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), stream)
+
     def __exit__(self, *_: object) -> None:
+        self._leave_terminal()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

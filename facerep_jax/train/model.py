@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from ml_collections import ConfigDict
 
 from facerep_jax.config import build, build_with
 from facerep_jax.models.layers import remat_policy
+from facerep_jax.train.hardware import compute_dtype
 from facerep_jax.train.state import Model, mismatch
 
 Arrays = Mapping[str, Any]  # path within a module -> array
@@ -31,15 +31,6 @@ def model_maker(config: Mapping[str, Any] | ConfigDict) -> Callable[..., Model]:
         return Model(encoder, build_with(config["objective"], {"steps": config["steps"]}, encoder, rngs=rngs))
 
     return make
-
-
-def compute_dtype(name: str) -> str:
-    """The type of matrix products that a config names; `auto` means bfloat16 on TPU and GPU, float32 on CPU."""
-    if name == "auto":
-        return "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    if name not in ("float32", "bfloat16"):
-        raise ValueError(f"dtype is auto, float32 or bfloat16, not {name!r}")
-    return name
 
 
 def filled(module: Any, arrays: Arrays, name: str) -> Any:

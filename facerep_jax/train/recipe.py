@@ -31,7 +31,8 @@ def recipe(
     sharding: name of rules; sharding_rules: further ones, (regex on a path, mesh axes), which come first.
 
     How a run is operated, all of which may change when it goes on:
-    threads, workers: that read records. keep_checkpoints: how many. processes: that must appear, 0 for any number.
+    threads, workers: that read records. keep_checkpoints: how many. processes: that must appear, 0 for any number, 1
+    for this one alone; join_seconds: to wait for them. platform: gpu, tpu or cpu, on which jax must run; empty for any.
     sample_ledger: write down each step's records. nonfinite_steps: in a row that end the run. skip_ids: a file of the
     ids of records to leave out. profile_steps: the first to trace and the one after the last. peak_flops: operations
     per second of a device, 0 for what is known of its kind. compilation_cache: keep compiled programs in the workdir.
@@ -63,6 +64,8 @@ def recipe(
             workers=0,
             keep_checkpoints=3,
             processes=0,
+            join_seconds=300.0,
+            platform="",
             sample_ledger=False,
             nonfinite_steps=5,
             skip_ids="",

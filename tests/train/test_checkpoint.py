@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 import time
 from pathlib import Path
@@ -6,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from facerep_jax.train import checkpoint, digests, sharding
 from facerep_jax.train.state import TrainState
@@ -218,6 +221,126 @@ def test_what_a_process_left_while_removing_is_removed_by_the_next(copy):
     (copy / "1").rename(copy / "1.deleted")
     assert newest(copy) == 2
     assert not (copy / "1.deleted").exists()
+
+
+@pytest.fixture
+def nothing_goes(monkeypatch):
+    """`shutil.rmtree` fails where a file is open elsewhere, as on NFS, while entered."""
+
+    def rmtree(path, ignore_errors=False):
+        if not ignore_errors:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", f"{path}/state/.nfs0001")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", rmtree)
+        yield patched
+
+
+def test_what_cannot_be_removed_is_said_once_and_ends_neither_a_run_nor_a_start(tmp_path, nothing_goes, caplog):
+    folder = checkpoints_of(tmp_path, steps=(1, 2, 3), keep=1)
+    assert digests.all_steps(folder) == [3]
+    assert {path.name for path in folder.glob("*.deleted")} == {"1.deleted", "2.deleted"}
+    for step in (1, 2):
+        assert caplog.text.count(f"{step}.deleted cannot be removed now and is tried again later: [Errno 39]") == 1
+    assert newest(folder) == 3
+    nothing_goes.undo()
+    checkpoints = checkpoint.Checkpoints(folder, keep=1)
+    checkpoints.close()
+    assert [path.name for path in folder.iterdir()] == ["3"]
+
+
+def test_it_is_tried_again_after_the_next_save(tmp_path, nothing_goes):
+    """Also if the run takes the same steps again meanwhile, and retires them under the same names."""
+    folder = checkpoints_of(tmp_path, steps=(1, 2), keep=1)
+    os.rename(folder / "2", folder / "2.damaged")
+    checkpoints_of(tmp_path, steps=(1, 3), keep=1)
+    assert {path.name for path in folder.glob("*.deleted")} == {"1.deleted", "1.deleted.deleted"}
+    checkpoints = checkpoint.Checkpoints(folder, keep=1)
+    nothing_goes.undo()
+    checkpoints.save(4, state_of(4.0), {})
+    checkpoints.close()
+    assert {path.name for path in folder.iterdir()} == {"2.damaged", "4"}
+
+
+def test_a_checkpoint_that_cannot_even_be_renamed_stays_until_it_can(tmp_path, monkeypatch, caplog):
+    folder = checkpoints_of(tmp_path, steps=(1,))
+    checkpoints = checkpoint.Checkpoints(folder, keep=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", busy("1"))
+        for step in (2, 3):
+            checkpoints.save(step, state_of(float(step)), {})
+            checkpoints.wait()
+    assert digests.all_steps(folder) == [1, 3]
+    assert caplog.text.count("checkpoints/1 cannot be removed now and is tried again later: [Errno 16]") == 1
+    checkpoints.save(4, state_of(4.0), {})
+    checkpoints.close()
+    assert digests.all_steps(folder) == [4]
+
+
+def busy(name, really=os.rename):
+    """`os.rename`, which fails for one folder."""
+
+    def rename(source, target, **more):
+        if Path(source).name == name:
+            raise OSError(errno.EBUSY, "Device or resource busy", str(source))
+        really(source, target, **more)
+
+    return rename
+
+
+def test_a_damaged_checkpoint_that_cannot_be_set_aside_holds_nothing_up(copy, monkeypatch, caplog):
+    """It is set aside before its step is saved again."""
+    files(copy / "2" / "state")[0].unlink()
+    checkpoints = checkpoint.Checkpoints(copy)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", busy("2"))
+        assert checkpoints.latest() == 1
+    assert "checkpoints/2 cannot be set aside now" in caplog.text
+    assert digests.all_steps(copy) == [1, 2]
+    checkpoints.save(2, state_of(2.0), {})
+    checkpoints.close()
+    assert newest(copy) == 2
+    assert (copy / "2.damaged").is_dir()
+
+
+def test_a_checkpoint_in_which_systems_left_files_is_read(copy):
+    for where in (copy, copy / "2", copy / "2" / "state", copy / "2" / "state" / "d"):
+        (where / ".DS_Store").touch()
+        (where / "Thumbs.db").touch()
+    assert checkpoint.find(str(copy.parent)) == (copy.parent, 2)
+    (scale,) = checkpoint.load_parts(copy.parent, 2, [("params", "encoder")])
+    np.testing.assert_array_equal(scale["scale"], np.full(3, 2.0))
+    checkpoints = checkpoint.Checkpoints(copy)
+    like, mesh = state_of(0.0), sharding.make_mesh({"fsdp": -1})
+    state, _ = checkpoints.restore(checkpoints.latest(), placed(like, mesh, "replicated"))
+    checkpoints.close()
+    assert float(state.params["encoder"]["scale"][0]) == 2.0
+
+
+def test_a_save_that_was_cut_off_is_removed_or_out_of_the_way(copy, nothing_goes):
+    left = copy / "3.orbax-checkpoint-tmp"
+    left.mkdir()
+    checkpoints = checkpoint.Checkpoints(copy)
+    checkpoints.save(3, state_of(3.0), {})
+    checkpoints.close()
+    assert newest(copy) == 3
+    nothing_goes.undo()
+    assert newest(copy) == 3
+    assert {path.name for path in copy.iterdir()} == {"1", "2", "3"}
+
+
+def test_without_locks_tensorstore_takes_none(tmp_path, monkeypatch):
+    """Seen on a real run whose locks all failed: without this, no checkpoint can be written there."""
+    for context in (tensorstore_utils._BASE_TS_CONTEXT, tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT):
+        monkeypatch.setitem(context, "file_io_locking", {})
+    checkpoints_of(tmp_path, steps=(1,))
+    assert tensorstore_utils.get_ts_context()["file_io_locking"].to_json() == {}
+    monkeypatch.setattr(checkpoint.lock, "works", lambda folder: False)
+    folder = checkpoints_of(tmp_path, steps=(2,))
+    for use_ocdbt in (True, False):
+        locking = tensorstore_utils.get_ts_context(use_ocdbt=use_ocdbt)["file_io_locking"]
+        assert locking.to_json() == {"mode": "none"}
+    assert newest(folder) == 2
 
 
 def test_saving_goes_on_behind_the_steps(tmp_path):

@@ -81,6 +81,59 @@ def test_every_fault_is_named(folder, damage, words):
     assert words in digests.fault(folder)
 
 
+LEFT = (
+    ".DS_Store",
+    "._manifest",
+    ".nfs00000000012ab34c0000001f",
+    "Thumbs.db",
+    "desktop.ini",
+    ".~lock.metadata#",
+    ".fuse_hidden0000000800000001",
+    ".syncthing.manifest.tmp",
+    ".__afs1A2B",
+    "@eaDir/manifest@SynoEAStream",
+    ".Trash-1000/files/manifest",
+)
+
+
+@pytest.mark.parametrize("name", LEFT)
+@pytest.mark.parametrize("where", ["", "state", "state/ocdbt.process_1/d"])
+def test_what_systems_leave_in_any_folder_is_no_fault(folder, where, name):
+    """Neither if it comes after the sealing, nor if it was there and changes or goes."""
+    left = folder / where / name
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.touch()
+    assert digests.fault(folder) == ""
+    for process in (0, 1):
+        digests.seal(folder, process, 2)
+    left.write_bytes(b"more")
+    assert digests.fault(folder) == ""
+    left.unlink()
+    assert digests.fault(folder) == ""
+
+
+def test_nor_is_a_hidden_file_of_any_other_name_that_came_later(folder):
+    (folder / "state/.some-tool").mkdir()
+    (folder / "state/.some-tool/cache").touch()
+    assert digests.fault(folder) == ""
+
+
+def test_a_checkpoint_that_was_sealed_with_such_files_is_whole_without_them(folder):
+    path = folder / "digests.0-of-2.json"
+    record = json.loads(path.read_text())
+    record["files"]["state/.DS_Store"] = [1, "0"]
+    path.write_text(json.dumps(record))
+    assert digests.fault(folder) == ""
+
+
+def test_a_hidden_file_of_the_checkpoints_own_is_missed(folder):
+    """Tried: hidden files that are not sealed."""
+    (folder / "state/.zarray").write_bytes(b"{}")
+    digests.seal(folder, 0, 2)
+    (folder / "state/.zarray").unlink()
+    assert digests.fault(folder) == "state/.zarray is missing"
+
+
 def test_the_reading_can_be_shared(folder):
     flip(folder)
     assert [bool(digests.fault(folder, part, 4)) for part in range(4)].count(True) == 1

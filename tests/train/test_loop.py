@@ -1,6 +1,7 @@
 import itertools
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -176,13 +177,69 @@ def test_the_records_of_every_step_are_written(tmp_path):
     assert records == [{"step": 0, "ids": []}] + [{"step": n, "ids": ids(n)} for n in (1, 2, 3)]
 
 
-def test_a_signal_ends_the_run_after_a_save(tmp_path):
-    batches = Batches(lambda number: number == 2 and os.kill(os.getpid(), signal.SIGTERM))
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(loop.Stopped, match="saved step 3 after SIGTERM"):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_a_signal_ends_the_run_after_a_save(tmp_path, name):
+    number = signal.Signals[name]
+    batches = Batches(lambda batch: batch == 2 and os.kill(os.getpid(), number))
+    before = signal.getsignal(number)
+    with pytest.raises(loop.Stopped, match=f"saved step 3 after {name}"):
         train(tmp_path, batches=batches)
     assert steps_in(tmp_path) == [3]
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
+
+
+def test_of_several_processes_each_signal_is_passed_on_as_sigterm(monkeypatch):
+    """Which jax handles and tells the others."""
+    passed_on = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: passed_on.append(number))
+    monkeypatch.setattr(loop.distributed, "alone", lambda: False)
+    try:
+        for number in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+            with loop.Signals():
+                signal.raise_signal(signal.Signals[number])
+            assert len(passed_on) == 1, number
+            passed_on.clear()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_a_signal_that_is_to_be_ignored_is_ignored(name):
+    """As SIGHUP is under nohup. Tried: handlers for all; a run under nohup then ends with its terminal."""
+    number = signal.Signals[name]
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with loop.Signals() as signals:
+            signal.raise_signal(number)
+        assert signals.received is None
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+HUNG_UP = """
+import signal, sys, time
+from facerep_jax.train import loop
+with loop.Signals() as signals:
+    print("ready", flush=True)
+    while signals.received is None:
+        time.sleep(0.01)
+    print("more", flush=True)
+    print("more", file=sys.stderr, flush=True)
+print("more", flush=True)
+sys.exit(75)
+"""
+
+
+def test_a_run_whose_terminal_is_gone_ends_with_its_status():
+    """Tried: prints that go to the terminal on; they raise, and Python ends with status 1 or 120."""
+    ours, its = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", HUNG_UP], stdin=its, stdout=its, stderr=its)
+    os.close(its)
+    assert os.read(ours, 5) == b"ready"
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 75
 
 
 INTERRUPTED = """

@@ -5,7 +5,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from facerep_jax.config import spec
-from facerep_jax.train.model import arrays_of, compute_dtype, filled, model_maker
+from facerep_jax.train.model import arrays_of, filled, model_maker
 from facerep_jax.typing import Carried, Statistics, as_kind
 from tests.train.tiny import TinyEncoder, TinyObjective
 
@@ -92,13 +92,6 @@ def test_what_does_not_fit_is_named(model, given, change, message):
     change(changed)
     with pytest.raises(ValueError, match=f"the file is of another architecture: {message}"):
         filled(model.encoder, changed, "the file")
-
-
-def test_types_of_products():
-    assert compute_dtype("auto") == "float32"  # tests run on a CPU
-    assert compute_dtype("bfloat16") == "bfloat16"
-    with pytest.raises(ValueError, match="dtype is auto, float32 or bfloat16, not 'float16'"):
-        compute_dtype("float16")
 
 
 @pytest.mark.parametrize(
