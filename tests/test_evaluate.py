@@ -236,15 +236,15 @@ def test_a_set_without_a_validation_split_gives_a_part_of_its_training_split(sel
     flags = (f"--config.selection={selection}", "--config.fraction=1.0")
     assert evaluate("landmarks", tmp_path, *flags, data=data) == 0
     said = capsys.readouterr().out
-    assert f"{data} has no validation split: 4 training examples are held out for it" in said
-    assert "36 labels (100%), one subset of them" in said
-    assert "(4 validation labels, held out of the training split)" in said
+    assert f"{data} has no validation split: 8 training examples are held out for it" in said  # all of one person
+    assert "32 labels (100%), one subset of them" in said
+    assert "(8 validation labels, held out of the training split)" in said
     results = json.loads((tmp_path / "results.json").read_text())
-    assert (results["selection"], results["validation_labels"], results["held_out"]) == (selection, 4, 4)
+    assert (results["selection"], results["validation_labels"], results["held_out"]) == (selection, 8, 8)
     assert results["seeds"] == [0]
     assert np.isfinite(results["baselines"]["pixel_ridge"]["metrics"]["nme_box"]["mean"])
     (subset,) = json.loads((tmp_path / "subsets.json").read_text())
-    assert len({*subset["train"]} | {*subset["validation"]}) == 36 + 4
+    assert len({*subset["train"]} | {*subset["validation"]}) == 32 + 8
     assert step in (None, subset["selected"]["step"])
 
 

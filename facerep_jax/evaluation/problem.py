@@ -81,7 +81,7 @@ def make_problem(
     pixels, label_shape = splits["test"]["image"].shape[1], splits["test"][task.label].shape[1:]
 
     source = dataset.source(names.get("train", names["test"]))
-    rows = splits["train"]["row"] if "train" in names else ()
+    rows = splits["train"]["row"].tolist() if "train" in names else ()
     source = source if len(rows) == len(source) else Subset(source, rows)
 
     def make_task(seed: int) -> Task:
