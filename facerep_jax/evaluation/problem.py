@@ -49,14 +49,18 @@ def make_problem(
 ) -> Problem:
     """The task on the splits of the data set that it names, which are loaded into memory.
 
-    If there is no validation split and something is to be chosen by it, a share of the training split is held out.
+    If there is no validation split and something is to be chosen by it, a share of the training split is held out,
+    unless the config names another split in its place, which must be there.
 
     Args:
         compares: whether a protocol compares trainings, so that it needs validation examples by `last` too.
     """
     task = locate(config.task)
     names = {role: config.data.get("splits", {}).get(role, role) for role in task.splits}
-    needed = [name for role, name in names.items() if role != "validation" or "train" not in names]
+    by_validation = config.selection == "validation" and (
+        "train" not in names or names.get("validation") != "validation"
+    )
+    needed = [name for role, name in names.items() if role != "validation" or by_validation]
     if missing := [name for name in needed if not dataset.splits.get(name)]:
         there = ", ".join(f"{name} ({count})" for name, count in dataset.splits.items())
         raise ValueError(
