@@ -111,7 +111,8 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         loaded = load_encoder(config, checkpoint_name)
         encoder, checkpoint = loaded.encoder, None if loaded.origin == RANDOM else Checkpoint(**loaded.origin)
         config = settled(config, dataset, loaded)
-        problem = make_problem(config, dataset, encoder, folder)
+        compares = any(protocol.compares for protocol in protocols.values())
+        problem = make_problem(config, dataset, encoder, folder, compares=compares)
     labels = draw(problem, config.fraction, config.seeds, config.validation_minimum)
     if SCRATCH in protocols and len(labels[0].train) < SCRATCH_LABELS:
         raise ValueError(
@@ -120,6 +121,8 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         )
     if config.selection == "test_best":
         print("warning: test_best selects on the test set itself: no fair number comes of it", file=sys.stderr)
+    if problem.held_out:
+        print(f"{dataset.name} has no validation split: {problem.held_out} training examples are held out for it")
     subsets = [ids_of(problem, subset) for subset in labels]
     problem, labels = labelled(problem, labels)
     test, metric = problem.splits["test"], problem.metric
@@ -156,7 +159,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         labels=len(labels[0].train),
         test_images=len(rows[JUDGED][0].ids),
         predictions=min(config.predictions, size(test)),
-        seeds=tuple(config.seeds),
+        seeds=tuple(subset.seed for subset in labels),
         headline=metric.headline,
         lower_is_better=metric.lower_is_better,
         judged=scores.pop(JUDGED),
@@ -168,6 +171,8 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         words=words_of(problem.task, metric, protocols.values()),
         licence=licence_of(dataset.meta),
+        held_out=problem.held_out,
+        left_out=problem.left_out,
     )
     drawn = {}
     if may_show_images(dataset.meta):
@@ -269,12 +274,14 @@ def ids_of(problem: Problem, labels: Labels) -> dict[str, Any]:
 
 def headline_of(results: Results) -> str:
     """The result in a few lines, for the terminal."""
-    name, who = results.headline, name_of(results.checkpoint)
+    name, who, count = results.headline, name_of(results.checkpoint), len(results.seeds)
+    several = f"{count} subsets of them" if count > 1 else "one subset of them"
     head = (
         f"{results.task} on {results.dataset} by {results.protocol}, {name} in %: "
-        f"{results.labels} labels ({results.fraction:.0%}), {len(results.seeds)} subsets of them, "
+        f"{results.labels} labels ({results.fraction:.0%}), {several}, "
         f"{results.test_images} test {results.words.unit}s; selection: {results.selection} "
-        f"({results.judged.validation_labels} validation labels)"
+        f"({results.judged.validation_labels} validation labels"
+        f"{', held out of the training split' if results.held_out else ''})"
     )
     lines = [
         f"  {who:32s} {percent(of.metrics[name].mean)} ± {percent(of.metrics[name].std).strip()}"

@@ -265,7 +265,8 @@ def open_stream(config: ConfigDict, needs: tuple[str, ...]) -> tuple[Stream, boo
     for name in config.data.dataset.split("+"):
         dataset = open_dataset(name, config.data.data_dir)
         transforms = build_transforms(config.data.transforms, dataset.meta)
-        parts.append(Part(dataset.source(config.data.split), transforms, dataset.name))
+        absent = dataset.meta.get("absent", {}).get(config.data.split, {})
+        parts.append(Part(dataset.source(config.data.split), transforms, dataset.name, absent))
         may_show = may_show and may_show_images(dataset.meta)
     stream = Stream(
         parts,

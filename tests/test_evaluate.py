@@ -229,12 +229,31 @@ def test_a_role_is_played_by_the_split_that_the_command_line_names(tmp_path):
         assert set(subset["validation"]) < ids
 
 
-def test_the_last_step_needs_no_validation(tmp_path):
+@pytest.mark.parametrize(("selection", "step"), [("validation", None), ("last", 12)])
+def test_a_set_without_a_validation_split_gives_a_part_of_its_training_split(selection, step, tmp_path, capsys):
+    """The default probe compares two learning rates, so that it needs one by `last` too."""
+    data = "generated_faces:size=48,train=40,validation=0,test=16"
+    flags = (f"--config.selection={selection}", "--config.fraction=1.0")
+    assert evaluate("landmarks", tmp_path, *flags, data=data) == 0
+    said = capsys.readouterr().out
+    assert f"{data} has no validation split: 8 training examples are held out for it" in said  # all of one person
+    assert "32 labels (100%), one subset of them" in said
+    assert "(8 validation labels, held out of the training split)" in said
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (results["selection"], results["validation_labels"], results["held_out"]) == (selection, 8, 8)
+    assert results["seeds"] == [0]
+    assert np.isfinite(results["baselines"]["pixel_ridge"]["metrics"]["nme_box"]["mean"])
+    (subset,) = json.loads((tmp_path / "subsets.json").read_text())
+    assert len({*subset["train"]} | {*subset["validation"]}) == 32 + 8
+    assert step in (None, subset["selected"]["step"])
+
+
+def test_the_last_step_of_one_training_needs_no_validation(tmp_path):
     data = "generated_faces:size=48,train=40,validation=0,test=16"
     flags = ("--config.selection=last", "--config.protocol.learning_rates=(1e-3,)")
     assert evaluate("landmarks", tmp_path, *flags, data=data) == 0
     results = json.loads((tmp_path / "results.json").read_text())
-    assert (results["selection"], results["validation_labels"]) == ("last", 0)
+    assert (results["selection"], results["validation_labels"], results["held_out"]) == ("last", 0, 0)
     assert np.isfinite(results["baselines"]["pixel_ridge"]["metrics"]["nme_box"]["mean"])
     (selected,) = {tuple(s["selected"].items()) for s in json.loads((tmp_path / "subsets.json").read_text())}
     assert dict(selected) == {"step": 12, "learning_rate": 1e-3}
@@ -336,7 +355,8 @@ def test_a_random_encoder_must_be_described(arguments, tmp_path, capsys):
         (("--config.encoder.depth=2",), "PRETRAINED", DRAWN, "another encoder than config.encoder: depth: None -> 2"),
         (("--config.encoder.mean=(0.5,0.5,0.5)",), "PRETRAINED", DRAWN, "another encoder than config.encoder: mean"),
         (("--config.weights=best",), "PRETRAINED", DRAWN, "has no weights 'best'; known: ema, params, text_tower"),
-        ((), "random", "generated_faces:size=48,train=8,validation=0,test=8", "'validation' of"),
+        ((), "random", "generated_faces:size=48,train=8,validation=0,test=0", "'test' of"),
+        (("--config.held_out=1.5",), "random", DRAWN.replace("validation=12", "validation=0"), "held_out is above 0"),
         ((), "random", "generated_faces/none", "facerep prepare generated_faces --name none"),
         (("--config.task.taps=(9.0,)",), "random", DRAWN, "taps are shares of the encoder's depth, "),
         (("--config.fraction=1.5",), "random", DRAWN, "fraction must be above 0 and at most 1"),
@@ -347,7 +367,6 @@ def test_a_random_encoder_must_be_described(arguments, tmp_path, capsys):
         (("--config.protocol.cache_folder=/nowhere",), "random", DRAWN, "cannot keep features in /nowhere: No such"),
         (("--config.protocol.steps=5",), "random", DRAWN, "not 6 rounds in 5 steps"),
         ((), "scratch", DRAWN, "scratch is a baseline beside an encoder, not one"),
-        (("--config.selection=last",), "random", DRAWN.replace("validation=12", "validation=0"), "give one rate"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_leaves_nothing(undisturbed, tmp_path, capsys, flags, checkpoint, data, message):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from facerep_jax.data.features import MISSING_CLASS
 from facerep_jax.data.meta import FIVE, five_points
-from facerep_jax.data.transforms import Example, placed, require, resample, sampled, text_of
+from facerep_jax.data.transforms import Example, Lacking, placed, require, resample, sampled
 
 # Left eye, right eye, nose, left and right corner of the mouth, as seen, on a canvas of 512 pixels.
 TEMPLATE = ((196, 226), (316, 226), (256, 286), (220, 360.4), (292, 360.4))
@@ -50,7 +50,7 @@ class AlignToTemplate:
         points = self.points or [[i] for i in range(FIVE)]
         five = np.array([landmarks[list(group)].mean(0) for group in points])
         if not np.isfinite(five).all() or np.ptp(five, axis=0).max() == 0:
-            raise ValueError(f"record {text_of(example['id'])!r} has no landmarks to align: {five.round(1).tolist()}")
+            raise Lacking(example, "landmarks", f"has no landmarks to align: {five.round(1).tolist()}")
         return moved(example, similarity(five, self.template), self.size)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import grain
 import jax
@@ -19,10 +19,12 @@ from facerep_jax.config import Spec, build, locate
 from facerep_jax.data.library import Source
 from facerep_jax.data.mixture import Mixture, Weights
 from facerep_jax.data.processes import end_with_parent
-from facerep_jax.data.transforms import Example, Transform, decode, text_of
+from facerep_jax.data.transforms import Example, Lacking, Transform, decode, text_of
 
 HOST_ONLY = ("id", "truncated", "replaced")  # keys that the training loop reads and the device never sees
 ATTEMPTS = 16  # records in a row that may be unreadable: more are no accident
+MOST = 1024  # records in a row that may be left out
+T = TypeVar("T")
 
 
 class Unreadable(Exception):
@@ -35,13 +37,15 @@ class Part(NamedTuple):
     records: Source
     transforms: tuple[Transform, ...]
     name: str = ""
+    absent: Mapping[str, int] = MappingProxyType({})  # feature -> records that lack it, of those that some lack
 
 
 class Examples:
     """From a position in the stream to an example: the wanted keys, `position`, and what the host reads.
 
     A record that cannot be read or decoded is named and gives its place to that of the next position; so does one of
-    `skip_ids`. `replaced` says how many did. Raises RuntimeError if `ATTEMPTS` in a row do not give one.
+    `skip_ids`, and one that lacks what a transform reads. `replaced` says how many did. Raises RuntimeError if
+    `ATTEMPTS` of a row cannot be read, or `MOST` give no example.
     """
 
     def __init__(
@@ -67,7 +71,9 @@ class Examples:
             example = read(self._shuffled[which], index, name)
             if self._skip and text_of(example["id"]) in self._skip:
                 return None
-            return {**self.made(which, position, example), "replaced": np.int32(ahead)}
+            with suppress(Lacking):
+                return {**self.made(which, position, example), "replaced": np.int32(ahead)}
+            return None
 
         return first_readable(ahead_of, position)
 
@@ -88,11 +94,14 @@ class Examples:
         """
         part = self._parts[which]
 
-        def whole(index: int) -> Example:
-            return self.made(which, index, read(part.records, index % len(part.records), f"a record of {part.name}"))
+        def whole(index: int) -> tuple[Example, Example] | None:
+            record = read(part.records, index % len(part.records), f"a record of {part.name}")
+            with suppress(Lacking):
+                return record, self.made(which, index, record)
+            return None
 
         try:
-            example = first_readable(whole, 0)
+            record, example = first_readable(whole, 0)
         except RuntimeError as error:
             raise ValueError(f"data set {part.name!r}: {error}") from error
         if missing := sorted(set(self._keys) - set(example)):
@@ -100,7 +109,24 @@ class Examples:
                 f"the objective needs {', '.join(missing)}, which data set {part.name!r} with its transforms does "
                 f"not give; its records have: {', '.join(sorted(part.records[0]))}"
             )
+        self.count_left_out(which, record)
         return example
+
+    def count_left_out(self, which: int, record: Example) -> None:
+        """Log how many records of a part are left out, by what they lack; ValueError if they are most.
+
+        Args:
+            record: one that is not left out. What the transforms say if it lacks a feature is true of all that do.
+        """
+        part = self._parts[which]
+        for name, count in part.absent.items():
+            try:
+                self.made(which, 0, {**record, name: blank(record[name])} if name in record else record)
+            except Lacking:
+                said = f"{count} of {len(part.records)} records of {part.name!r} have no {name}"
+                if 2 * count > len(part.records):
+                    raise ValueError(f"{said}, which the transforms of config.data need") from None
+                logging.warning("%s and are left out", said)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -114,28 +140,30 @@ class Examples:
             which = int(np.searchsorted(ends, number, side="right"))
             part = self._parts[which]
             index = int(number - ends[which] + len(part.records))
-            with suppress(Unreadable):
+            with suppress(Unreadable, Lacking):
                 example = read(part.records, index, f"record {index} of {part.name}")
                 found.append(self.made(which, int(number), example))
         return found
 
 
-def first_readable(made: Callable[[int], Example | None], position: int) -> Example:
-    """The first example that `made` gives of 0, 1, ...; it may raise Unreadable or return None instead.
+def first_readable(made: Callable[[int], T | None], position: int) -> T:
+    """The first that `made` gives of 0, 1, ...; it may raise Unreadable, or return None for what is to be left out.
 
     Raises:
-        RuntimeError: `ATTEMPTS` in a row give none.
+        RuntimeError: `ATTEMPTS` cannot be read, or none of `MOST` is given.
     """
-    problem: Exception | None = None
-    for ahead in range(ATTEMPTS):
+    problems: list[Exception] = []
+    for ahead in range(MOST):
         try:
             if (example := made(ahead)) is not None:
                 return example
         except Unreadable as error:
-            problem = error
+            problems.append(error)
+        if len(problems) == ATTEMPTS:
+            break
     raise RuntimeError(
-        f"{ATTEMPTS} records in a row from position {position} on cannot be read or are to be skipped"
-    ) from problem
+        f"{ahead + 1} records in a row from position {position} on cannot be read or are to be left out"
+    ) from (problems[-1] if problems else None)
 
 
 def read(records: Any, index: int, name: str) -> Example:
@@ -145,6 +173,15 @@ def read(records: Any, index: int, name: str) -> Example:
     except Exception as error:  # whatever the reader or the decoder says of broken bytes
         logging.error("%s cannot be read and is passed over: %s", name, " ".join(str(error).split()))
         raise Unreadable(name) from error
+
+
+def blank(value: Any) -> Any:
+    """A feature's value as that of a record that lacks it; that of an image or mask stays."""
+    if isinstance(value, list):
+        return []
+    if isinstance(value, np.ndarray) and value.dtype != np.uint8:
+        return np.full_like(value, np.nan if np.issubdtype(value.dtype, np.floating) else -1)
+    return value
 
 
 def split_host(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -263,7 +300,10 @@ def load(
     optional: Sequence[str] = (),
     name: str = "",
 ) -> Example:
-    """All records of a source as arrays over examples, transformed without chance, plus `id` (a list of strings).
+    """All records of a source as arrays over examples, transformed without chance.
+
+    With them go `id`, a list of strings, and `row`, the records' indices in the source: records that lack what a
+    transform reads are left out, and counted in the log.
 
     For evaluation, where every split fits in memory at the size that the encoder sees.
 
@@ -272,29 +312,39 @@ def load(
         transforms: applied in order, each example with a generator of its own.
         keys: what every example must have.
         optional: what is kept too if the examples have it.
-        name: of the data set, for errors.
+        name: of the data set, for messages.
 
     Raises:
-        ValueError: an example lacks one of the keys.
+        ValueError: the examples lack one of the keys, or most of them lack what a transform reads.
     """
 
-    def one(index: int, source: Source) -> Example:
+    def one(index: int, source: Source) -> Example | Lacking:
         record = source[index]
         example = decode(dict(record))
         rng = np.random.default_rng(index)
-        for transform in transforms:
-            example = transform(example, rng)
+        try:
+            for transform in transforms:
+                example = transform(example, rng)
+        except Lacking as lacking:
+            return lacking
         if missing := sorted(set(keys) - set(example)):
             raise ValueError(
                 f"the task needs {', '.join(missing)}, which data set {name!r} has not; "
                 f"its records have: {', '.join(sorted(record))}"
             )
-        return {"id": text_of(example["id"]), **{k: example[k] for k in (*keys, *optional) if k in example}}
+        kept = {k: example[k] for k in (*keys, *optional) if k in example}
+        return {"id": text_of(example["id"]), "row": np.int64(index), **kept}
 
     one(0, source)  # whatever a record lacks, the error names all that it has
     wanted = read_in_part(source, transforms, (*keys, *optional))
     with ThreadPoolExecutor(4) as pool:
-        examples = list(pool.map(one, range(len(source)), itertools.repeat(wanted)))
+        found = list(pool.map(one, range(len(source)), itertools.repeat(wanted)))
+    examples = [each for each in found if not isinstance(each, Lacking)]
+    if lacking := [each for each in found if isinstance(each, Lacking)]:
+        said = f"{len(lacking)} of {len(found)} records of {name!r} lack what the transforms need"
+        if len(lacking) > len(examples):
+            raise ValueError(f"{said}; the first: {lacking[0]}")
+        logging.warning("%s and are left out; the first: %s", said, lacking[0])
     arrays = {key: np.stack([e[key] for e in examples]) for key in examples[0] if key != "id"}
     return {"id": [e["id"] for e in examples], **arrays}
 

@@ -11,6 +11,7 @@ An image that is rotated by its EXIF is turned upright; landmarks, boxes and mas
 import dataclasses
 import functools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -154,18 +155,25 @@ def plan(raw: Samples) -> Plan:
         splits.setdefault(sample.split, []).append(dataclasses.replace(sample, values=values))
     rejected = [dataclasses.asdict(rejection) for rejection in checked.rejected]
     shared = dict(folder=raw.folder.resolve(), names=names, sizes=sizes, more=raw.more, **mask_rules(raw.meta))
+    meta = {key: value for key, value in raw.meta.items() if key != "mask_values"}  # records hold class ids
     return Plan(
         records={split: splits[split] for split in SPLITS if split in splits},
         example=functools.partial(example, **shared),
         names=names,
         sizes=sizes,
-        meta={key: value for key, value in raw.meta.items() if key != "mask_values"},  # records hold class ids
+        meta={**meta, "absent": {split: _absent(samples, names) for split, samples in splits.items()}},
         lines=len(raw.samples),
         rejected=tuple({key: value for key, value in line.items() if key != "line" or value} for line in rejected),
         notes=checked.notes,
         more=raw.more,
         tables=raw.tables,
     )
+
+
+def _absent(samples: Sequence[Sample], names: Sequence[str]) -> dict[str, int]:
+    """How many samples lack each feature, of the features that some lack."""
+    given = Counter(name for sample in samples for name in sample.values)
+    return {name: len(samples) - given[name] for name in names if name != "id" and given[name] < len(samples)}
 
 
 def _numbered(

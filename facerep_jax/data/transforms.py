@@ -68,6 +68,14 @@ def decode_image(encoded: bytes, mode: str = "RGB") -> UInt8[np.ndarray, "..."]:
         return np.array(image.convert(mode))
 
 
+class Lacking(ValueError):
+    """An example lacks what a transform reads, which others of its data set have; it is to be left out."""
+
+    def __init__(self, example: Mapping[str, Any], feature: str, found: str):
+        self.feature = feature
+        super().__init__(f"record {text_of(example['id'])!r} {found}")
+
+
 class Resize:
     """The whole image as a square of `size` pixels."""
 
@@ -214,8 +222,10 @@ class Tokenize:
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         require(example, self.feature, "Tokenize")
-        captions = captions_of(example[self.feature])
-        caption = captions[rng.integers(len(captions))] if captions else ""
+        captions = [caption for caption in captions_of(example[self.feature]) if caption.strip()]
+        if not captions:
+            raise Lacking(example, self.feature, f"has no {self.feature}")
+        caption = captions[rng.integers(len(captions))]
         ids = clip_tokenizer().encode(SPECIAL.sub("< ", cleaned(caption)[: self.length * TOKEN_LETTERS]))
         kept = [START, *ids[: self.length - 2], START + 1]
         tokens = np.zeros(self.length, np.int32)
@@ -438,11 +448,11 @@ def whole_box(example: Example) -> tuple[float, float, float, float]:
 
 
 def box_of(example: Example, wanted_by: str) -> tuple[float, float, float, float]:
-    """The example's `bbox`; ValueError if it has none, or one without an area."""
+    """The example's `bbox`; raises Lacking if it has none, or one without an area."""
     require(example, "bbox", wanted_by)
     x0, y0, x1, y1 = (float(v) for v in example["bbox"])
     if not x1 > x0 or not y1 > y0:
-        raise ValueError(f"record {text_of(example['id'])!r} has no box to crop to: bbox is {example['bbox']}")
+        raise Lacking(example, "bbox", f"has no box to crop to: bbox is {example['bbox']}")
     return x0, y0, x1, y1
 
 

@@ -23,6 +23,8 @@ class Labels(NamedTuple):
 def draw(problem: Problem, fraction: float, seeds: Sequence[int], least: int) -> list[Labels]:
     """A subset for each seed: a fraction of the training labels and of the validation labels, of these at least some.
 
+    If all would be one and the same, as with all labels, there is only that of the first seed.
+
     A task draws over records, or over the values of another key, such as all records of a person. A task without a
     training split has subsets without examples.
 
@@ -43,7 +45,8 @@ def draw(problem: Problem, fraction: float, seeds: Sequence[int], least: int) ->
             f"a fraction of {fraction:g} of {len(names)} training {what} is less than "
             f"{FEWEST} labels; nothing can be learnt from them"
         )
-    return drawn
+    one, *others = ({"train": {*subset.train}, "validation": {*subset.validation}} for subset in drawn)
+    return drawn if any(other != one for other in others) else drawn[:1]
 
 
 def rows_of(data: Arrays, key: str, fraction: float, seed: int, *, least: int = 1) -> Indices:

@@ -14,14 +14,17 @@ from facerep_jax.config import build, build_with, locate
 from facerep_jax.data.library import Dataset, Source
 from facerep_jax.data.pipeline import Subset, build_transforms, load
 from facerep_jax.data.transforms import Transform
+from facerep_jax.evaluation.statistics import label_subset
 from facerep_jax.typing import Encoder, Metric, Task
 
-# A split: arrays over examples, on the host; `id`, a list of strings; and `tables`, side tables by name, each a mapping
-# from a column to an array over the table's rows.
+# A split: arrays over examples, on the host; `id`, a list of strings; `row`, the index of each example's record; and
+# `tables`, side tables by name, each a mapping from a column to an array over the table's rows.
 Arrays = Mapping[str, Any]
 Indices = Int[np.ndarray, "_"]
 
+ON_HOST = ("id", "row", "tables")  # what no device sees
 NONE: Arrays = MappingProxyType({"id": [], "tables": {}})  # a split without examples
+PERSON = "identity"  # the feature that tells persons apart
 ROLES = ("train", "validation", "test")  # of splits that each problem has, if without examples
 
 
@@ -37,16 +40,27 @@ class Problem(NamedTuple):
     transforms: tuple[Transform, ...]  # of those
     selection: str = "validation"  # one of `selection.SELECTIONS`
     folder: Path = Path()  # where large intermediate results may lie
+    held_out: int = 0  # training examples that serve as validation split, since the data set has none
+    left_out: Mapping[str, int] = MappingProxyType({})  # role -> records that lack what the transforms need
 
 
-def make_problem(config: ConfigDict, dataset: Dataset, encoder: Encoder, folder: Path) -> Problem:
+def make_problem(
+    config: ConfigDict, dataset: Dataset, encoder: Encoder, folder: Path, *, compares: bool = False
+) -> Problem:
     """The task on the splits of the data set that it names, which are loaded into memory.
 
-    There may be no validation split if the selection looks at none.
+    If there is no validation split and something is to be chosen by it, a share of the training split is held out,
+    unless the config names another split in its place, which must be there.
+
+    Args:
+        compares: whether a protocol compares trainings, so that it needs validation examples by `last` too.
     """
     task = locate(config.task)
     names = {role: config.data.get("splits", {}).get(role, role) for role in task.splits}
-    needed = [name for role, name in names.items() if role != "validation" or config.selection == "validation"]
+    by_validation = config.selection == "validation" and (
+        "train" not in names or names.get("validation") != "validation"
+    )
+    needed = [name for role, name in names.items() if role != "validation" or by_validation]
     if missing := [name for name in needed if not dataset.splits.get(name)]:
         there = ", ".join(f"{name} ({count})" for name, count in dataset.splits.items())
         raise ValueError(
@@ -56,13 +70,23 @@ def make_problem(config: ConfigDict, dataset: Dataset, encoder: Encoder, folder:
     given = {"size": config.data.size, "whole": config.data.crop == "whole"}
     transforms = build_transforms(config.data.transforms, dataset.meta, **given)
     keys = tuple(name for name in dict.fromkeys((*task.needs, task.drawn_by)) if name != "id")
+    optional = (*metric.optional, PERSON)
     tables = {name: dataset.table(name) for name in task.tables}
-    splits = dict.fromkeys(ROLES, NONE)
+    splits, left_out = dict.fromkeys(ROLES, NONE), dict[str, int]()
     for role, name in names.items():
         if dataset.splits.get(name):
-            data = load(dataset.source(name), transforms, keys, optional=metric.optional, name=dataset.name)
+            data = load(dataset.source(name), transforms, keys, optional=optional, name=dataset.name)
             splits[role] = {**data, "tables": tables}
+            left_out[role] = dataset.splits[name] - size(data)
+    chooses = config.selection == "validation" or (compares and config.selection == "last")
+    holds_out = chooses and "validation" in names and not size(splits["validation"])
+    if holds_out:
+        splits |= divided(splits["train"], task.drawn_by, config.held_out)
     pixels, label_shape = splits["test"]["image"].shape[1], splits["test"][task.label].shape[1:]
+
+    source = dataset.source(names.get("train", names["test"]))
+    rows = splits["train"]["row"].tolist() if "train" in names else ()
+    source = source if len(rows) == len(source) else Subset(source, rows)
 
     def make_task(seed: int) -> Task:
         offered = {"label_shape": label_shape}
@@ -76,11 +100,31 @@ def make_problem(config: ConfigDict, dataset: Dataset, encoder: Encoder, folder:
         task=make_task(0),
         metric=metric,
         splits=splits,
-        source=dataset.source(names["train"]) if "train" in names else Subset(dataset.source(names["test"]), ()),
+        source=source,
         transforms=build_transforms(config.data.augmentations, dataset.meta, **given),
         selection=config.selection,
         folder=folder,
+        held_out=size(splits["validation"]) if holds_out else 0,
+        left_out={role: count for role, count in left_out.items() if count},
     )
+
+
+def divided(train: Arrays, key: str, share: float) -> dict[str, Arrays]:
+    """A training split in two, `train` and `validation`, the second of which has a share of it, at least one of each.
+
+    Of a data set that knows persons, nobody is in both.
+
+    Raises:
+        ValueError: the share is not between 0 and 1, or there is nothing to divide.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"held_out is above 0 and below 1, not {share:g}")
+    known = key == "id" and PERSON in train and (train[PERSON] >= 0).all()
+    names = np.array([str(value) for value in train[PERSON if known else key]])
+    if len(unique := list(dict.fromkeys(names))) < 2:
+        raise ValueError("there is no validation split, and one training example is too few to hold one out")
+    chosen = np.isin(names, label_subset(unique, share, seed=0))
+    return {"train": take(train, np.flatnonzero(~chosen)), "validation": take(train, np.flatnonzero(chosen))}
 
 
 def size(data: Arrays) -> int:
@@ -90,7 +134,7 @@ def size(data: Arrays) -> int:
 
 def labels_of(data: Arrays) -> dict[str, np.ndarray]:
     """The arrays over examples of a split but its images."""
-    return {name: x for name, x in data.items() if name not in ("id", "tables", "image")}
+    return {name: x for name, x in data.items() if name not in (*ON_HOST, "image")}
 
 
 def truth_of(data: Arrays) -> Arrays:

@@ -124,6 +124,8 @@ class Results:
     versions: Mapping[str, str]  # package -> version
     words: Words
     licence: Mapping[str, Any] = field(default_factory=dict)  # of the data set, as its meta says it
+    held_out: int = 0  # training examples that served as validation split, since the data set has none
+    left_out: Mapping[str, int] = field(default_factory=dict)  # split's role -> records that lack what is needed
 
     @property
     def protocol(self) -> str:
@@ -238,6 +240,8 @@ def _results(top: _Object) -> Results:
         versions=top.get("versions", dict, {}),
         words=_words(top),
         licence=top.get("licence", dict, {}),
+        held_out=top.get("held_out", int, 0),
+        left_out=top.get("left_out", dict, {}),
     )
     if found.headline not in found.judged.metrics:
         raise ValueError(f"{top.where} has no metric {found.headline!r}, its headline")

@@ -18,7 +18,7 @@ from facerep_jax.config import Spec, build, spec
 from facerep_jax.data.pipeline import Part, Stream, Subset
 from facerep_jax.evaluation.cache import Extractor, extractor, features_of, given, row_bytes
 from facerep_jax.evaluation.network import Network, weights_of
-from facerep_jax.evaluation.problem import Arrays, Indices, Problem, take
+from facerep_jax.evaluation.problem import ON_HOST, Arrays, Indices, Problem, take
 from facerep_jax.evaluation.protocols import Learn
 from facerep_jax.evaluation.selection import Candidate, Outcome, choose
 from facerep_jax.train.optim import adamw
@@ -143,7 +143,7 @@ def calibrate(task: Task, extract: Extractor, data: Arrays, chosen: Indices) -> 
 
     It is given the features of the first, and the task's label of all whose labels are small, since some may miss.
     """
-    data = {name: x for name, x in data.items() if name not in ("id", "tables")}
+    data = {name: x for name, x in data.items() if name not in ON_HOST}
     bytes_of_one = extract.size(data["image"][:1]) if "image" in data else row_bytes(features_of(data))
     sample = take(data, chosen[: int(max(1, min(CALIBRATION, CALIBRATION_BYTES / bytes_of_one)))])
     features = extract(sample["image"]) if "image" in sample else {}

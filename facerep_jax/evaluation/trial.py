@@ -15,6 +15,7 @@ def defaults() -> dict[str, Any]:
     return dict(
         selection="validation",
         validation_minimum=10,
+        held_out=0.1,
         baselines=config_dict.placeholder(tuple),
         predictions=1_000,
     )
@@ -33,6 +34,7 @@ def trial(
 
     fraction: of the training labels; seeds: of the subsets, one each.
     selection: validation, last or test_best. validation_minimum: validation labels, however small the fraction.
+    held_out: share of the training split that serves as validation split where the data set has none.
     baselines: names, None for all of the task's; scratch: the protocol of the baseline of that name.
     predictions: test examples, evenly spaced, whose predictions are kept.
     data_dir; splits: role -> name of the data set's split.

@@ -35,6 +35,12 @@ def evaluation_card(line: Line) -> Card:
         ("labels", f"{r.labels:,} training examples, {100 * r.fraction:g}% of them"),
         ("seeds of the label subsets", ", ".join(map(str, r.seeds))),
         ("selection", line.selection),
+        (
+            "left out",
+            ", ".join(
+                f"{count} records of {role}, which lack what the transforms need" for role, count in r.left_out.items()
+            ),
+        ),
         ("selected", _selection_per_subset(line) or "not recorded"),
         ("encoder", r.encoder.name),
         ("head", r.head),

@@ -53,7 +53,8 @@ class Line:
     @property
     def selection(self) -> str:
         """How it was selected, in words."""
-        return wording.row_selection(self.results.selection, self.scores.validation_labels)
+        held_out = " held out of the training split" if self.results.held_out and self.scores.validation_labels else ""
+        return wording.row_selection(self.results.selection, self.scores.validation_labels) + held_out
 
     @property
     def means(self) -> tuple[float, ...]:
@@ -80,6 +81,8 @@ class Line:
         r = self.results
         labels = f"{wording.plural(r.labels, 'label')} ({100 * r.fraction:g}%)"
         seeds = f"seed{'' if len(r.seeds) == 1 else 's'} {wording.ranges(r.seeds)}"
+        if r.fraction == 1 and len(r.seeds) == 1:
+            seeds = "all labels at once, so that there is no spread over subsets to show"
         network = () if self.kind == BASELINE else (r.encoder.name, self.protocol, r.head)
         tested = wording.plural(r.test_images, f"test {r.words.unit}") if r.test_images else ""
         return " · ".join(filter(None, (r.dataset, *network, self.selection, labels, seeds, tested)))

@@ -194,7 +194,7 @@ class RankedAttributes:
 class KNearest:
     """Mean labels of the k training images whose pooled features are most alike; nothing is trained."""
 
-    name, trains_encoder = "k_nearest", False
+    name, trains_encoder, compares = "k_nearest", False, False
     explains = "k nearest neighbours: the mean label of the most similar labelled faces; nothing is trained."
 
     def __init__(self, *, k: int = 5):
@@ -220,7 +220,7 @@ class ZeroShot:
         length, buckets: of its tokens.
     """
 
-    name, trains_encoder = "zero_shot", False
+    name, trains_encoder, compares = "zero_shot", False, False
     explains = "Zero-shot: each attribute is scored by the similarity of image and prompt; no label is looked at."
 
     def __init__(self, *, run: str, names: tuple[str, ...], length: int = 16, buckets: int = 256):

@@ -223,13 +223,13 @@ def test_fewer_records_than_asked_for_are_peeked_at_once_each():
 def test_a_split_is_loaded_in_order_with_ids_and_what_metrics_read():
     optional = ("bbox", "landmarks_scale", "mask")
     loaded = load(SOURCE, (transforms.Resize(size=4),), ("image", "landmarks"), optional=optional)
-    assert set(loaded) == {"id", "image", "landmarks", "bbox", "landmarks_scale"}
+    assert set(loaded) == {"id", "row", "image", "landmarks", "bbox", "landmarks_scale"}
     assert loaded["id"] == [f"face-{index}" for index in range(RECORDS)]
     np.testing.assert_array_equal(loaded["image"][:, 0, 0, 0], np.arange(RECORDS))
     assert loaded["image"].shape == (RECORDS, 4, 4, 3)
     np.testing.assert_allclose(loaded["landmarks"][3, 0], [(3 + 0.5) / 2 - 0.5, (6 + 0.5) / 2 - 0.5])
     np.testing.assert_array_equal(loaded["landmarks_scale"], np.full((RECORDS, 2), 2))
-    assert set(load(SOURCE, (transforms.Resize(size=4),), ("image",))) == {"id", "image"}
+    assert set(load(SOURCE, (transforms.Resize(size=4),), ("image",))) == {"id", "row", "image"}
 
 
 def test_loading_twice_gives_the_same():
@@ -301,6 +301,46 @@ def test_unwanted_records_are_passed_over(batches):
 def test_records_that_all_fail_are_no_accident():
     with pytest.raises(ValueError, match=f"data set .*: {ATTEMPTS} records in a row from position 0 on cannot be read"):
         stream(Kept([{**record(0), "image": b"no image"}] * 4))
+
+
+LACKS = {  # what a record holds if it has none, and the transform that reads it
+    "bbox": (np.full(4, np.nan, np.float32), transforms.CropToBox(size=SIZE)),
+    "caption": ([], transforms.Tokenize(length=8)),
+}
+
+
+def some_lack(feature, rows):
+    return Kept({**record(i), **({feature: LACKS[feature][0]} if i in rows else {})} for i in range(RECORDS))
+
+
+@pytest.mark.parametrize("feature", ["bbox", "caption"])
+def test_records_that_lack_what_a_transform_reads_are_left_out_and_counted(feature, caplog):
+    """Tried: only the first record looked at, which ends the run at one of the others; missing captions as ''."""
+    part = Part(some_lack(feature, (2, 5)), (LACKS[feature][1], noise), "set/a", {feature: 2, "landmarks": 10})
+    found = take(10, Stream([part], KEYS, batch_size=4, seed=0, threads=2, prefetch=2))
+    ids = {name for batch in found for name in batch["id"].tolist()}
+    assert ids == {f"face-{index}" for index in range(RECORDS)} - {"face-2", "face-5"}
+    assert sum(batch["replaced"].sum() for batch in found) >= 8  # twice in each of four epochs
+    assert f"2 of 10 records of 'set/a' have no {feature} and are left out" in caplog.text
+    assert "no landmarks" not in caplog.text  # which nothing needs
+
+
+@pytest.mark.parametrize("feature", ["bbox", "caption"])
+def test_a_set_most_of_whose_records_lack_something_is_refused(feature):
+    part = Part(some_lack(feature, range(3, 10)), (LACKS[feature][1], noise), "set/a", {feature: 7})
+    with pytest.raises(ValueError, match=f"7 of 10 records of 'set/a' have no {feature}, which the transforms of"):
+        Stream([part], KEYS, batch_size=4, seed=0)
+
+
+def test_an_evaluation_leaves_them_out_too(caplog):
+    chain = (LACKS["bbox"][1],)
+    found = load(some_lack("bbox", (0, 4)), chain, ("image",), name="set/a")
+    assert found["row"].tolist() == [1, 2, 3, 5, 6, 7, 8, 9]
+    assert found["id"] == [f"face-{row}" for row in found["row"]]
+    assert "2 of 10 records of 'set/a' lack what the transforms need and are left out" in caplog.text
+    assert "the first: record 'face-0' has no box" in caplog.text
+    with pytest.raises(ValueError, match="6 of 10 records of 'set/a' lack what the transforms need; the first: record"):
+        load(some_lack("bbox", range(6)), chain, ("image",), name="set/a")
 
 
 def test_a_transform_that_fails_is_no_broken_record():

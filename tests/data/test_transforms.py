@@ -10,7 +10,7 @@ from PIL import Image
 
 from facerep_jax import face_world
 from facerep_jax.data import transforms
-from facerep_jax.data.transforms import BlockMask, CropToBox, Flip, RandomResizedCrop, Resize, Tokenize, crop
+from facerep_jax.data.transforms import BlockMask, CropToBox, Flip, Lacking, RandomResizedCrop, Resize, Tokenize, crop
 
 
 def rng(seed=0):
@@ -289,7 +289,7 @@ def test_a_random_crop_is_a_function_of_its_generator():
 
 
 def tokens(*captions, length=77, seed=0):
-    return Tokenize(length=length)({"caption": captions}, rng(seed))
+    return Tokenize(length=length)({"id": b"face", "caption": captions}, rng(seed))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,6 @@ def tokens(*captions, length=77, seed=0):
         ("a photo of a cat", [49406, 320, 1125, 539, 320, 2368, 49407]),
         ("a diagram", [49406, 320, 22697, 49407]),
         ("hello world!", [49406, 3306, 1002, 256, 49407]),
-        ("", [49406, 49407]),
     ],
 )
 def test_tokens_are_clips(caption, ids):
@@ -376,10 +375,13 @@ def test_a_caption_that_spells_a_special_token_is_text(name):
     assert any(ids[i : i + 3].tolist() == smiling for i in range(70))
 
 
-def test_one_of_several_captions_is_drawn_and_none_is_an_empty_text():
+def test_one_of_several_captions_is_drawn_and_a_blank_one_is_none():
     drawn = {tuple(tokens("a", "face", seed=seed, length=4)["text"]) for seed in range(20)}
     assert drawn == {(49406, 320, 49407, 0), (49406, 1710, 49407, 0)}
-    assert tokens(length=4)["text"].tolist() == [49406, 49407, 0, 0]
+    assert tokens("", " ", "face", length=4)["text"].tolist() == [49406, 1710, 49407, 0]
+    for blank in ((), ("", " \n")):
+        with pytest.raises(Lacking, match="record 'face' has no caption"):
+            tokens(*blank)
 
 
 def beit_mask(side, count, min_block, generator):

@@ -5,7 +5,7 @@ import pytest
 
 from facerep_jax.data.library import Kept
 from facerep_jax.evaluation.labels import draw, labelled
-from facerep_jax.evaluation.problem import Problem
+from facerep_jax.evaluation.problem import Problem, divided
 from facerep_jax.evaluation.statistics import label_subset
 
 
@@ -67,9 +67,32 @@ def test_only_what_is_labelled_is_left():
         assert ids(all_, before.train) == ids(some, after.train)
         assert [fewer.source[row] for row in after.train] == ids(all_, before.train)
         np.testing.assert_array_equal(all_["image"][before.train], some["image"][after.train])
-    whole = draw(given, 1.0, (0, 1), least=1)
+    whole = draw(given, 1.0, (0,), least=1)
     assert labelled(given, whole)[0] is given
     assert len(fewer.splits["train"]["id"]) == len(set(drawn[0].train) | set(drawn[1].train)) < 9
+
+
+def test_all_labels_are_one_subset_whatever_the_seeds():
+    (drawn,) = draw(problem(), 1.0, (3, 5), least=6)
+    assert drawn.seed == 3
+    assert sorted(drawn.train) == list(range(40))
+    assert len(draw(problem(), 0.9, (3, 5), least=6)) == 2
+
+
+def test_a_part_of_the_training_split_is_held_out_by_person_where_persons_are_known():
+    train = problem().splits["train"]
+    by_person, by_image = divided(train, "id", 0.2), divided({**train, "identity": np.full(40, -1)}, "id", 0.2)
+    for parts in (by_person, by_image):
+        assert sorted(parts["train"]["id"] + parts["validation"]["id"]) == sorted(train["id"])
+        assert len(parts["validation"]["id"]) == 8
+    assert not {*by_person["train"]["identity"]} & {*by_person["validation"]["identity"]}
+    assert by_image["validation"]["id"] != by_person["validation"]["id"]
+    assert len(divided(train, "id", 1e-9)["validation"]["id"]) == 4  # at least one person
+    for share, message in ((0.0, "held_out is above 0"), (1.0, "held_out is above 0")):
+        with pytest.raises(ValueError, match=message):
+            divided(train, "id", share)
+    with pytest.raises(ValueError, match="one training example is too few"):
+        divided({"id": ["a"]}, "id", 0.1)
 
 
 def test_too_few_labels_are_refused():

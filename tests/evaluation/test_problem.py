@@ -74,7 +74,7 @@ class ZeroShot(Recognition):
 class Pooled:
     """Predicts pooled features; nothing is learnt."""
 
-    name, explains, trains_encoder = "pooled", "Pooled features are compared.", False
+    name, explains, trains_encoder, compares = "pooled", "Pooled features are compared.", False, False
 
     def prepare(self, problem):
         seen = extractor(problem.encoder, ())(problem.splits["test"]["image"])

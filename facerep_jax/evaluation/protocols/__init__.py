@@ -30,6 +30,7 @@ class Protocol(typing.Protocol):
     name: str  # in results, such as "linear_probe"
     explains: str  # a sentence or two for readers
     trains_encoder: bool  # or only what is put on the encoder
+    compares: bool  # several trainings, of which the best on validation is chosen whatever the selection
 
     def prepare(self, problem: Problem) -> Learn:
         """Do what is done once for all subsets of the labels; gives what learns on one.

@@ -23,6 +23,7 @@ class FineTune:
         "trained from scratch."
     )
     trains_encoder = True
+    compares = False
 
     def __init__(
         self, *, steps: int = 1000, rounds: int = 5, batch_size: int = 32, optimizer: Spec = WHOLE, ema: float = 0.0

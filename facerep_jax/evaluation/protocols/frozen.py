@@ -19,6 +19,7 @@ class FrozenEncoder:
     name = "frozen"
     explains = "Frozen: the encoder stays as it is; the head learns from its features of augmented images."
     trains_encoder = False
+    compares = False
 
     def __init__(
         self, *, steps: int = 1000, rounds: int = 5, batch_size: int = 32, optimizer: Spec = HEAD, ema: float = 0.0

@@ -75,6 +75,10 @@ class LinearProbe:
             rate: adamw(learning_rate=rate, weight_decay=weight_decay, steps=steps).transform for rate in learning_rates
         }
 
+    @property
+    def compares(self) -> bool:
+        return len(self.optimizers) > 1
+
     def prepare(self, problem: Problem) -> Learn:
         extract = extractor(problem.encoder, problem.task.taps)
         inputs, network = self.inputs(problem, extract)

@@ -11,7 +11,7 @@ from tests.evaluation.problems import HELD_OUT, ROWS, error, mean_shape_error
 class Nearest:
     """The mean label of the nearest training images; no gradient descent. A stranger's protocol."""
 
-    name, explains, trains_encoder = "nearest", "Nearest neighbours: no head learns.", False
+    name, explains, trains_encoder, compares = "nearest", "Nearest neighbours: no head learns.", False, False
 
     def __init__(self, *, neighbours=3):
         self.neighbours = neighbours
