@@ -50,7 +50,7 @@ class AlignToTemplate:
         points = self.points or [[i] for i in range(FIVE)]
         five = np.array([landmarks[list(group)].mean(0) for group in points])
         if not np.isfinite(five).all() or np.ptp(five, axis=0).max() == 0:
-            raise Lacking(example, "landmarks", f"has no landmarks to align: {five.round(1).tolist()}")
+            raise Lacking(example, f"has no landmarks to align: {five.round(1).tolist()}")
         return moved(example, similarity(five, self.template), self.size)
 
 

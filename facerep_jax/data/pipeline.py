@@ -44,8 +44,8 @@ class Examples:
     """From a position in the stream to an example: the wanted keys, `position`, and what the host reads.
 
     A record that cannot be read or decoded is named and gives its place to that of the next position; so does one of
-    `skip_ids`, and one that lacks what a transform reads. `replaced` says how many did. Raises RuntimeError if
-    `ATTEMPTS` of a row cannot be read, or `MOST` give no example.
+    `skip_ids`, and one that lacks what a transform reads. `replaced` says how many did. Raises RuntimeError if none of
+    `MOST` in a row gives an example, or `ATTEMPTS` before the first that does cannot be read.
     """
 
     def __init__(

@@ -71,8 +71,7 @@ def decode_image(encoded: bytes, mode: str = "RGB") -> UInt8[np.ndarray, "..."]:
 class Lacking(ValueError):
     """An example lacks what a transform reads, which others of its data set have; it is to be left out."""
 
-    def __init__(self, example: Mapping[str, Any], feature: str, found: str):
-        self.feature = feature
+    def __init__(self, example: Mapping[str, Any], found: str):
         super().__init__(f"record {text_of(example['id'])!r} {found}")
 
 
@@ -224,7 +223,7 @@ class Tokenize:
         require(example, self.feature, "Tokenize")
         captions = [caption for caption in captions_of(example[self.feature]) if caption.strip()]
         if not captions:
-            raise Lacking(example, self.feature, f"has no {self.feature}")
+            raise Lacking(example, f"has no {self.feature}")
         caption = captions[rng.integers(len(captions))]
         ids = clip_tokenizer().encode(SPECIAL.sub("< ", cleaned(caption)[: self.length * TOKEN_LETTERS]))
         kept = [START, *ids[: self.length - 2], START + 1]
@@ -452,7 +451,7 @@ def box_of(example: Example, wanted_by: str) -> tuple[float, float, float, float
     require(example, "bbox", wanted_by)
     x0, y0, x1, y1 = (float(v) for v in example["bbox"])
     if not x1 > x0 or not y1 > y0:
-        raise Lacking(example, "bbox", f"has no box to crop to: bbox is {example['bbox']}")
+        raise Lacking(example, f"has no box to crop to: bbox is {example['bbox']}")
     return x0, y0, x1, y1
 
 
