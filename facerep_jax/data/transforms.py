@@ -20,7 +20,7 @@ import ftfy
 import instant_clip_tokenizer
 import numpy as np
 import simplejpeg
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int32, UInt8
 from PIL import Image
 
 from facerep_jax.data.features import MISSING_CLASS
@@ -203,15 +203,11 @@ def mirrored(example: Example, permutations: Mapping[str, Any]) -> Example:
 
 
 class Tokenize:
-    """`text` from captions: one of them at random, in CLIP's tokens, int32 (length,).
-
-    Too long a caption is cut, with the end-of-text token last, and `truncated` is set. Captions are cleaned as CLIP
-    does, see `cleaned`. One that spells the start or end token, `<end_of_text>`, is text like any other.
+    """`text` from captions: one of them at random, as `tokens` gives it; `truncated` says whether it was cut.
 
     Args:
-        buckets: size of a smaller vocabulary that ids are folded into, 0 for CLIP's own. Words then share ids, which
-            costs little where captions use few, and the embedding table of a small text tower no longer dominates a
-            training step. The start and end tokens keep ids of their own, the two largest.
+        length: number of tokens.
+        buckets: size of a smaller vocabulary, see `tokens`.
         feature: the captions' name.
     """
 
@@ -224,14 +220,28 @@ class Tokenize:
         captions = [caption for caption in captions_of(example[self.feature]) if caption.strip()]
         if not captions:
             raise Lacking(example, f"has no {self.feature}")
-        caption = captions[rng.integers(len(captions))]
-        ids = clip_tokenizer().encode(SPECIAL.sub("< ", cleaned(caption)[: self.length * TOKEN_LETTERS]))
-        kept = [START, *ids[: self.length - 2], START + 1]
-        tokens = np.zeros(self.length, np.int32)
-        tokens[: len(kept)] = kept
-        if self.buckets:
-            tokens = np.where(tokens >= START, tokens - START + self.buckets - 2, tokens % (self.buckets - 2))
-        return {**example, "text": tokens, "truncated": np.bool_(len(ids) > self.length - 2)}
+        text, truncated = tokens(captions[rng.integers(len(captions))], self.length, self.buckets)
+        return {**example, "text": text, "truncated": np.bool_(truncated)}
+
+
+def tokens(caption: str, length: int = 77, buckets: int = 0) -> tuple[Int32[np.ndarray, " length"], bool]:
+    """A caption in CLIP's tokens, padded with zeros, and whether it was cut to `length`.
+
+    Too long a caption keeps the end-of-text token last. Captions are cleaned as CLIP does, see `cleaned`. One that
+    spells the start or end token, `<end_of_text>`, is text like any other.
+
+    Args:
+        buckets: size of a smaller vocabulary that ids are folded into, 0 for CLIP's own. Words then share ids, which
+            costs little where captions use few, and the embedding table of a small text tower no longer dominates a
+            training step. The start and end tokens keep ids of their own, the two largest.
+    """
+    ids = clip_tokenizer().encode(SPECIAL.sub("< ", cleaned(caption)[: length * TOKEN_LETTERS]))
+    kept = [START, *ids[: length - 2], START + 1]
+    text = np.zeros(length, np.int32)
+    text[: len(kept)] = kept
+    if buckets:
+        text = np.where(text >= START, text - START + buckets - 2, text % (buckets - 2))
+    return text, len(ids) > length - 2
 
 
 def cleaned(caption: str) -> str:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 from PIL import Image
 
 from facerep_jax.config import Spec, spec
-from facerep_jax.data.transforms import Tokenize
+from facerep_jax.data.transforms import tokens
 from facerep_jax.evaluation.cache import extractor
 from facerep_jax.evaluation.problem import Indices, Problem
 from facerep_jax.evaluation.protocols import Learn
@@ -225,12 +225,11 @@ class ZeroShot:
 
     def __init__(self, *, run: str, names: tuple[str, ...], length: int = 16, buckets: int = 256):
         self.tower, self.names = offered(run, "text_tower"), names
-        self.tokenize = Tokenize(length=length, buckets=buckets)
+        self.length, self.buckets = length, buckets
 
     def prepare(self, problem: Problem) -> Learn:
-        rng = np.random.default_rng(0)
-        prompts = [{"caption": [f"a face with {name.replace('_', ' ')}"]} for name in self.names]
-        text = np.stack([self.tokenize(prompt, rng)["text"] for prompt in prompts])
+        prompts = [f"a face with {name.replace('_', ' ')}" for name in self.names]
+        text = np.stack([tokens(prompt, self.length, self.buckets)[0] for prompt in prompts])
         pooled = extractor(problem.encoder, ())(problem.splits["test"]["image"])["pooled"]
         images = self.tower.embed_image(jnp.asarray(pooled, jnp.float32))
         scores = np.asarray(images @ self.tower.embed_text(jnp.asarray(text)).T)

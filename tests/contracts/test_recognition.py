@@ -16,7 +16,7 @@ from facerep_jax import cli
 from facerep_jax.config import spec
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
-from facerep_jax.data.transforms import CropToBox, Tokenize
+from facerep_jax.data.transforms import CropToBox, tokens
 from facerep_jax.evaluation.cache import extractor
 from facerep_jax.evaluation.statistics import paired_difference
 from facerep_jax.face_world import META
@@ -120,9 +120,8 @@ def test_prompts_are_a_protocol(run, faces, tmp_path):
     assert results["protocol"] == "zero_shot"
     assert "no label is looked at" in page
     names, truth = tuple(META["attributes"]), faces.splits["test"]["attributes"]
-    tower, words = handover.offered(str(run), "text_tower"), Tokenize(length=16, buckets=256)
-    rng = np.random.default_rng(0)
-    prompts = [words({"caption": [f"a face with {name.replace('_', ' ')}"]}, rng)["text"] for name in names]
+    tower = handover.offered(str(run), "text_tower")
+    prompts = [tokens(f"a face with {name.replace('_', ' ')}", length=16, buckets=256)[0] for name in names]
     text = np.asarray(tower.embed_text(jnp.asarray(np.stack(prompts))), np.float64)
     images = np.asarray(tower.embed_image(jnp.asarray(faces.pooled["test"], jnp.float32)), np.float64)
     np.testing.assert_allclose(predicted(tmp_path), images @ text.T, atol=1e-5)

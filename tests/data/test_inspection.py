@@ -80,7 +80,7 @@ def test_black_and_white_masks_are_refused_by_name_unless_their_greys_are_said(t
     said = {**HAIR, "mask_values": [0, 255]}
     assert checked(tmp_path / "c", files, said).notes == ()
     plan = manifest.plan(manifest.read(None, tmp_path / "c"))
-    assert plan.meta == HAIR
+    assert plan.meta == {**HAIR, "absent": {"train": {}}}
     stored = plan.example(plan.records["train"][0])[1]["mask"]
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored))), FACE // 255)
 

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from facerep_jax.config import spec
-from facerep_jax.data.transforms import Tokenize
+from facerep_jax.data.transforms import tokens
 from facerep_jax.models.text import TextTransformer
 from facerep_jax.models.vit import ViT
 from facerep_jax.objectives.contrastive import Contrastive
@@ -82,9 +82,7 @@ def image(size: int) -> np.ndarray:
 
 def text() -> np.ndarray:
     """Token ids of the captions, int32 (n, 77)."""
-    tokenize = Tokenize(length=77)
-    rng = np.random.default_rng(0)  # chooses among several captions of an image; here each has one
-    return np.stack([tokenize({"caption": np.array([caption.encode()])}, rng)["text"] for caption in CAPTIONS])
+    return np.stack([tokens(caption)[0] for caption in CAPTIONS])
 
 
 def places(model: str, patches: int) -> np.ndarray:
