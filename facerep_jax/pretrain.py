@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from absl import flags, logging
@@ -31,6 +31,7 @@ from facerep_jax.config import build, plain
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import may_show_images
 from facerep_jax.data.pipeline import Part, Stream, build_transforms, split_host
+from facerep_jax.evaluation.monitor import Monitor
 from facerep_jax.files import local_path, write
 from facerep_jax.train import account, checkpoint, compilation, distributed, handover, hardware, loop, sharding
 from facerep_jax.train.flops import of_jaxpr
@@ -96,12 +97,18 @@ class Run(NamedTuple):
     may_show: bool  # whether the licences of all data sets allow pictures of their images
     optimizer: Optimizer
     make: Callable[..., Model]
+    graph: Any  # of the model, as `train.state.split` gives it
     frozen_shapes: Tree
     shapes: TrainState  # with the sharding of each array
     batch_shapes: Mapping[str, jax.ShapeDtypeStruct]  # with shardings, too
     start: Callable[[], handover.Handed | None]  # the encoder that the run starts from; None if it starts at random
     first_state: Callable[[Arrays | None], TrainState]  # makes the state before the first step, from the start's arrays
     step: jax.stages.Wrapped  # a jitted `Step`; it donates the buffers of its state
+
+    @property
+    def image_size(self) -> int | None:
+        """Pixels of a side of the training images; None if the batches hold none."""
+        return self.batch_shapes["image"].shape[1] if "image" in self.batch_shapes else None
 
     def traced(self) -> jax.stages.Traced:
         """The program of a step; the first call of `step` takes it over and does not trace again."""
@@ -117,6 +124,7 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
         stack.enter_context(closing(run.stream))
         changes_since_start(config, workdir)  # raises for a config that the workdir's run does not allow
         traced = run.traced()  # raises for parts that do not fit each other
+        monitor = Monitor(config.evaluate, run.graph, run.image_size, run.mesh, average=config.ema > 0)
         if not has_begun(workdir):
             check_given(run.make)
             run.start()  # raises for wrong weights before anything is written
@@ -168,6 +176,7 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
             meter=meter,
             profile=profile,
             samples=samples,
+            monitor=lambda done, state: monitor(state, frozen) if monitor.due(done) else {},
             schedule=run.optimizer.schedule,
             log_every=config.log_every,
             checkpoint_every=config.checkpoint_every,
@@ -219,6 +228,7 @@ def assemble(config: ConfigDict) -> Run:
         may_show=may_show,
         optimizer=optimizer,
         make=make,
+        graph=graph,
         frozen_shapes=frozen_shapes,
         shapes=sharding.placed(shapes, layout),
         batch_shapes=sharding.batch_shapes(split_host(stream.example)[0], config.data.batch_size, mesh),
@@ -253,8 +263,8 @@ def write_description(config: ConfigDict, run: Run, traced: jax.stages.Traced, w
             pictures.save(workdir, pictures.masked(examples))
         operations = of_jaxpr(traced.jaxpr.jaxpr)
         size = {"parameters": count(run.shapes.params), "flops_per_image": operations // config.data.batch_size}
-        if "image" in run.batch_shapes:
-            size["image_size"] = run.batch_shapes["image"].shape[1]
+        if run.image_size:
+            size["image_size"] = run.image_size
         write(path, json.dumps(size) + "\n")
     return json.loads(path.read_text())
 

@@ -63,19 +63,26 @@ def test_the_smoke_variant_takes_two_steps(tmp_path):
     assert steps_in(tmp_path) == [2]
 
 
+SCORED = (
+    f"--config.evaluate.every={EVERY}",
+    "--config.evaluate.dataset=generated_faces:size=48,train=12,validation=8,test=0",
+)
+
+
 def test_killed_and_stopped_and_started_again_a_run_equals_one_that_was_not(undisturbed, tmp_path):
     """Bit for bit: parameters, optimizer, average, and the losses of all later steps, hence the order of the data.
 
-    It is killed after its first checkpoint, asked to stop after its second, and then left alone.
+    It is killed after its first checkpoint, asked to stop after its second, and then left alone. Its encoder is scored
+    while it is trained, which the undisturbed run's is not.
 
     Tried: restoring the stream at the wrong batch, a step counter off by one, an average not restored; all turn it red.
     """
-    first = facerep(tmp_path, *LONG)
+    first = facerep(tmp_path, *LONG, *SCORED)
     wait_for(lambda: steps_in(tmp_path) == [EVERY] and EVERY + 1 in metrics(tmp_path), first)
     first.send_signal(signal.SIGKILL)
     assert finish(first)[0] == -signal.SIGKILL
 
-    second = facerep(tmp_path, *LONG)
+    second = facerep(tmp_path, *LONG, *SCORED)
     wait_for(lambda: 2 * EVERY + 1 in metrics(tmp_path), second)
     second.send_signal(signal.SIGTERM)
     status, output = finish(second)
@@ -85,9 +92,13 @@ def test_killed_and_stopped_and_started_again_a_run_equals_one_that_was_not(undi
     assert f"saved step {last} after SIGTERM" in output
     assert (tmp_path / "checkpoints" / str(last) / "state").exists()
 
-    status, output = here("pretrain", tmp_path, *LONG)
+    status, output = here("pretrain", tmp_path, *LONG, *SCORED)
     assert status == 0, output
     assert_equal_to_the_bit(tmp_path, undisturbed, STEPS)
+    scores = {step: line["evaluate/landmarks"] for step, line in metrics(tmp_path).items() if "evaluate/spread" in line}
+    assert [*scores] == [0, EVERY, 2 * EVERY, STEPS]
+    assert len({*scores.values()}) == 4
+    assert metrics(tmp_path)[EVERY]["evaluate/effective_rank"] > 1
     assert {path.split("/")[0] for path in saved(tmp_path, STEPS)} == {"step", "params", "opt_state", "ema"}
     for step in range(EVERY + 1, STEPS + 1):
         assert metrics(tmp_path)[step]["loss"] == metrics(undisturbed)[step]["loss"], step

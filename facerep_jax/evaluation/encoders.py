@@ -86,12 +86,22 @@ def with_encoder(config: ConfigDict, described: Mapping[str, Any]) -> ConfigDict
 def settled(config: ConfigDict, dataset: Dataset, loaded: Loaded) -> ConfigDict:
     """A config with what it leaves to checkpoint and data set: the encoder, the size of its images, the crop."""
     whole = with_encoder(config, loaded.spec)
-    size, crop = config.data.get("size") or loaded.image_size, config.data.get("crop") or dataset.meta.get("crop")
+    size = config.data.get("size") or loaded.image_size
     if not size:
         raise ValueError("the checkpoint does not say the size of its images: add size=PIXELS to the arguments")
     with whole.unlocked():
         whole.data.size = size
-        whole.data.crop = crop or ("box" if "bbox" in dataset.features else "whole")
-    if whole.data.crop not in CROPS:
-        raise ValueError(f"crop is {' or '.join(CROPS)}, not {crop!r}")
+        whole.data.crop = crop_of(dataset, config.data.get("crop"))
     return whole
+
+
+def crop_of(dataset: Dataset, wanted: str | None) -> str:
+    """What is shown of an image, `box` or `whole`: as wanted, else as the data set says, else its boxes if it has any.
+
+    Raises:
+        ValueError: what is wanted is neither.
+    """
+    crop = wanted or dataset.meta.get("crop") or ("box" if "bbox" in dataset.features else "whole")
+    if crop not in CROPS:
+        raise ValueError(f"crop is {' or '.join(CROPS)}, not {crop!r}")
+    return crop

@@ -71,6 +71,7 @@ class Contrastive(nnx.Module):
         hits = (logits.argmax(-1) == jnp.arange(len(logits))).mean()
         return loss, {
             "loss": loss,
+            "chance": jnp.log(jnp.float32(len(logits))),
             "accuracy": hits,
             "temperature": 1 / scale,
         }

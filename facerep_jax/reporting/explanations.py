@@ -36,6 +36,9 @@ PRETRAINING = (
     "Losses are in the unit of their objective, lower is better, and those of different ones cannot be compared.",
     "A dashed line beside a loss is chance: the loss of a guess that knows how often each answer occurs, but not the "
     "image. The distance below it is what was learnt from the image.",
+    "Scores of the encoder while it is trained come from probes in closed form on a few labelled images. They show "
+    "whether training helps, and when; encoders are compared by evaluations. A dashed line is the encoder before its "
+    "first step.",
     "Input wait is the share of the time in which the device had to wait for data; near 0 is good. The first logged "
     "step holds the time of compilation.",
 )

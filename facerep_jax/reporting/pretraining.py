@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from facerep_jax.evaluation.monitor import scores_in
 from facerep_jax.reporting import attachments, explanations, wording
 from facerep_jax.reporting.cards import pretraining_card
 from facerep_jax.reporting.charts import Picture, bar_chart, curve
 from facerep_jax.reporting.page import Block, Cards, Gallery, Row, Section, Table
 from facerep_jax.reporting.workdirs import Pretraining
 from facerep_jax.train.account import NAMES, Account, duration
+from facerep_jax.train.collapse import NEAR, PATIENCE, chance_of
 
 # Scalars that are drawn after the losses: what they are, the label of the axis, a factor.
 SPEED = {
@@ -19,7 +21,6 @@ SPEED = {
     "mfu": ("Model FLOPs utilisation, ↑ higher is better", "share of the devices' peak (%)", 100.0),
     "learning_rate": ("Learning rate", "learning rate", 1.0),
 }
-CHANCE = ("chance", "unigram")  # names of the loss of chance
 
 
 def section(run: Pretraining, allowed: int) -> Section:
@@ -34,6 +35,7 @@ def section(run: Pretraining, allowed: int) -> Section:
     losses = [name for name in ("loss", *terms) if name in scalars]
     blocks: list[Block] = []
     pictures = [_loss(name, scalars) for name in losses]
+    pictures += [_score(name, title, scalars[name]) for name, title in scores_in(scalars)]
     pictures += [_speed(name, scalars[name]) for name in SPEED if name in scalars]
     if pictures:
         blocks.append(Gallery("Curves", "", tuple(pictures)))
@@ -58,11 +60,30 @@ def _loss(name: str, scalars: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Pi
     logs chance as `X/chance`, or as `X/unigram` if the guess knows how often each answer occurs.
     """
     x, y = scalars[name]
-    names = [name.removesuffix("loss") + chance for chance in CHANCE] if name.endswith("/loss") else []
-    beside = next((("chance", *scalars[chance]) for chance in names if chance in scalars), None)
+    chance = chance_of(name, scalars)
+    beside = ("chance", *scalars[chance]) if chance else None
     caption = "Total loss" if name == "loss" else f"Loss of {name.removesuffix('/loss').replace('_', ' ')}"
+    if chance and (since := _at_chance_since(x, y, scalars[chance][1])) is not None:
+        caption += f", at chance since step {since:,}"
     alt = f"{caption} against steps: {_ends(x, y)}."
     return curve(x, y, caption=f"{caption}, ↓ lower is better", y_label="loss", alt=alt, beside=beside)
+
+
+def _at_chance_since(x: np.ndarray, y: np.ndarray, chance: np.ndarray) -> int | None:
+    """The step since which a loss has been that of chance; None if that is not long, or it is not there."""
+    if y.shape != chance.shape or not len(y) or not y[-1] > NEAR * chance[-1]:
+        return None
+    below = np.flatnonzero(~(y > NEAR * chance))
+    first = below[-1] + 1 if below.size else 0
+    return int(x[first]) if x[-1] - x[first] >= PATIENCE else None
+
+
+def _score(name: str, title: str, scalar: tuple[np.ndarray, np.ndarray]) -> Picture:
+    """A score of the encoder, and beside it that before the first step."""
+    x, y = scalar
+    beside = ("before training", x, np.full(len(y), y[0])) if x[0] == 0 else None
+    alt = f"{title} against steps: {_ends(x, y)}."
+    return curve(x, y, caption=title, y_label=name.rpartition("/")[2].replace("_", " "), alt=alt, beside=beside)
 
 
 def _speed(name: str, scalar: tuple[np.ndarray, np.ndarray]) -> Picture:

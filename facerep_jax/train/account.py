@@ -14,6 +14,7 @@ KINDS = {
     "input": "waiting for input",
     "save": "waiting for saves",
     "compile": "compiling",
+    "evaluate": "scoring the encoder",
     "start": "starting",
     "other": "the rest of the loop",
 }

@@ -142,6 +142,7 @@ def run(
     meter: Meter,
     profile: Profile,
     samples: Ledger | None = None,
+    monitor: Callable[[int, TrainState], Mapping[str, float]] = lambda step, state: {},
     schedule: Callable[[int], Any],
     log_every: int,
     checkpoint_every: int,
@@ -155,6 +156,7 @@ def run(
         faults: checks that each step was finite.
         meter: measures where the time goes, for the log.
         profile: traces some steps.
+        monitor: gives the scores of a state if they are due after a step, and nothing otherwise; they are logged.
         samples: records which examples every step saw; None records nothing.
         log_every, checkpoint_every: number of steps between logs and saves; 0 means never.
         checkpoint_minutes: minutes since the last save after which to save again; 0 means never.
@@ -183,7 +185,14 @@ def run(
 
     quiet = None if distributed.first() else True
     bar = tqdm(total=steps, initial=start, unit="step", disable=quiet, smoothing=0.1, dynamic_ncols=True)
+
+    def scores(done: int) -> Mapping[str, float]:
+        with timeline.span("evaluate"):
+            return monitor(done, state)
+
     with Signals() as signals, bar:
+        if start == 0 and (first := scores(0)):
+            writer.write(0, first)
         for done in range(start + 1, steps + 1):
             profile.before(done)
             with timeline.span("input"):
@@ -205,16 +214,19 @@ def run(
                 samples.write(done, ids)
             faults.check(pending)  # the previous step: this one is queued behind it, so waiting leaves no device idle
             pending = Seen(done, metrics, ids)
+            values: dict[str, float] = {}
             if log_every and (done % log_every == 0 or done == steps):
                 values = {name: float(value) for name, value in metrics.items()}
                 values |= meter.measure(done, done - logged) | {"learning_rate": float(schedule(done - 1))}
                 logged = done
                 values |= distributed.total(captions_truncated=truncated, records_replaced=replaced)
-                writer.write(done, values | {"nonfinite_steps": faults.count})
+                values |= {"nonfinite_steps": faults.count}
                 bar.set_postfix_str(
                     f"loss {values['loss']:.3f}, {values['images_per_second']:.0f} images/s, "
                     f"{values['input_wait']:.0%} waiting for input"
                 )
+            if values := {**values, **scores(done)}:
+                writer.write(done, values)
             bar.update()
             checkpoints.poll()
             stop = signals.stop_at(done)

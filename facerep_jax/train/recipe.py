@@ -5,7 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from facerep_jax.config import Spec, overridden
+from facerep_jax.config import OPEN, Spec, overridden, spec
+from facerep_jax.data.transforms import CropToBox
 
 
 def recipe(
@@ -29,6 +30,12 @@ def recipe(
     data_dir; split; weights: of the parts of a mixture, see `data.mixture`, equal if there are none.
     replica, fsdp, model: sizes of the axes of the mesh, -1 for the devices that are left.
     sharding: name of rules; sharding_rules: further ones, (regex on a path, mesh axes), which come first.
+
+    evaluate: what the encoder is scored on while it is trained, by probes in closed form, see `evaluation.probes`. It
+    changes nothing of the run. every: steps, 0 for never; the first score is that before the first step. dataset,
+    data_dir: a labelled set, whose landmarks, identities and attributes are used, as far as it has them. images: of its
+    train split to fit on, and of its validation split to score, at most. transforms, crop: as of an evaluation.
+    weights: params or ema.
 
     How a run is operated, all of which may change when it goes on:
     threads, workers: that read records. keep_checkpoints: how many. processes: that must appear, 0 for any number, 1
@@ -59,6 +66,17 @@ def recipe(
         mesh=dict(replica=1, fsdp=-1, model=1),
         sharding="replicated",
         sharding_rules=(),
+        evaluate=ConfigDict(
+            dict(
+                every=0,
+                dataset="",
+                data_dir="data",
+                images=500,
+                crop="",
+                transforms=(spec(CropToBox, margin=0.25, whole=OPEN),),
+                weights="params",
+            )
+        ),
         operational=dict(
             threads=8,
             workers=0,

@@ -12,7 +12,14 @@ from facerep_jax.train import checkpoint, digests, distributed
 from facerep_jax.train.handover import Handed
 
 START = "init.json"
-MAY_CHANGE = ("log_every", "checkpoint_", "mesh", "sharding", "operational")  # beginnings of paths in a config
+MAY_CHANGE = (
+    "log_every",
+    "checkpoint_",
+    "mesh",
+    "sharding",
+    "operational",
+    "evaluate",
+)  # beginnings of paths in a config
 
 
 def changes_since_start(config: ConfigDict, workdir: Path) -> list[str]:

@@ -8,12 +8,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from absl import logging
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
 from facerep_jax.files import append_lines
 from facerep_jax.train import distributed
+from facerep_jax.train.collapse import Watch
 
 LOG = "metrics.jsonl"
 FLUSH_SECONDS = 30  # between flushes of the TensorBoard events, each of which waits for the disk
@@ -23,6 +25,7 @@ class Writer:
     """Appends one JSON object per line to `metrics.jsonl`, with `step` and Unix `time`, and the same to TensorBoard.
 
     A run that resumes writes some steps again; readers take the last line of a step. Only the first process writes.
+    What it writes is watched for signs of a collapse, each of which is a line of warning.
     """
 
     def __init__(self, workdir: Path):
@@ -33,6 +36,7 @@ class Writer:
         # Not a SummaryWriter: a full disk silently ends its thread, and ten values later the run would wait for ever.
         self._events = EventsWriter(str(workdir / "events"))
         self._flushed = 0.0
+        self._watch = Watch(lines_of(workdir))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write scalars; values that are not finite become null in JSON."""
@@ -43,6 +47,8 @@ class Writer:
         self._lines.write(json.dumps({"step": step, "time": round(now, 3), **finite}) + "\n")
         values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
         self._events.write_event(Event(step=step, wall_time=now, summary=Summary(value=values)))
+        for warning in self._watch.look(step, metrics):
+            logging.warning("%s", warning)
         if now - self._flushed > FLUSH_SECONDS:
             self._events.flush()
             self._flushed = now

@@ -78,8 +78,9 @@ def documentation(path: str) -> str:
 
 
 def left_open(path: str) -> set[str]:
-    """Names of the arguments that the config gives to `spec` as OPEN."""
-    return set(re.findall(r"(\w+)=OPEN\b", (ROOT / path).read_text()))
+    """Names of the arguments that the config, or the recipe that it fills, gives to `spec` as OPEN."""
+    texts = (ROOT / path).read_text(), inspect.getsource(recipe)
+    return {name for text in texts for name in re.findall(r"(\w+)=OPEN\b", text)}
 
 
 def outcome(path: str, arg: str) -> Any:

@@ -89,6 +89,7 @@ def test_loss_is_info_nce_both_ways(reference, objective, data, run, scale):
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-4)
     np.testing.assert_allclose(metrics["accuracy"], accuracy, rtol=1e-6)
     np.testing.assert_allclose(metrics["temperature"], 1 / scale, rtol=1e-5)
+    np.testing.assert_allclose(metrics["chance"], np.log(len(data.text)), rtol=1e-6)
 
 
 def test_the_temperature_is_clamped_and_its_gradient_passes(reference, objective, data, run):

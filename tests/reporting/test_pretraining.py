@@ -57,6 +57,26 @@ def test_chance_is_drawn_beside_the_loss_of_any_objective(tmp_path, chance):
     assert old.key == ()
 
 
+def test_a_loss_that_stays_at_chance_is_named(tmp_path):
+    steps = np.arange(100, 2100, 100)
+    stuck = {"x/loss": (steps, np.where(steps < 600, 2.0, 2.99)), "x/chance": (steps, np.full(20, 3.0))}
+    (picture,) = gallery(section(tmp_path, stuck), "Curves").pictures
+    assert picture.caption == "Loss of x, at chance since step 600, ↓ lower is better"
+    stuck["x/loss"][1][-1] = 2.9
+    (picture,) = gallery(section(tmp_path, stuck), "Curves").pictures
+    assert picture.caption == "Loss of x, ↓ lower is better"
+
+
+def test_scores_are_drawn_beside_those_before_training(tmp_path):
+    steps = np.array([0, 100, 200])
+    logged = {"evaluate/landmarks": (steps, np.array([0.2, 0.1, 0.05])), "evaluate/spread": (steps[1:], np.ones(2))}
+    error, spread = gallery(section(tmp_path, logged), "Curves").pictures
+    assert error.caption == "NME of landmarks, ↓ lower is better"
+    assert [name for _, name in error.key] == ["logged", "before training"]
+    assert error.alt.endswith("0.2 at step 0, 0.05 at step 200.")
+    assert spread.key == ()
+
+
 def test_a_log_of_little(tmp_path):
     one = section(tmp_path, scalars(loss=[math.nan, 2.0, math.nan]))
     assert gallery(one, "Curves").pictures[0].alt == "Total loss against steps: 2 at step 20, 2 at step 20."

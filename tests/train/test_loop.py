@@ -92,6 +92,26 @@ def test_every_batch_is_used_once_and_what_is_due_is_logged_and_saved(tmp_path):
     assert 0 <= lines(tmp_path)[0]["input_wait"] <= 1
 
 
+def test_scores_that_are_due_are_logged_the_first_before_any_step(tmp_path):
+    """With what else is logged of a step, or alone; and at a resume only those of later steps."""
+
+    def monitor(done, state):
+        assert int(state.step) == done
+        return {"evaluate/x": float(state.params["total"])} if done % 3 == 0 else {}
+
+    train(tmp_path, monitor=monitor)
+    seen = {line["step"]: line for line in lines(tmp_path)}
+    assert [*seen] == [0, 2, 3, 4, 6]
+    assert {step: line["evaluate/x"] for step, line in seen.items() if "evaluate/x" in line} == {
+        0: 0.0,
+        3: sum(range(24)),
+        6: sum(range(48)),
+    }
+    assert {*seen[3]} == {"step", "time", "evaluate/x"}
+    assert seen[6]["loss"] == 1
+    assert seen[6]["seconds/evaluate"] > 0
+
+
 class AtOnce:
     """Stands for a pool of threads: does what it is given before it goes on."""
 

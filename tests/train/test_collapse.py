@@ -1,0 +1,78 @@
+"""What shows that nothing is learnt: losses at chance, features that are all alike."""
+
+import json
+
+import numpy as np
+import pytest
+
+from facerep_jax.train import collapse
+from facerep_jax.train.collapse import Watch, measures
+from facerep_jax.train.writer import Writer
+
+
+def test_measures_by_hand():
+    rng = np.random.default_rng(0)
+    directions = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    pairs = np.concatenate([directions[:, :3], -directions[:, :3]], axis=1).T  # three orthogonal lines through 0
+    assert measures(pairs)["effective_rank"] == pytest.approx(3)
+    assert measures(5 + pairs)["effective_rank"] == pytest.approx(3)  # a common offset is no variety
+    line = np.arange(4)[:, None] * directions[:1]
+    assert measures(line)["effective_rank"] == pytest.approx(1)
+
+    everywhere = rng.normal(size=(4000, 16))
+    assert measures(everywhere)["spread"] == pytest.approx(1, abs=0.02)
+    assert measures(everywhere)["effective_rank"] == pytest.approx(16, abs=0.05)
+    alike = measures(np.tile(directions[:1], (5, 1)))
+    assert alike == {"effective_rank": pytest.approx(1), "spread": pytest.approx(0, abs=1e-9)}
+    assert all(np.isnan(x) for x in measures(np.array([[np.nan, 1.0], [0.0, 1.0]])).values())
+
+
+def at(loss):
+    return {"contrastive/loss": loss, "contrastive/chance": 4.0, "loss": 9.0}
+
+
+def test_a_loss_that_stays_at_chance_is_said_once():
+    watch = Watch()
+    assert not any(watch.look(step, at(3.95)) for step in range(0, 1000, 50))
+    (warning,) = watch.look(1000, at(3.95))
+    assert warning.startswith("contrastive/loss has been at that of chance since step 0 (3.950, chance is 4.000)")
+    assert watch.look(1050, at(3.95)) == []
+
+
+def test_a_loss_that_once_fell_below_chance_counts_anew():
+    watch = Watch()
+    for step in range(0, 900, 50):
+        watch.look(step, at(3.95))
+    watch.look(900, at(3.5))
+    assert not any(watch.look(step, at(4.1)) for step in range(950, 1950, 50))
+    assert len(watch.look(1950, at(4.1))) == 1
+
+
+def test_what_earlier_runs_logged_counts_and_is_not_said_again():
+    lines = [{"step": step, **at(3.95)} for step in range(0, 800, 50)]
+    assert len(Watch(lines).look(1000, at(3.95))) == 1
+    lines += [{"step": step, **at(3.95)} for step in range(800, 1100, 50)]
+    assert Watch(lines).look(1100, at(3.95)) == []
+    assert Watch([{"step": 0, "contrastive/loss": None, "contrastive/chance": 4.0}]).look(1000, at(3.95)) == []
+
+
+def test_features_that_are_all_alike_are_said_once():
+    watch = Watch()
+    assert watch.look(0, {"evaluate/effective_rank": 20.0, "evaluate/spread": 0.4}) == []
+    (warning,) = watch.look(10, {"evaluate/effective_rank": 20.0, "evaluate/spread": 0.001})
+    assert warning == "the features of all images are nearly alike: spread is 0.001 at step 10"
+    assert watch.look(20, {"evaluate/spread": 0.001}) == []
+
+
+def test_the_log_says_it(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(collapse, "PATIENCE", 20)
+    monkeypatch.setattr("facerep_jax.train.writer.logging.warning", lambda *words: said.append(words[-1]))
+    for steps in (range(10, 30, 10), range(30, 60, 10)):  # a run that was stopped goes on
+        writer = Writer(tmp_path)
+        for step in steps:
+            writer.write(step, at(4.0))
+        writer.close()
+    assert len(said) == 1
+    assert "since step 10" in said[0]
+    assert len([json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]) == 5
