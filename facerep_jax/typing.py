@@ -238,6 +238,32 @@ class Task(Objective, Protocol):
         ...
 
 
+class Equations(NamedTuple):
+    """What a linear layer should give: rows of a weighted least-squares problem, equally many for each example."""
+
+    designs: Float[Array, "b r p"]  # what the layer reads
+    targets: Float[Array, "b r o"]  # what it should give; finite, also where it does not count
+    weights: Float[Array, "b r o"]  # how much a target counts; 0 where it is not known
+
+
+@runtime_checkable
+class ClosedForm(Protocol):
+    """A head that is one linear layer, so that ridge regression has its weights in closed form."""
+
+    linear: Any  # the layer, a `models.layers.Linear` with a bias
+
+    def equations(self, maps: tuple[Array, ...], labels: Array) -> Equations:
+        """What the layer reads of the taps' maps, and what it should give for the labels of the task."""
+        ...
+
+
+@runtime_checkable
+class Headed(Protocol):
+    """A task that predicts by a head, which reads the maps of the task's taps."""
+
+    head: Any
+
+
 def pin(x: Array) -> Array:
     """`x` with axis 0 held on the batch axes of the current mesh; `x` itself where no such mesh is set."""
     mesh = jax.sharding.get_abstract_mesh()

@@ -8,7 +8,8 @@ Arguments:
   fraction of the labels: five subsets of them are learnt from, one after the other;
   head: linear; or farl, UPerHead and heatmaps, with FaRL's augmentations for landmarks (2112.03109), which protocols
     that see images use;
-  protocol: linear_probe, frozen or finetune; steps, where not its own;
+  protocol: linear_probe, frozen, finetune, or ridge, which solves for the linear head in seconds; steps, where not its
+    own, of all but ridge;
   selection of the head and its step: validation, last or test_best;
   random, scratch: add the baselines of these names;
   size of the images in pixels; without it, that of the images that the encoder was trained on;
@@ -37,7 +38,15 @@ from facerep_jax.evaluation.tasks import landmarks
 from facerep_jax.evaluation.trial import trial
 from facerep_jax.models import taps, uper, vit
 
-EXAMPLES = ("head=farl", "head=farl,small", "protocol=finetune", "selection=last", "crop=whole", "variant=S/16")
+EXAMPLES = (
+    "head=farl",
+    "head=farl,small",
+    "protocol=finetune",
+    "protocol=ridge",
+    "selection=last",
+    "crop=whole",
+    "variant=S/16",
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -77,7 +86,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     settings: dict[str, Any] = {}
     if args.small:
-        settings = dict(steps=240, batch_size=32)
+        settings = protocols.with_steps(args.protocol, steps=240, batch_size=32)
     elif args.head == "farl":
         settings = protocols.as_farl(args.protocol, steps=19_750, learning_rate=1e-2, milestones=(0.8,))
     if args.steps:

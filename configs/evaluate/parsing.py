@@ -23,7 +23,15 @@ from facerep_jax.evaluation.tasks import parsing
 from facerep_jax.evaluation.trial import trial
 from facerep_jax.models import heads, taps, uper, vit
 
-EXAMPLES = ("head=farl", "head=farl,small", "protocol=finetune", "selection=last", "crop=whole", "variant=S/16")
+EXAMPLES = (
+    "head=farl",
+    "head=farl,small",
+    "protocol=finetune",
+    "protocol=ridge",
+    "selection=last",
+    "crop=whole",
+    "variant=S/16",
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -70,7 +78,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     settings: dict[str, Any] = {}
     if args.small:
-        settings = dict(steps=500, batch_size=32)
+        settings = protocols.with_steps(args.protocol, steps=500, batch_size=32)
     elif args.head == "farl":
         settings = protocols.as_farl(args.protocol, steps=136_500, learning_rate=1e-3, milestones=(2 / 3,))
     if (args.protocol, args.head) == ("linear_probe", "linear"):  # a linear head alone bears such rates

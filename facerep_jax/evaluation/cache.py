@@ -40,10 +40,7 @@ class Extractor(NamedTuple):
         if folder is None:
             whole = list(parts)
             return {name: np.concatenate([part[name] for part in whole])[: len(images)] for name in whole[0]}
-        try:
-            return mapped(parts, len(images), folder)
-        except OSError as error:
-            raise ValueError(f"cannot keep features in {folder}: {error.strerror or error}; {CHOICES}") from None
+        return mapped(parts, len(images), folder)
 
     def size(self, images: np.ndarray) -> int:
         """Bytes of the features of all images."""
@@ -113,7 +110,18 @@ def rounded(features: Features) -> Kept:
 
 
 def mapped(parts: Iterable[Mapping[str, np.ndarray]], count: int, folder: Path) -> dict[str, np.ndarray]:
-    """Parts of arrays, written one after the other; `count` rows of them as arrays that are mapped from disk."""
+    """Parts of arrays, written one after the other; `count` rows of them as arrays that are mapped from disk.
+
+    Raises:
+        ValueError: the folder does not take them.
+    """
+    try:
+        return _mapped(parts, count, folder)
+    except OSError as error:
+        raise ValueError(f"cannot keep features in {folder}: {error.strerror or error}; {CHOICES}") from None
+
+
+def _mapped(parts: Iterable[Mapping[str, np.ndarray]], count: int, folder: Path) -> dict[str, np.ndarray]:
     with ExitStack() as stack:
         files: dict[str, Any] = {}
         layout: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}

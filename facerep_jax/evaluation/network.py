@@ -1,6 +1,7 @@
 """An encoder and the head of a task, as pure functions of their weights."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -9,11 +10,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key
 
-from facerep_jax.evaluation.cache import features_of, given, parts_of, rounded
-from facerep_jax.evaluation.problem import Arrays, Indices
+from facerep_jax.evaluation.cache import Extractor, features_of, given, parts_of, require_space, rounded
+from facerep_jax.evaluation.problem import Arrays, Indices, Problem, labels_of, size
+from facerep_jax.files import local_path
 from facerep_jax.models.views import encode
 from facerep_jax.train.state import Model, TrainState, merge, replaced, split, state_of
-from facerep_jax.typing import Batch, Encoder, Features, Objective, Task, Tree, View, Views
+from facerep_jax.typing import Batch, Encoder, Features, Frozen, Objective, Task, Tree, View, Views, as_kind
 
 Looked = tuple[Views, Mapping[str, Features]]
 Look = Callable[..., Looked]  # (encoder, task, batch, keys or None) -> views, and features of them
@@ -52,14 +54,47 @@ class Network:
             params=jax.tree.map(jnp.copy, state.params), variables=jax.tree.map(jnp.copy, state.variables)
         )
 
+    def weights(self, task: Task) -> Weights:
+        """What predicts with a head as it is."""
+        return Weights(*split(Model(self.encoder, task))[1:3])
+
     def predict(self, weights: Weights, data: Arrays, rows: Indices) -> np.ndarray:
         """Predictions of some examples of a split, by a part of them at a time."""
-        inputs = {"image": data["image"]} if "image" in data else features_of(data)
         parts = []
         for part in parts_of(len(rows)):
-            batch = {name: x[rows[part]] for name, x in inputs.items()}
+            batch = {name: x[rows[part]] for name, x in inputs_of(data).items()}
             parts.append(np.asarray(self._predict(weights, self.frozen, batch)))
         return np.concatenate(parts)[: len(rows)]
+
+
+def inputs_of(data: Arrays) -> Arrays:
+    """What a network reads of a split: images or features."""
+    return {"image": data["image"]} if "image" in data else features_of(data)
+
+
+def cache_folder_of(problem: Problem, folder: str) -> Path:
+    """Where features lie: in a folder, or beside the result if none is named."""
+    return local_path("cache_folder", folder) if folder else problem.folder
+
+
+def probed(
+    problem: Problem, extract: Extractor, *, gigabytes: float, folder: Path
+) -> tuple[Mapping[str, Arrays], Network]:
+    """What a head reads of all splits, with their labels, if the encoder stays as it is; and the network that reads it.
+
+    It is the encoder's features, in files without a name, or the images if features would be larger than `gigabytes`.
+
+    Raises:
+        ValueError: the folder does not take the features.
+    """
+    splits = {role: data for role, data in problem.splits.items() if size(data)}
+    needed = sum(extract.size(data["image"]) for data in splits.values())
+    if needed > gigabytes * 1e9:
+        images = {role: {"image": data["image"], **labels_of(data)} for role, data in splits.items()}
+        return images, Network(as_kind(problem.encoder, Frozen), problem.task, look_rounded)
+    require_space(folder, needed)
+    features = {role: {**extract(data["image"], folder), **labels_of(data)} for role, data in splits.items()}
+    return features, Network(None, problem.task, look_at_given)
 
 
 def weights_of(state: TrainState) -> Weights:

@@ -63,7 +63,9 @@ def choose(
     split, rows = ("test", everything) if on_test else ("validation", held_out)
     truth = take(truth_of(problem.splits[split]), rows)
     if not (only_last and single) and not len(rows):
-        raise ValueError("to choose among learning rates takes validation examples, and there are none; give one rate")
+        raise ValueError(
+            "to choose among learning rates or penalties takes validation examples, and there are none; give one alone"
+        )
     metric, best, lowest, tried = problem.metric, None, math.inf, 0
     for candidate in candidates:
         if only_last and not candidate.last:

@@ -7,12 +7,13 @@ training only: without it, a head uses running statistics and no dropout. Heads 
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Integer, Key
 
 from facerep_jax.config import plain, spec
 from facerep_jax.models.layers import Linear, trunc_normal
-from facerep_jax.typing import Carried, Encoder
+from facerep_jax.typing import Carried, Encoder, Equations
 
 Maps = tuple[Float[Array, "b _ _ _"], ...]
 
@@ -49,13 +50,31 @@ class PerToken(nnx.Module):
     """
 
     def __init__(self, encoder: Encoder, outputs: int, *, taps: tuple[int, ...], cells: int = 1, rngs: nnx.Rngs):
-        self.cells, width = cells, sum(encoder.tap_widths(taps))
+        self.cells, self.outputs, width = cells, outputs, sum(encoder.tap_widths(taps))
         self.standardise = Standardise(width)
         self.linear = Linear(width, cells * cells * outputs, init=trunc_normal(0.01), rngs=rngs)
 
     def fit(self, maps: Maps) -> None:
         """Set the statistics of standardisation from the maps of training examples."""
         self.standardise.fit(maps)
+
+    def equations(self, maps: Maps, labels: Integer[Array, "b H W"]) -> Equations:
+        """A row for each token: each output's share of the pixels of each part of its patch.
+
+        Pixels of a class that is not among the outputs do not count.
+        """
+        x = self.standardise(maps)
+        b, h, w, _ = x.shape
+        size = (h * self.cells, w * self.cells)
+
+        def share(output: Array) -> Float[Array, "b h w"]:
+            return averaged((labels == output).astype(jnp.float32)[..., None], size)[..., 0]
+
+        shares = jnp.moveaxis(jax.lax.map(share, jnp.arange(self.outputs)), 0, -1)  # one after the other saves memory
+        known = shares.sum(-1, keepdims=True)
+        targets, weights = shares / jnp.where(known > 0, known, 1), jnp.broadcast_to(known, shares.shape)
+        rows = (folded(x, self.cells).reshape(b, h * w, -1) for x in (targets, weights))
+        return Equations(x.reshape(b, h * w, -1), *rows)
 
     def __call__(self, maps: Maps, *, rng: Key[Array, "b"] | None = None) -> Float[Array, "b H W k"]:
         x = self.linear(self.standardise(maps))
@@ -69,6 +88,13 @@ def unfolded(parts: Float[Array, "b h w y x k"]) -> Float[Array, "b h*y w*x k"]:
     """A map in which the y x x parts of each cell become pixels, each at its own place."""
     b, h, w, y, x, k = parts.shape
     return parts.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * y, w * x, k)
+
+
+def folded(x: Float[Array, "b H W k"], cells: int) -> Float[Array, "b h w y x k"]:
+    """What `unfolded` makes a map of, of cells x cells parts."""
+    b, height, width, k = x.shape
+    parts = x.reshape(b, height // cells, cells, width // cells, cells, k)
+    return parts.transpose(0, 1, 3, 2, 4, 5)
 
 
 def side_by_side(maps: Maps) -> Float[Array, "b h w d"]:
@@ -85,3 +111,19 @@ def resized(x: Float[Array, "b h w d"], size: tuple[int, int], *, antialias: boo
     if x.shape[1:3] == size:
         return x
     return jax.image.resize(x, (x.shape[0], *size, x.shape[3]), "bilinear", antialias=antialias)
+
+
+def averaged(x: Float[Array, "b h w d"], size: tuple[int, int]) -> Float[Array, "b H W d"]:
+    """Means over rows x columns parts of a map; the parts overlap if their number does not divide the map's sides."""
+    return jnp.einsum("yh,xw,bhwd->byxd", parts_of(x.shape[1], size[0]), parts_of(x.shape[2], size[1]), x)
+
+
+def parts_of(length: int, parts: int) -> Float[np.ndarray, "parts length"]:
+    """The matrix that averages a line of pixels over parts of it. Source: torch.nn.AdaptiveAvgPool2d.
+
+    Part i reaches from floor(i * length / parts) up to, not including, ceil((i + 1) * length / parts).
+    """
+    index, place = np.arange(parts)[:, None], np.arange(length)[None]
+    # -(-a // b) is a / b rounded up. Rounding begins down and ends up covers every pixel, at the cost of overlap.
+    inside = (place >= index * length // parts) & (place < -(-(index + 1) * length // parts))
+    return (inside / inside.sum(1, keepdims=True)).astype(np.float32)

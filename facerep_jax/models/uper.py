@@ -5,12 +5,11 @@ from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from facerep_jax.models.batch_norm import BatchNorm
-from facerep_jax.models.heads import Maps, resized
+from facerep_jax.models.heads import Maps, averaged, resized
 from facerep_jax.models.layers import Linear
 from facerep_jax.models.pyramid import Pyramid
 from facerep_jax.streams import stream
@@ -99,7 +98,7 @@ class UPerHead(nnx.Module):
     def in_context(self, x: Float[Array, "b h w d"], train: bool) -> Float[Array, "b h w c"]:
         """The coarsest level, fused with its averages over parts of several sizes."""
         parts = [
-            bilinear(conv(averaged(x, size), train=train), size_of(x))
+            bilinear(conv(averaged(x, (size, size)), train=train), size_of(x))
             for conv, size in zip(self.pooled, self.pool_sizes, strict=True)
         ]
         return self.context(jnp.concatenate([x, *parts], axis=-1), train=train)
@@ -123,22 +122,6 @@ def is_flat(strides: tuple[int, ...]) -> bool:
     if len(set(strides)) > 1 and any(b != 2 * a for a, b in pairwise(strides)):
         raise ValueError(f"UPerHead reads maps of one stride or of strides that double, not of {tuple(strides)}")
     return len(set(strides)) == 1
-
-
-def averaged(x: Float[Array, "b h w d"], size: int) -> Float[Array, "b size size d"]:
-    """Means over size x size parts of a map; the parts overlap if their number does not divide the map's sides."""
-    return jnp.einsum("yh,xw,bhwd->byxd", parts_of(x.shape[1], size), parts_of(x.shape[2], size), x)
-
-
-def parts_of(length: int, parts: int) -> Float[np.ndarray, "parts length"]:
-    """The matrix that averages a line of pixels over parts of it. Source: torch.nn.AdaptiveAvgPool2d.
-
-    Part i reaches from floor(i * length / parts) up to, not including, ceil((i + 1) * length / parts).
-    """
-    index, place = np.arange(parts)[:, None], np.arange(length)[None]
-    # -(-a // b) is a / b rounded up. Rounding begins down and ends up covers every pixel, at the cost of overlap.
-    inside = (place >= index * length // parts) & (place < -(-(index + 1) * length // parts))
-    return (inside / inside.sum(1, keepdims=True)).astype(np.float32)
 
 
 def kept_channels(rng: Key[Array, "b"], channels: int, dropout: float) -> Float[Array, "b 1 1 d"]:

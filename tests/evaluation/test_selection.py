@@ -118,7 +118,7 @@ def test_where_nothing_has_a_score_nothing_is_chosen(selection):
 def test_what_cannot_be_chosen_is_said():
     with pytest.raises(ValueError, match="no selection 'tset_best'; did you mean 'test_best'"):
         check("tset_best")
-    with pytest.raises(ValueError, match="validation examples, and there are none; give one rate"):
+    with pytest.raises(ValueError, match="validation examples, and there are none; give one alone"):
         chosen("last", [1.0], [2.0], held_out=0)
     with pytest.raises(ValueError, match="nothing was trained"):
         chosen("validation")

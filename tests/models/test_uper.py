@@ -17,7 +17,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from scipy.signal import correlate
 from scipy.special import erf
 
-from facerep_jax.models.uper import UPerHead, averaged, kept_channels
+from facerep_jax.models.heads import averaged
+from facerep_jax.models.uper import UPerHead, kept_channels
 from facerep_jax.train.state import count, split
 
 WIDTHS, OUTPUTS, CHANNELS = (6, 5, 4, 3), 5, 7
@@ -173,7 +174,7 @@ def test_the_head_is_the_definition(train, flat, reference):
 @pytest.mark.parametrize("size", [1, 2, 3, 6])
 def test_pooling_is_the_definition_whether_parts_divide_the_map_or_not(length, size):
     x = np.random.default_rng(0).normal(size=(2, length, 5, 3))
-    np.testing.assert_allclose(averaged(jnp.asarray(x, jnp.float32), size), Definition.pool(x, size), atol=1e-6)
+    np.testing.assert_allclose(averaged(jnp.asarray(x, jnp.float32), (size, size)), Definition.pool(x, size), atol=1e-6)
 
 
 def test_a_tenth_of_the_channels_is_dropped_whole_and_the_rest_made_up_for():

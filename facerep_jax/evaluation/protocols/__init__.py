@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from facerep_jax import schedules
-from facerep_jax.config import locate, spec
+from facerep_jax.config import locate, signature_of, spec
 from facerep_jax.evaluation.problem import Indices, Problem
 from facerep_jax.evaluation.selection import Outcome
 from facerep_jax.suggestions import nearest
@@ -52,6 +52,11 @@ def by_name(name: str) -> type[Protocol]:
     if name not in known:
         raise ValueError(f"no protocol {name!r}; {nearest(name, known)}")
     return importlib.import_module(f"{__name__}.{name}").PROTOCOL
+
+
+def with_steps(name: str, **settings: Any) -> dict[str, Any]:
+    """Those of some settings of gradient descent that a protocol takes: all, or none if it solves for the head."""
+    return {key: value for key, value in settings.items() if key in signature_of(by_name(name)).parameters}
 
 
 def as_farl(name: str, *, steps: int, learning_rate: float, milestones: tuple[float, ...]) -> dict[str, Any]:

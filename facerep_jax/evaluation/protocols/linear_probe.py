@@ -1,16 +1,16 @@
 """A linear probe: a head on the frozen encoder, whose features of each image are kept."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
-from facerep_jax.evaluation.cache import Extractor, extractor, require_space, row_bytes
-from facerep_jax.evaluation.network import Network, look_at_given, look_rounded
-from facerep_jax.evaluation.problem import Arrays, Indices, Problem, labels_of, size
+from facerep_jax.evaluation.cache import extractor, row_bytes
+from facerep_jax.evaluation.network import cache_folder_of, probed
+from facerep_jax.evaluation.problem import Arrays, Indices, Problem
 from facerep_jax.evaluation.protocols import Learn
 from facerep_jax.evaluation.selection import Candidate, Outcome, choose
 from facerep_jax.evaluation.training import (
@@ -24,10 +24,9 @@ from facerep_jax.evaluation.training import (
     seed_argument,
     seeded_step,
 )
-from facerep_jax.files import local_path
 from facerep_jax.train.optim import adamw
 from facerep_jax.train.state import TrainState
-from facerep_jax.typing import Batch, Frozen, Tree, as_kind
+from facerep_jax.typing import Batch, Tree
 
 
 class LinearProbe:
@@ -69,7 +68,7 @@ class LinearProbe:
         if not learning_rates:
             raise ValueError("learning_rates is empty; a probe needs at least one")
         self.steps, self.rounds, self.batch_size = steps // rounds * rounds, rounds, batch_size
-        self.cache_bytes, self.cache_folder = cache_gigabytes * 1e9, cache_folder
+        self.cache_gigabytes, self.cache_folder = cache_gigabytes, cache_folder
         self.device_bytes = device_gigabytes * 1e9
         self.optimizers = {
             rate: adamw(learning_rate=rate, weight_decay=weight_decay, steps=steps).transform for rate in learning_rates
@@ -81,7 +80,8 @@ class LinearProbe:
 
     def prepare(self, problem: Problem) -> Learn:
         extract = extractor(problem.encoder, problem.task.taps)
-        inputs, network = self.inputs(problem, extract)
+        folder = cache_folder_of(problem, self.cache_folder)
+        inputs, network = probed(problem, extract, gigabytes=self.cache_gigabytes, folder=folder)
         predict = predictor(network, inputs)
         steps = {
             rate: seeded_step(network.graph, optimizer, look=network.look)
@@ -114,18 +114,6 @@ class LinearProbe:
             return choose(candidates(chosen, seed), problem, held_out, predict, single=len(self.optimizers) == 1)
 
         return learn
-
-    def inputs(self, problem: Problem, extract: Extractor) -> tuple[Mapping[str, Arrays], Network]:
-        """What the head learns from: features, or images if those are too large; and the network that reads it."""
-        splits = {role: data for role, data in problem.splits.items() if size(data)}
-        needed = sum(extract.size(data["image"]) for data in splits.values())
-        if needed > self.cache_bytes:
-            images = {role: {"image": data["image"], **labels_of(data)} for role, data in splits.items()}
-            return images, Network(as_kind(problem.encoder, Frozen), problem.task, look_rounded)
-        folder = local_path("cache_folder", self.cache_folder) if self.cache_folder else problem.folder
-        require_space(folder, needed)
-        features = {role: {**extract(data["image"], folder), **labels_of(data)} for role, data in splits.items()}
-        return features, Network(None, problem.task, look_at_given)
 
 
 PROTOCOL = LinearProbe

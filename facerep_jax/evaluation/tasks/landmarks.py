@@ -17,7 +17,7 @@ from facerep_jax.models import heatmaps
 from facerep_jax.models.heads import LINEAR, Maps, Standardise, resized
 from facerep_jax.models.layers import Linear
 from facerep_jax.models.taps import stages_at
-from facerep_jax.typing import Batch, Carried, Encoder, Features, Metrics, View, Views
+from facerep_jax.typing import Batch, Carried, Encoder, Equations, Features, Metrics, View, Views
 
 PIXELS = 32  # side of the images that the ridge baseline sees
 ALPHAS = (1e1, 1e2, 1e3, 1e4, 1e5)  # its penalties, chosen on validation
@@ -69,9 +69,19 @@ class Regression(nnx.Module):
         distance = distances(self(maps), truth, known).sum() / jnp.maximum(known.sum(), 1)
         return {"distance": distance / self.spread[...]}
 
-    def __call__(self, maps: Maps) -> Float[Array, "b k 2"]:
+    def designs(self, maps: Maps) -> Float[Array, "b p"]:
+        """What the linear map reads."""
         x = self.standardise(self.averaged(maps))
-        x = x.reshape(len(x), -1) / x.shape[-1] ** 0.5
+        return x.reshape(len(x), -1) / x.shape[-1] ** 0.5
+
+    def equations(self, maps: Maps, labels: Float[Array, "b k 2"]) -> Equations:
+        """A row for each face; a coordinate that is not annotated does not count."""
+        known = jnp.isfinite(labels).reshape(len(labels), 1, -1)
+        offsets = ((labels - self.mean_shape[...][None]) / self.spread[...]).reshape(known.shape)
+        return Equations(self.designs(maps)[:, None], jnp.where(known, offsets, 0), known.astype(jnp.float32))
+
+    def __call__(self, maps: Maps) -> Float[Array, "b k 2"]:
+        x = self.designs(maps)
         return self.mean_shape[...][None] + self.spread[...] * self.linear(x).reshape(len(x), -1, 2)
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from facerep_jax.evaluation.network import look_at_images
-from facerep_jax.evaluation.protocols import linear_probe
+from facerep_jax.evaluation import network
 from facerep_jax.evaluation.protocols.linear_probe import LinearProbe, batches_of
 from tests.evaluation.problems import HELD_OUT, ROWS, SIZE, Counting, error, mean_shape_error, weights
 
@@ -42,7 +41,7 @@ def test_where_features_lie_makes_no_difference(problem, probed, settings):
 
 def test_rounding_is_what_encoding_anew_would_change(problem, probed, monkeypatch):
     """So that the test above is one of `rounded` too."""
-    monkeypatch.setattr(linear_probe, "look_rounded", look_at_images)
+    monkeypatch.setattr(network, "look_rounded", network.look_at_images)
     learn = LinearProbe(steps=120, rounds=4, batch_size=16, cache_gigabytes=0.0).prepare(problem)
     assert np.abs(learn(ROWS, HELD_OUT, 0).prediction - probed.prediction).max() > 2e-3
 
