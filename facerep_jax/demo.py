@@ -32,8 +32,9 @@ from facerep_jax.reporting.workdirs import read_evaluation
 UNLABELLED = "generated_faces:size=80,train=16000,validation=0,test=0"
 LABELLED = "generated_faces:size=80,train=2000,validation=500,test=1000,seed=1"
 STEPS = 90  # of the pre-training for each minute of the demo; they take half of it
+SCORES = 10  # of the encoder while it is trained
 TASKS = ("landmarks", "parsing")
-LABELS = "dataset=generated_faces/labelled,fraction=0.1,small"
+LABELS = "dataset=generated_faces/labelled,fraction=0.1,small,protocol=ridge"
 EVALUATION: tuple[str, ...] = ()  # further flags of the evaluations
 
 
@@ -58,7 +59,9 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     say("2 of 4: pre-train by contrast with a true caption for each face, and by masked tokens")
     recipe = f"--config=configs/pretrain/farl_nano.py:data_dir={quoted(data)},captions=oracle_caption"
     steps = max(1, round(STEPS * flag_values.minutes))
-    call(pretrain, f"{recipe},steps={steps}", f"--workdir={workdir}")
+    scored = (f"every={max(1, steps // SCORES)}", "dataset=generated_faces/labelled", f"data_dir={data}")
+    scoring = (f"--config.evaluate.{setting}" for setting in scored)
+    call(pretrain, f"{recipe},steps={steps}", f"--workdir={workdir}", *scoring)
 
     say("3 of 4: score it, and the same encoder before any training, at 10 % of the labels")
 
