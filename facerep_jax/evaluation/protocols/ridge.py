@@ -21,7 +21,7 @@ from facerep_jax.typing import Batch, ClosedForm, Equations, Headed, Task, Tree
 
 Solution = Callable[[float], tuple[Float[np.ndarray, "p o"], Float[np.ndarray, "o"]]]  # penalty -> kernel and bias
 
-PENALTIES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+PENALTIES = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 BLOCK_BYTES = 2**28  # of designs that are multiplied at a time where each example has a row of a matrix
 
 
