@@ -35,7 +35,8 @@ STEPS = 90  # of the pre-training for each minute of the demo; they take half of
 SCORES = 10  # of the encoder while it is trained
 TASKS = ("landmarks", "parsing")
 LABELS = "dataset=generated_faces/labelled,fraction=0.1,small,protocol=ridge"
-EVALUATION: tuple[str, ...] = ()  # further flags of the evaluations
+PRETRAINING: tuple[str, ...] = ()  # further flags, as tests give them
+EVALUATION: tuple[str, ...] = ()
 
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
@@ -61,7 +62,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     steps = max(1, round(STEPS * flag_values.minutes))
     scored = (f"every={max(1, steps // SCORES)}", "dataset=generated_faces/labelled", f"data_dir={data}")
     scoring = (f"--config.evaluate.{setting}" for setting in scored)
-    call(pretrain, f"{recipe},steps={steps}", f"--workdir={workdir}", *scoring)
+    call(pretrain, f"{recipe},steps={steps}", f"--workdir={workdir}", *scoring, *PRETRAINING)
 
     say("3 of 4: score it, and the same encoder before any training, at 10 % of the labels")
 

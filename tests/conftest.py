@@ -1,6 +1,7 @@
 """Eight fake CPU devices, one compilation cache shared with child processes, and shape checks on every call."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["TQDM_DISABLE"] = "1"
+
+for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # as nohup has it, which runs would take over
+    signal.signal(ignored, signal.SIG_DFL)
 
 import jax
 import numpy as np

@@ -4,13 +4,18 @@ import pytest
 
 from facerep_jax import cli, demo
 
+TEXT = "--config.objective.terms.contrastive.text_encoder"
+# One block in each network: what compiles in seconds.
+SHALLOW = ("--config.encoder.depth=1", "--config.encoder.unroll=1", f"{TEXT}.depth=1", f"{TEXT}.unroll=1")
+
 
 @pytest.fixture
 def small(monkeypatch):
     """The demo with few faces and few steps; all else is as users get it."""
     monkeypatch.setattr(demo, "UNLABELLED", "generated_faces:size=80,train=64,validation=0,test=0")
-    monkeypatch.setattr(demo, "LABELLED", "generated_faces:size=80,train=40,validation=10,test=12,seed=1")
+    monkeypatch.setattr(demo, "LABELLED", "generated_faces:size=80,train=30,validation=12,test=12,seed=1")
     monkeypatch.setattr(demo, "STEPS", 0.4)
+    monkeypatch.setattr(demo, "PRETRAINING", SHALLOW)
     monkeypatch.setattr(demo, "EVALUATION", ("--config.seeds=(0,1)",))
 
 

@@ -13,9 +13,9 @@ from facerep_jax import cli, study
 CONFIG = """
 from ml_collections import ConfigDict
 
-SET = "generated_faces:size=48,train=30,validation=8,test=12"
-PRETRAIN = "configs/pretrain/farl_nano.py:dataset=generated_faces/tiny,steps=2,objective=itc"
-EVALUATE = "configs/evaluate/landmarks.py:dataset=generated_faces/tiny,small,steps=6,variant=Nano/8,size=48"
+SET = "generated_faces:size=48,train=30,validation=12,test=12"
+PRETRAIN = "SHALLOW:dataset=generated_faces/tiny,steps=2,objective=itc"
+EVALUATE = "configs/evaluate/landmarks.py:dataset=generated_faces/tiny,small,protocol=ridge,variant=Nano/8,size=48"
 
 def get_config(arg=None):
     return ConfigDict(dict(
@@ -28,6 +28,18 @@ def get_config(arg=None):
 """
 
 
+SHALLOW = """
+from configs.pretrain import farl_nano
+
+def get_config(arg=None):
+    config = farl_nano.get_config(arg)
+    text = config.objective.terms.contrastive.text_encoder
+    for network in (config.encoder, text):  # one block each, which compiles sooner
+        network.depth = network.unroll = 1
+    return config
+"""
+
+
 def in_this_process(arguments, log, variables):
     """What a process of its own would come to, without its imports."""
     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
@@ -37,7 +49,8 @@ def in_this_process(arguments, log, variables):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    (folder / "tiny.py").write_text(CONFIG)
+    (folder / "shallow.py").write_text(SHALLOW)
+    (folder / "tiny.py").write_text(CONFIG.replace("SHALLOW", str(folder / "shallow.py")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "execute", in_this_process)
         status = cli.main(["facerep", "study", "tiny", f"--config={folder / 'tiny.py'}", f"--out={folder}"])
@@ -96,7 +109,7 @@ def test_the_seeds_are_seeds(finished):
 
 def test_a_changed_command_is_refused_and_a_failed_cell_is_not_done(finished, tmp_path, capsys):
     command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={finished}"]
-    assert cli.main([*command, "--config.prepare.tiny=generated_faces:size=64,train=30,validation=8,test=12"]) == 2
+    assert cli.main([*command, "--config.prepare.tiny=generated_faces:size=64,train=30,validation=12,test=12"]) == 2
     assert "was made by another command" in capsys.readouterr().err
 
     other = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={tmp_path}"]

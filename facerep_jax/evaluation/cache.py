@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from facerep_jax.typing import Encoder, Features, View
 
 ROWS = 128  # images that an encoder or a head sees at a time outside of training
+FEW = 32  # at least, since a program costs more than it to run
 HALF = np.dtype(ml_dtypes.bfloat16)  # the range of float32: features of large encoders have outliers
 
 
@@ -156,6 +157,9 @@ def row_bytes(data: Mapping[str, np.ndarray]) -> int:
 
 
 def parts_of(count: int) -> list[np.ndarray]:
-    """Rows in parts of one size, so that all compile once; the last part is filled up with the last row."""
-    size = min(ROWS, count)
+    """Rows in parts of one size, so that all compile once; the last part is filled up with the last row.
+
+    The size is a power of two from `FEW` to `ROWS`, so that splits and label subsets of many sizes share programs.
+    """
+    size = min(ROWS, max(FEW, 2 ** (count - 1).bit_length()))
     return [np.minimum(np.arange(start, start + size), count - 1) for start in range(0, count, size)]

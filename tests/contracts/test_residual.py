@@ -82,7 +82,7 @@ def test_its_kernels_are_split_over_devices(run, tmp_path):
 
 @pytest.mark.parametrize("protocol", ["linear_probe", pytest.param("finetune", marks=pytest.mark.slow)])
 def test_it_is_probed_and_fine_tuned(run, tmp_path, protocol):
-    results = probe(run, tmp_path, arg=f"small,protocol={protocol}")
+    results = probe(run, tmp_path, arg=f"small,protocol={protocol},steps=12")
     assert results["encoder"]["name"].startswith("Residual")
     assert results["protocol"] == protocol
 

@@ -9,7 +9,7 @@ from facerep_jax import cli
 from facerep_jax.train import digests
 from tests import processes
 
-LABELLED = "generated_faces:size=48,train=40,validation=16,test=16"
+LABELLED = "generated_faces:size=48,train=32,validation=16,test=16"
 FLAGS = ("--config.checkpoint_every=2", "--config.operational.keep_checkpoints=9")
 
 
@@ -39,10 +39,10 @@ def assert_one_device_comes_to_the_same(config: str, eight: Path, workdir: Path,
         np.testing.assert_allclose(processes.metrics(workdir)[step]["loss"], values["loss"], rtol=1e-4)
 
 
-def probe(checkpoint: str | Path, workdir: Path, *flags: str, arg: str = "small") -> dict:
+def probe(checkpoint: str | Path, workdir: Path, *flags: str, arg: str = "small,protocol=ridge") -> dict:
     """results.json of a short evaluation of landmarks, of which a report is made too."""
     where = (f"--config=configs/evaluate/landmarks.py:{arg}", f"--config.data.dataset={LABELLED}")
-    short = ("--config.seeds=(0,)", "--config.baselines=()", "--config.fraction=1.0", "--config.protocol.steps=12")
+    short = ("--config.seeds=(0,)", "--config.baselines=()", "--config.fraction=1.0")
     status, said = processes.here("evaluate", workdir, *where, f"--checkpoint={checkpoint}", *short, *flags)
     assert status == 0, said
     assert cli.main(["facerep", "report", str(workdir), f"--out={workdir / 'page'}"]) == 0

@@ -144,6 +144,7 @@ def test_a_tiny_one_learns_faces_by_more_than_a_few_codes(trained, images):
     assert [h["temperature"] for h in (history[0], history[-1])] == pytest.approx([1, 1 / 16])
 
 
+@pytest.mark.slow
 def test_masked_tokens_learn_the_codes_of_one_that_was_trained(trained, images):
     """Two steps and more, with the tokenizer among the frozen networks; its codes are the encoder's own."""
     tokenizer_spec = spec(DVAE, patch=PATCH, **SIZES, weights="runs/dvae")

@@ -11,7 +11,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import published
 
 
-@pytest.fixture(scope="module", params=published.CASES, ids="-".join)
+CASES = [pytest.param(case, marks=() if case[1] == "small" else pytest.mark.slow) for case in published.CASES]
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
 def case(request):
     """A flavour, the name of a model, and the model. Only one model is held at a time."""
     flavour, name = request.param
