@@ -353,7 +353,7 @@ def step(bundle: Bundle) -> None:
             *("step", name, f"device_parts:{function}", seconds),
             least=0 if bundle.tiny else 20,
             batches=list(batches),
-            seconds=seconds - 5,  # so that it ends by itself
+            seconds=seconds - 10,  # so that it ends by itself, with its start
             **settings,
             **more,
         )
@@ -375,9 +375,14 @@ def step(bundle: Bundle) -> None:
     if common := max(set(first) & set(second), default=0):
         again = measure("ours, again", "ours", 0.35, [common])
         once_more = measure(f"{name}, again", "theirs", 0.5, [common], **rival)
-        pairs = [(a[common], b[common]) for a, b in ((first, second), (again, once_more)) if a.keys() & b.keys()]
+        pairs = [
+            (a[common], b[common]) for a, b in ((first, second), (again, once_more)) if common in a and common in b
+        ]
         ratios = [a["images_per_second"] / b["images_per_second"] for a, b in pairs]
-        bundle.note("step", f"images/s of ours over {name}", batch=common, turns=ratios)
+        losses = zip(first[common]["losses"], second[common]["losses"], strict=True)
+        apart = [abs(ours / theirs - 1) for ours, theirs in losses]
+        values = {"batch": common, "in each turn": ratios, "first losses apart": apart}
+        bundle.note("step", f"images/s of ours over {name}", **values)
     if not bundle.tiny:
         flops = one["flops_per_image"]
         for name, variant in VARIANTS.items():

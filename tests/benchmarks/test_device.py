@@ -124,7 +124,7 @@ def test_on_a_gpu_both_sides_take_turns_at_the_largest_batch_of_both(tmp_path):
     assert steps[:5] == [*turns, "images/s of ours over torch.compile"]
     assert {*device.VARIANTS, *device.FLAGS} <= {*steps}
     (ratio,) = (job["values"] for job in jobs if "over torch" in job["name"])
-    assert ratio == {"batch": 256, "turns": [1.2, 1.2]}
+    assert ratio == {"batch": 256, "in each turn": [1.2, 1.2], "first losses apart": [0, 0]}
     assert jobs[1]["problem"] == "RuntimeError: no kernel image"
     assert jobs[1]["lines"][0]["ok"] is True
     of = {function: (settings, env) for function, settings, env, _ in here.jobs}
