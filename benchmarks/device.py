@@ -170,6 +170,8 @@ class Bundle:
                     self.write()
 
             log = self.out / "device.log"
+            with log.open("a") as file:
+                file.write(f"\n# {part}: {name}\n")
             job["problem"] = self._start(Job(function, settings, env or {}, seconds, path, log), heard)
             heard()
             job["seconds"] = round(time.monotonic() - began, 1)

@@ -1,8 +1,8 @@
-"""FaRL's training step in PyTorch, for `train_step.py`: the same mathematics as ours, in the style of PyTorch.
+"""FaRL's training step in PyTorch, for `train_step.py` and `device.py`.
 
-It has one fused projection for query, key and value, fused attention and fused AdamW, and embeds patches once for both
-the clean and the masked copy. It leaves out what our step computes for its log only, accuracies and the gradient's
-norm.
+It is the same mathematics as ours, in the style of PyTorch: it has one fused projection for query, key and value, fused
+attention and fused AdamW, and embeds patches once for both the clean and the masked copy. It leaves out what our step
+computes for its log only, accuracies and the gradient's norm.
 """
 
 from collections.abc import Callable, Mapping
