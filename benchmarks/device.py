@@ -431,7 +431,7 @@ def faces(bundle: Bundle) -> None:
             *("--config.optimizer.learning_rate=5e-4", f"--config.operational.threads={2 * bundle.card['cores']}"),
             "--config.objective.terms.masked_tokens.tokenizer.codes=1024",  # 8192 are fitted too slowly
         )
-        probe = ()
+        probe = ("--config.seeds=(0,1,2)",)
     facerep("pretrain", *recipe, f"--workdir={run}", share=PRETRAINING)
     if metrics := json_lines(Path(run) / "metrics.jsonl"):
         names = ("step", "loss", "images_per_second", "input_wait", "mfu", "contrastive/accuracy")
@@ -455,4 +455,5 @@ PARTS = {"numbers": numbers, "step": step, "stream": stream, "faces": faces}
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the job that runs ends too
     sys.exit(main())
