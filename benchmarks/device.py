@@ -157,7 +157,7 @@ class Bundle:
         seconds = min(seconds or self.left, self.left)
         job: dict[str, Any] = {"part": part, "name": name, "settings": settings, "problem": "", "lines": []}
         self.found["jobs"].append(job)
-        if seconds < least:
+        if seconds < max(least, 1.0):
             job["problem"] = "no time was left for it"
         else:
             print(f"{time.monotonic() - self.began:5.0f} s  {part}: {name}", file=sys.stderr, flush=True)

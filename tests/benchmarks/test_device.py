@@ -150,7 +150,10 @@ def test_each_part_has_its_share_of_the_time_and_what_others_left(tmp_path):
     with bundle.within("faces", device.SHARES["faces"]):
         assert bundle.left == pytest.approx(100, abs=1)
         assert bundle.do("faces", "a long one", "nothing", least=200) == []
-    assert [job["problem"] for job in found(tmp_path)] == ["ValueError: it went wrong", "no time was left for it"]
+    over = "no time was left for it"
+    assert [job["problem"] for job in found(tmp_path)] == ["ValueError: it went wrong", over]
+    device.Bundle(tmp_path, tmp_path, 0, None).do("faces", "one that would never begin", "nothing")
+    assert [job["problem"] for job in found(tmp_path)] == [over]
 
 
 @pytest.mark.slow
