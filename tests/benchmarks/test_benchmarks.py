@@ -37,6 +37,7 @@ def test_a_probe_on_cached_features():
     assert "train=16,validation=4,test=8" in out
 
 
+@pytest.mark.slow
 def test_our_training_step():
     out = printed("train_step", "--case=Nano", "--sides=ours", "--rounds=1", "--steps=1")
     assert re.search(r"^facerep_jax +[\d.]+ +\d+% +[\d.]+ GiB$", out, re.M), out
