@@ -1,13 +1,15 @@
-"""FaRL's training step in PyTorch, for `train_step.py`: the same mathematics as ours, in the style of PyTorch.
+"""FaRL's training step in PyTorch, for `train_step.py` and `device.py`.
 
-It has one fused projection for query, key and value, fused attention and fused AdamW, and embeds patches once for both
-the clean and the masked copy. It leaves out what our step computes for its log only, accuracies and the gradient's
-norm.
+It is the same mathematics as ours, in the style of PyTorch: it has one fused projection for query, key and value, fused
+attention and fused AdamW, and embeds patches once for both the clean and the masked copy. It leaves out what our step
+computes for its log only, accuracies and the gradient's norm.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,15 +17,22 @@ from torch import Tensor, nn
 MAX_SCALE = 100.0
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation that computes in float32 and returns the type of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).to(x.dtype)
+
+
 class Block(nn.Module):
     """A pre-norm transformer block with CLIP's activation."""
 
     def __init__(self, width: int, heads: int, causal: bool = False):
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
+        self.attention_norm = LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp_norm = LayerNorm(width)
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
         self.heads, self.causal = heads, causal
@@ -38,7 +47,11 @@ class Block(nn.Module):
 
 
 class FaRL(nn.Module):
-    """Encoder, text tower and both losses. Sizes are those of `train_step.Case`."""
+    """Encoder, text tower and both losses, for the sizes of `farl_step.torch_sizes`.
+
+    Parameters are in float32. `dtype` is that of matrix products and of the residual stream, as in ours; the products
+    of the contrast's end and of the tokenizer are in float32.
+    """
 
     def __init__(
         self,
@@ -55,20 +68,22 @@ class FaRL(nn.Module):
         centres: Tensor,
         cells: int,
         count: int,
+        dtype: torch.dtype = torch.float32,
     ):
         super().__init__()
+        self.dtype = dtype
         self.patch, self.grid, self.cells, self.count = patch, grid, cells, count
         self.embed = nn.Conv2d(3, width, patch, stride=patch, bias=False)
         self.class_token = nn.Parameter(torch.empty(width))
         self.positions = nn.Parameter(torch.empty(1 + grid * grid, width))
-        self.norm_in = nn.LayerNorm(width)
+        self.norm_in = LayerNorm(width)
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
-        self.norm_out = nn.LayerNorm(width)
+        self.norm_out = LayerNorm(width)
 
         self.text_embedding = nn.Embedding(vocabulary, text["width"])
         self.text_positions = nn.Parameter(torch.empty(context, text["width"]))
         self.text_blocks = nn.Sequential(*(Block(text["width"], text["heads"], True) for _ in range(text["depth"])))
-        self.text_norm = nn.LayerNorm(text["width"])
+        self.text_norm = LayerNorm(text["width"])
 
         self.image_projection = nn.Parameter(torch.empty(width, embedding))
         self.text_projection = nn.Parameter(torch.empty(text["width"], embedding))
@@ -76,7 +91,7 @@ class FaRL(nn.Module):
 
         self.mask_token = nn.Parameter(torch.empty(width))
         self.mask_block = Block(width, heads)
-        self.mask_norm = nn.LayerNorm(width)
+        self.mask_norm = LayerNorm(width)
         self.mask_head = nn.Linear(width, len(centres))
 
         self.register_buffer("centres", centres)
@@ -85,36 +100,49 @@ class FaRL(nn.Module):
 
     def forward(self, image: Tensor, text: Tensor, masked: Tensor) -> Tensor:
         """The loss of uint8 images (b, h, w, 3), token ids (b, l) and masks (b, n)."""
-        clean, hidden = self.encode(image, masked)
-        contrast = self.contrastive(self.norm_out(clean[:, 0]), text)
-        return contrast + self.masked_tokens(hidden, masked, self.codes(image))
+        with torch.autocast(image.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            clean, hidden = self.encode(image, masked)
+            pooled, texts = self.norm_out(clean[:, 0]), self.encode_text(text)
+            logits = self.logits(hidden, masked)
+        return self.contrastive(pooled.float(), texts.float()) + self.masked_tokens(logits, masked, self.codes(image))
 
     def encode(self, image: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
         """The last block's output for the clean and for the masked copies, which pass through as one batch."""
         pixels = (image.permute(0, 3, 1, 2).float() - self.mean) / self.std
         x = self.embed(pixels).flatten(2).transpose(1, 2)
-        x = torch.cat([x, torch.where(masked[..., None], self.mask_token, x)])
-        x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1) + self.positions
+        x = torch.cat([x, torch.where(masked[..., None], self.mask_token.to(x.dtype), x)])
+        x = torch.cat([self.class_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1) + self.positions.to(x.dtype)
         return self.blocks(self.norm_in(x)).chunk(2)
 
-    def contrastive(self, pooled: Tensor, text: Tensor) -> Tensor:
+    def encode_text(self, text: Tensor) -> Tensor:
+        """Features of texts at their last tokens."""
+        x = (self.text_embedding(text) + self.text_positions[: text.shape[1]]).to(self.dtype)
+        return self.text_norm(self.text_blocks(x)[torch.arange(len(x), device=x.device), text.argmax(1)])
+
+    def contrastive(self, pooled: Tensor, texts: Tensor) -> Tensor:
         """InfoNCE in both directions; the gradient passes straight through the clamp of the scale."""
-        x = self.text_blocks(self.text_embedding(text) + self.text_positions[: text.shape[1]])
-        last = self.text_norm(x[torch.arange(len(x)), text.argmax(1)])
         images = F.normalize(pooled @ self.image_projection, dim=-1)
-        texts = F.normalize(last @ self.text_projection, dim=-1)
+        texts = F.normalize(texts @ self.text_projection, dim=-1)
         clamped = self.log_scale.clamp(max=float(np.log(MAX_SCALE)))
         scale = (self.log_scale + (clamped - self.log_scale).detach()).exp()
         logits = scale * images @ texts.T
-        own = torch.arange(len(logits))
+        own = torch.arange(len(logits), device=logits.device)
         return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
-    def masked_tokens(self, x: Tensor, masked: Tensor, codes: Tensor) -> Tensor:
-        """Cross-entropy of masked patches' codes; a row with fewer than `count` is filled with ignored patches."""
-        where = (~masked).to(torch.uint8).argsort(dim=1, stable=True)[:, : self.count]
+    def where(self, masked: Tensor) -> Tensor:
+        """The first `count` masked patches of each row; a row with fewer is filled with others."""
+        return (~masked).to(torch.uint8).argsort(dim=1, stable=True)[:, : self.count]
+
+    def logits(self, x: Tensor, masked: Tensor) -> Tensor:
+        """Logits of the codes of masked patches."""
+        x = self.mask_block(x)[:, 1:].gather(1, self.where(masked)[..., None].expand(-1, -1, x.shape[-1]))
+        return self.mask_head(self.mask_norm(x))
+
+    def masked_tokens(self, logits: Tensor, masked: Tensor, codes: Tensor) -> Tensor:
+        """Cross-entropy of masked patches' codes; patches that fill up a row are ignored."""
+        where = self.where(masked)
         targets = codes.gather(1, where).masked_fill(~masked.gather(1, where), -100)
-        x = self.mask_block(x)[:, 1:].gather(1, where[..., None].expand(-1, -1, x.shape[-1]))
-        return F.cross_entropy(self.mask_head(self.mask_norm(x)).flatten(0, 1), targets.flatten())
+        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
     @torch.no_grad()
     def codes(self, image: Tensor) -> Tensor:
@@ -185,6 +213,14 @@ def load(model: FaRL, weights: Mapping[str, np.ndarray]) -> None:
         raise ValueError(f"weights do not fit: left over {sorted(left)}, missing {sorted(missing)}, unknown {unknown}")
 
 
+def model_of(path: str, **sizes: Any) -> FaRL:
+    """The model of these sizes, see `FaRL`, with the weights that facerep_jax wrote to a file."""
+    weights = safetensors.numpy.load_file(path)
+    model = FaRL(centres=torch.tensor(weights.pop("centres")), **sizes)
+    load(model, weights)
+    return model
+
+
 def make_step(
     model: FaRL,
     batch: Mapping[str, np.ndarray],
@@ -194,15 +230,19 @@ def make_step(
     b2: float,
     weight_decay: float,
 ) -> Callable[[], Tensor]:
-    """A training step on one batch, which returns the loss; as in ours, biases, norms and tokens are not decayed."""
+    """A training step on one batch, which returns the loss; as in ours, biases, norms and tokens are not decayed.
+
+    It runs where the model is. Each batch size is compiled for itself, as jax does.
+    """
     decayed = [p for name, p in model.named_parameters() if is_decayed(name)]
     others = [p for name, p in model.named_parameters() if not is_decayed(name)]
     groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(
         groups, learning_rate, betas=(0.9, b2), eps=1e-8, weight_decay=weight_decay, fused=True
     )
-    inputs = [torch.tensor(batch["image"]), torch.tensor(batch["text"]).long(), torch.tensor(batch["masked"])]
-    loss_of = torch.compile(model) if compiled else model
+    inputs = [torch.tensor(batch[name], device=model.positions.device) for name in ("image", "text", "masked")]
+    inputs[1] = inputs[1].long()
+    loss_of = torch.compile(model, dynamic=False) if compiled else model
 
     def step() -> Tensor:
         loss = loss_of(*inputs)

@@ -38,32 +38,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from absl import app, flags
+from farl_step import CASES, OPTIMIZER, Case, batch_of, ours, torch_sizes
 
 NAMES = {"ours": "facerep_jax", "eager": "torch eager", "compiled": "torch.compile"}
 CHECKED = 3  # number of first steps whose losses are compared
 TOLERANCE = 1e-4
-STEPS_OF_RUN = 1_000_000  # so many that schedules stand still
-OPTIMIZER = dict(learning_rate=1e-4, b2=0.98, weight_decay=0.05)
-CODES, CELLS, EMBEDDING = 8192, 4, 512
 SIDE = 3072  # rows and columns of the matrices whose product measures the machine's rate
 
-
-class Case(NamedTuple):
-    """A size of model and batch to compare."""
-
-    variant: str
-    image_size: int
-    batch: int
-    text: Mapping[str, int]
-    vocabulary: int = 49_408
-    context: int = 77
-
-
-CASES = {
-    "Nano": Case("Nano/8", 32, 4, dict(width=32, depth=1, heads=2), 512, 16),  # to try out the benchmark itself
-    "Ti": Case("Ti/16", 112, 64, dict(width=256, depth=6, heads=4)),
-    "B": Case("B/16", 224, 8, dict(width=512, depth=12, heads=8)),
-}
 
 flags.DEFINE_enum("case", "Ti", list(CASES), "Ti: Ti/16 at 112 px, batch 64; B: B/16 at 224 px, batch 8; Nano: a trial")
 flags.DEFINE_integer("rounds", 7, "rounds of steps; the sides take turns", lower_bound=1)
@@ -239,93 +220,28 @@ def serve(trainer: Trainer) -> None:
             say(kinds=trainer.trace(value))
 
 
-def batch_of(case: Case) -> dict[str, np.ndarray]:
-    """A batch of noise images, random texts of several lengths and block-wise masks."""
-    from facerep_jax.data.transforms import BlockMask
-
-    rng = np.random.default_rng(0)
-    grid, count, least = grid_of(case)
-    text = rng.integers(1, case.vocabulary - 1, (case.batch, case.context), np.int32)
-    for row, length in zip(text, rng.integers(case.context // 4, case.context, case.batch), strict=True):
-        row[length], row[length + 1 :] = case.vocabulary - 1, 0
-    mask = BlockMask(grid=grid, count=count, min_block=least)
-    return {
-        "image": rng.integers(0, 256, (case.batch, case.image_size, case.image_size, 3), np.uint8),
-        "text": text,
-        "masked": np.stack([mask.draw(rng).reshape(-1) for _ in range(case.batch)]),
-        "position": np.arange(case.batch, dtype=np.uint32),
-    }
-
-
-def grid_of(case: Case) -> tuple[int, int, int]:
-    """Patches per side, the most that are masked, and the smallest block of masked ones, in FaRL's proportions."""
-    grid = case.image_size // int(case.variant.partition("/")[2])
-    return grid, round(75 / 196 * grid**2), max(1, round(16 / 196 * grid**2))
-
-
 def our_side(case: Case) -> Trainer:
     """The side of facerep_jax, which draws the weights and writes them for the other sides."""
     import jax
     import jax.numpy as jnp
-    import safetensors.numpy
-    from flax import nnx
 
-    from facerep_jax import schedules
-    from facerep_jax.config import spec
-    from facerep_jax.models import text, tokenizer, vit
-    from facerep_jax.objectives import combined, contrastive, masked_tokens
-    from facerep_jax.train import optim
     from facerep_jax.train.flops import flops
-    from facerep_jax.train.state import Model, abstract, count, flat, initial
-    from facerep_jax.train.step import make_step
+    from facerep_jax.train.state import count
 
-    sizes = vit.sizes_of(case.variant)
-
-    def maker(remat: str) -> Callable[[], Model]:
-        tower = spec(
-            text.TextTransformer, vocabulary=case.vocabulary, context=case.context, unroll=FLAGS.unroll, **case.text
-        )
-        codes = spec(tokenizer.KMeansTokenizer, patch=sizes.patch, codes=CODES, cells=CELLS)
-        terms = dict(
-            contrastive=spec(contrastive.Contrastive, text_encoder=tower, embedding=EMBEDDING),
-            masked_tokens=spec(masked_tokens.MaskedTokens, tokenizer=codes, count=grid_of(case)[1], heads=sizes.heads),
-        )
-
-        def make() -> Model:
-            rngs = nnx.Rngs(params=0)
-            sizes = dict(variant=case.variant, image_size=case.image_size, unroll=FLAGS.unroll)
-            encoder = vit.ViT(**sizes, dtype="float32", remat=remat, rngs=rngs)
-            return Model(encoder, combined.Combined(encoder, terms=terms, steps=STEPS_OF_RUN, rngs=rngs))
-
-        return make
-
-    rate = OPTIMIZER["learning_rate"]
-    flat_rate = spec(schedules.warmup_cosine, first=rate, last=rate, warmup_steps=1)
-    optimizer = optim.adamw(**OPTIMIZER, schedule=flat_rate, steps=STEPS_OF_RUN).transform
-    make = maker(FLAGS.remat)
-    graph, _, _, frozen = abstract(make)
-    centres = np.random.default_rng(1).normal(0, 0.1, (CODES, 3 * CELLS**2)).astype(np.float32)
-    frozen = jax.tree.unflatten(
-        jax.tree.structure(frozen),
-        [jnp.asarray(centres) if path.endswith("centres") else jnp.full(CODES, 1 / CODES) for path in flat(frozen)],
-    )
-    state = jax.jit(lambda: initial(make, optimizer.init, ema=False))()
-    arrays = {path: np.asarray(x) for path, x in flat(state.params).items()}
-    safetensors.numpy.save_file(arrays | {"centres": centres}, FLAGS.weights)
+    side = ours(case, remat=FLAGS.remat, unroll=FLAGS.unroll)
+    state = side.first_state()
+    side.write_weights(state, FLAGS.weights)
     batch = jax.device_put(batch_of(case))
-    run = jax.jit(make_step(graph, optimizer, seed=0), donate_argnums=0)
+    run = jax.jit(side.step, donate_argnums=0)
 
     def step() -> float:
         nonlocal state
-        state, metrics = run(state, frozen, batch)
+        state, metrics = run(state, side.frozen, batch)
         jax.block_until_ready(state)
         return float(metrics["loss"])
 
     matrix = jnp.asarray(np.random.default_rng(0).normal(size=(SIDE, SIDE)), jnp.float32)
     product = jax.jit(jnp.matmul)
-    plain = maker("none")
-    shapes = jax.eval_shape(lambda: initial(plain, optimizer.init, ema=False))
-    operations = flops(make_step(abstract(plain)[0], optimizer, seed=0), shapes, frozen, batch) // case.batch
 
     def trace(folder: str) -> str:
         with jax.profiler.trace(folder):
@@ -333,7 +249,7 @@ def our_side(case: Case) -> Trainer:
                 step()
         return expensive(folder)
 
-    hello = {"parameters": count(state.params), "flops": operations}
+    hello = {"parameters": count(state.params), "flops": flops(side.step, state, side.frozen, batch) // case.batch}
     return Trainer(step, lambda: product(matrix, matrix).block_until_ready(), hello, trace)
 
 
@@ -356,28 +272,11 @@ def expensive(folder: str, most: int = 10) -> str:
 
 def torch_side(case: Case) -> Trainer:
     """The side of PyTorch, eager or compiled, with our weights."""
-    import safetensors.numpy
     import torch
     import torch_farl
 
-    from facerep_jax.models.vit import sizes_of
-
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    weights = safetensors.numpy.load_file(FLAGS.weights)
-    centres = torch.tensor(weights.pop("centres"))
-    size, (grid, count, _) = sizes_of(case.variant), grid_of(case)
-    model = torch_farl.FaRL(
-        **size._asdict(),
-        grid=grid,
-        text=case.text,
-        vocabulary=case.vocabulary,
-        context=case.context,
-        embedding=EMBEDDING,
-        centres=centres,
-        cells=CELLS,
-        count=count,
-    )
-    torch_farl.load(model, weights)
+    model = torch_farl.model_of(FLAGS.weights, **torch_sizes(case))
     run = torch_farl.make_step(model, batch_of(case), compiled=FLAGS.serve == "compiled", **OPTIMIZER)
     matrix = torch.randn(SIDE, SIDE)
     hello = {"parameters": sum(p.numel() for p in model.parameters())}

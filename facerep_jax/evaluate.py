@@ -19,7 +19,6 @@ sheets of test faces: overlays.png (predictions), worst.png (the ten worst) and 
 """
 
 import contextlib
-import importlib.metadata
 import json
 import math
 import os
@@ -168,7 +167,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         checkpoint=checkpoint,
         seconds={phase: round(spent, 3) for phase, spent in seconds.items()},
         config=plain(config),
-        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+        versions=versions(),
         words=words_of(problem.task, metric, protocols.values()),
         licence=licence_of(dataset.meta),
         held_out=problem.held_out,
@@ -239,6 +238,11 @@ def folder_for(workdir: Path) -> Path:
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(f"--workdir {workdir}: nothing can be written in {there}")
     return there
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on; a checkout that is only on Python's path has none."""
+    return {name: hardware.version_of(name) or "not installed" for name in PACKAGES}
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_PLATFORMS"] = os.environ.get("FACEREP_PLATFORMS", "cpu")  # for tests marked gpu: cuda,cpu
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from facerep_jax import cli, lock
+from facerep_jax import evaluate as evaluation
 from facerep_jax.config import build
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
@@ -69,6 +70,11 @@ def test_results_say_what_they_are(finished):
     headline = results["metrics"][results["headline"]]
     assert headline["mean"] == pytest.approx(np.mean(headline["values"]))
     assert len(headline["values"]) == 2
+
+
+def test_a_checkout_that_is_not_installed_has_no_version_and_can_evaluate(monkeypatch):
+    monkeypatch.setattr(evaluation, "PACKAGES", ("numpy", "a_checkout"))
+    assert evaluation.versions() == {"numpy": np.__version__, "a_checkout": "not installed"}
 
 
 def test_results_explain_themselves(finished):

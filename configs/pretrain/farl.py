@@ -3,7 +3,7 @@
 facerep pretrain --config configs/pretrain/farl.py:variant=B/16,dataset=manifest/faces --workdir runs/farl
 
 Arguments:
-  variant of the encoder; `dataset` and its `data_dir`;
+  variant of the encoder; `size` of the images in pixels; `dataset` and its `data_dir`;
   objective: itc+mim, which is the paper's; itc, the contrast alone; mim, the masked tokens alone, which is ours;
   mim_depth: blocks behind the encoder that predict the tokens;
   tokenizer: kmeans, fitted on the training images; dvae, the published one of DALL-E; dvae_small, that of
@@ -43,6 +43,7 @@ from facerep_jax.train.recipe import recipe
 EXAMPLES = (
     *("objective=itc", "objective=mim", "mim_depth=6", "objective=itc,align", "align", "flip", "variant=H/14", "smoke"),
     *("tokenizer=dvae,weights=x", "tokenizer=dvae_small,weights=x,objective=mim", "smoke,tokenizer=dvae,weights=x"),
+    "variant=S/16,size=112",
 )
 
 
@@ -51,6 +52,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     args = parse_arg(
         arg,
         variant="B/16",
+        size=224,
         dataset="generated_faces/default",
         data_dir="data",
         objective="itc+mim",
@@ -64,8 +66,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if args.weights and args.tokenizer == "kmeans":
         raise ValueError("k-means is fitted and takes no weights; add tokenizer=dvae or tokenizer=dvae_small")
     if args.smoke:
-        args.variant, args.dataset = "Nano/8", "generated_faces:size=48,train=64,validation=0,test=0"
-    size, patch = (48 if args.smoke else 224), vit.sizes_of(args.variant).patch
+        args.variant, args.size = "Nano/8", 48
+        args.dataset = "generated_faces:size=48,train=64,validation=0,test=0"
+    size, patch = args.size, vit.sizes_of(args.variant).patch
     grid = size // patch
     count = round(75 / 196 * grid**2)
     epoch = 20_000_000 // 5120
