@@ -97,6 +97,7 @@ def test_larc_sgd_by_its_definition():
         np.testing.assert_allclose(ours["w"], p, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_prototypes_are_frozen_for_two_steps(run):
     """Before each step they are made of length one, which alone moves them."""
     drawn = np.asarray(nnx.state(model_maker(config.get_config())().objective)["prototypes"][...])
@@ -116,5 +117,6 @@ def test_eight_devices_equal_one(run, tmp_path):
     assert_one_device_comes_to_the_same(CONFIG, run, tmp_path)
 
 
+@pytest.mark.slow
 def test_it_is_probed(run, tmp_path):
     assert probe(run, tmp_path, "--config.data.size=48")["encoder"]["name"].startswith("Residual")
