@@ -10,7 +10,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import published
 
-
 CASES = [pytest.param(case, marks=() if case[1] == "small" else pytest.mark.slow) for case in published.CASES]
 
 
