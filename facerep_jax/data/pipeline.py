@@ -349,7 +349,7 @@ def load(
         example = one(index, wanted)
         if isinstance(example, Lacking):
             return example
-        found = {key: np.asarray(x) for key, x in example.items() if key != "id"}
+        found = {key: np.asarray(x) for key, x in example.items() if key not in ("id", "row")}
         large = {key: x for key, x in found.items() if x.nbytes * len(source) > arrays.MEMORY_BYTES}
         kinds.update(large)
         return {key: x for key, x in example.items() if key not in large}
