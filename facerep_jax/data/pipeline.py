@@ -382,12 +382,13 @@ class Again:
         self._rows, self._last = np.zeros(0, int), list[Example]()
 
     def __call__(self, key: str, rows: np.ndarray) -> np.ndarray:
+        records = self._records[rows].tolist()
+        if len(rows) > KEPT:
+            return np.stack(list(self._pool.map(lambda index: self._one(index)[key], records)))
         with self._lock:
-            examples = self._last
             if not np.array_equal(rows, self._rows):
-                examples = list(self._pool.map(self._one, self._records[rows].tolist()))
-                self._rows, self._last = (rows, examples) if len(rows) <= KEPT else (rows[:0], [])
-        return np.stack([example[key] for example in examples])
+                self._rows, self._last = rows, list(self._pool.map(self._one, records))
+            return np.stack([example[key] for example in self._last])
 
 
 def read_in_part(source: Source, transforms: Sequence[Transform], keys: Sequence[str]) -> Source:

@@ -137,10 +137,10 @@ def row_bytes(data: Mapping[str, Stack]) -> int:
     return sum(math.prod(x.shape[1:]) * x.dtype.itemsize for x in data.values())
 
 
-def parts_of(count: int, devices: int = 1) -> list[np.ndarray]:
+def parts_of(count: int, devices: int = 1, most: int | None = None) -> list[np.ndarray]:
     """Rows in parts of one size, so that all compile once, which so many devices split evenly.
 
-    The last part is filled up with the last row.
+    The last part is filled up with the last row. None has more than `ROWS` rows, or `most`, but for what devices need.
     """
-    size = -(-min(ROWS, count) // devices) * devices
+    size = -(-min(ROWS, count, most or ROWS) // devices) * devices
     return [np.minimum(np.arange(start, start + size), count - 1) for start in range(0, count, size)]

@@ -13,13 +13,23 @@ from jaxtyping import Array, Key
 
 from facerep_jax.data import arrays
 from facerep_jax.data.arrays import Stack, ahead
-from facerep_jax.evaluation.cache import Extractor, features_of, given, parts_of, require_space, rounded
+from facerep_jax.evaluation.cache import (
+    Extractor,
+    features_of,
+    given,
+    parts_of,
+    require_space,
+    rounded,
+    row_bytes,
+)
 from facerep_jax.evaluation.devices import everywhere, mesh_of, spread
 from facerep_jax.evaluation.problem import Arrays, Indices, Problem, labels_of, size
 from facerep_jax.files import local_path
 from facerep_jax.models.views import encode
 from facerep_jax.train.state import Model, TrainState, merge, replaced, split, state_of
 from facerep_jax.typing import Batch, Encoder, Features, Frozen, Objective, Task, Tree, View, Views, as_kind
+
+PART_BYTES = 2**22  # of the labels of images that are predicted at a time: logits of classes take fifty times as much
 
 Looked = tuple[Views, Mapping[str, Features]]
 Look = Callable[..., Looked]  # (encoder, task, batch, keys or None) -> views, and features of them
@@ -72,7 +82,9 @@ class Network:
             ValueError: the folder does not take them.
         """
         weights, frozen = everywhere((weights, self.frozen), self._mesh)
-        parts = parts_of(len(rows), 1 if self._mesh is None else self._mesh.size)
+        truth = {name: x for name, x in labels_of(data).items() if name not in features_of(data)}
+        most = max(1, PART_BYTES // max(1, row_bytes(truth)))
+        parts = parts_of(len(rows), 1 if self._mesh is None else self._mesh.size, most)
         batches = ahead({name: x[rows[part]] for name, x in inputs_of(data).items()} for part in parts)
         made = (np.asarray(self._predict(weights, frozen, spread(batch, self._mesh))) for batch in batches)
         first = next(made)

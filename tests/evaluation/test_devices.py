@@ -8,8 +8,9 @@ import pytest
 
 from facerep_jax.evaluation.cache import extractor, parts_of
 from facerep_jax.evaluation.devices import count_of, mesh_of, spread
-from facerep_jax.evaluation.protocols.finetune import WHOLE, FineTune
+from facerep_jax.evaluation.protocols.finetune import FineTune
 from facerep_jax.evaluation.protocols.frozen import FrozenEncoder
+from facerep_jax.evaluation.training import HEAD
 from tests.evaluation.problems import HELD_OUT, ROWS
 
 
@@ -41,10 +42,10 @@ def test_eight_devices_see_what_one_sees(problem):
         np.testing.assert_allclose(np.float32(eight[name]), np.float32(x), rtol=2**-7, atol=1e-5)
 
 
-@pytest.mark.parametrize("protocol", [FineTune, pytest.param(FrozenEncoder, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("protocol", [FrozenEncoder, pytest.param(FineTune, marks=pytest.mark.slow)])
 def test_eight_devices_learn_what_one_learns(problem, protocol):
     """Predictions are of 24 faces, a part of which is filled up."""
-    optimizer = WHOLE | {"learning_rate": 3e-3}
+    optimizer = HEAD | {"learning_rate": 3e-3}
     learnt = protocol(steps=3, rounds=1, batch_size=16, optimizer=optimizer)
     one, eight = (
         learnt.prepare(problem._replace(devices=devices, selection="last"))(ROWS, HELD_OUT, 0)
