@@ -384,11 +384,23 @@ class Again:
     def __call__(self, key: str, rows: np.ndarray) -> np.ndarray:
         records = self._records[rows].tolist()
         if len(rows) > KEPT:
-            return np.stack(list(self._pool.map(lambda index: self._one(index)[key], records)))
+            return self._filled(key, records)
         with self._lock:
             if not np.array_equal(rows, self._rows):
                 self._rows, self._last = rows, list(self._pool.map(self._one, records))
             return np.stack([example[key] for example in self._last])
+
+    def _filled(self, key: str, records: Sequence[int]) -> np.ndarray:
+        """One array of many records, in the memory of the result alone."""
+        first = np.asarray(self._one(records[0])[key])
+        found = np.empty((len(records), *first.shape), first.dtype)
+
+        def fill(place: int) -> None:
+            found[place] = self._one(records[place])[key]
+
+        for _ in self._pool.map(fill, range(len(records))):
+            pass  # an error is raised here
+        return found
 
 
 def read_in_part(source: Source, transforms: Sequence[Transform], keys: Sequence[str]) -> Source:
