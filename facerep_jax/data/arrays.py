@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Int
 
-MEMORY_BYTES = 2**28  # of an array that lies in memory, at most; larger ones are read as they are needed
+MEMORY_BYTES = 2**27  # of an array that lies in memory, at most; larger ones are read as they are needed
 PART = 32  # examples that are read at a time by what looks at each of them once
 
 T = TypeVar("T")
