@@ -44,6 +44,7 @@ from facerep_jax.evaluation import selection, sheets
 from facerep_jax.evaluation.baselines import without_network
 from facerep_jax.evaluation.encoders import load_encoder, random_encoder, settled
 from facerep_jax.evaluation.labels import Labels, draw, labelled
+from facerep_jax.evaluation.metrics import rows_of
 from facerep_jax.evaluation.problem import Problem, make_problem, size, truth_of
 from facerep_jax.evaluation.protocols import Protocol
 from facerep_jax.evaluation.results import JUDGED, NETWORKS, RANDOM, SCRATCH, Checkpoint, Results, Scores, name_of
@@ -89,6 +90,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     workdir = local_path("workdir", flag_values.workdir)
     command = command_line("evaluate", flag_values)
     hardware.check()
+    hardware.check_dtype(flag_values.config.get("dtype", "auto"))
     results = evaluate(flag_values.config, flag_values.checkpoint, workdir, command)
     print(headline_of(results))
 
@@ -134,7 +136,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         outcomes[who] = learn(protocols[who], start, labels, who, seconds, f"_{who}")
     predictions = {who: [outcome.prediction for outcome in of] for who, of in outcomes.items()} | fixed
     with timed(seconds, "score"):
-        rows = {who: [metric.rows(each, truth_of(test)) for each in of] for who, of in predictions.items()}
+        rows = {who: [rows_of(metric, each, truth_of(test)) for each in of] for who, of in predictions.items()}
         scores = {who: Scores(summarised(metric, of)) for who, of in rows.items()}
     for who, of in outcomes.items():
         scores[who] = replace(
@@ -178,13 +180,12 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         drawn = sheets.sheets(problem.task, problem, predictions[JUDGED][0], rows[JUDGED][0])
     else:
         print(f"no sheets of test faces are written: images of {dataset.name} may not be shown")
-    kept = evenly(size(test), config.predictions)
-    some = {who: [prediction[kept] for prediction in of] for who, of in predictions.items()}
+    kept = evenly(size(test), config.predictions).tolist()
     files: dict[str, Content] = {
         "command.txt": command,
         "subsets.json": json.dumps(subsets, indent=1, allow_nan=False),
         "examples.parquet": partial(write_statistics, statistics=rows),
-        "predictions.parquet": partial(write_predictions, predictions=some, ids=[test["id"][row] for row in kept]),
+        "predictions.parquet": partial(write_predictions, predictions=predictions, ids=test["id"], kept=kept),
     }
     save(workdir, files, drawn, json.dumps(results.to_json(), indent=2, allow_nan=False))
     return results

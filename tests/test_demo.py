@@ -16,7 +16,7 @@ def small(monkeypatch):
     monkeypatch.setattr(demo, "LABELLED", "generated_faces:size=80,train=30,validation=12,test=12,seed=1")
     monkeypatch.setattr(demo, "STEPS", 0.4)
     monkeypatch.setattr(demo, "PRETRAINING", SHALLOW)
-    monkeypatch.setattr(demo, "EVALUATION", ("--config.seeds=(0,1)",))
+    monkeypatch.setattr(demo, "EVALUATION", ("--config.seeds=(0,1)", "--config.devices=1"))
 
 
 def test_the_demo_goes_the_whole_way_and_goes_on_where_it_was(small, tmp_path, capsys):

@@ -25,7 +25,7 @@ from facerep_jax.train.model import arrays_of
 from tests.processes import STEPS
 
 DRAWN = "generated_faces:size=48,train=40,validation=12,test=16"
-SHORT = ("--config.protocol.steps=12", "--config.seeds=(0,1)")
+SHORT = ("--config.protocol.steps=12", "--config.seeds=(0,1)", "--config.devices=1")  # eight are slow on two cores
 SMALL, RANDOM = "fraction=0.1,small", "variant=Nano/8,size=48"
 TASKS = {"landmarks": "nme_box", "parsing": "f1_mean_foreground"}
 LABELS = {"landmarks": "landmarks", "parsing": "mask"}

@@ -1,11 +1,12 @@
 """Records to batches by grain. Everything random is a function of (seed, position in the stream)."""
 
 import inspect
-import itertools
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from threading import Lock
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +17,8 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from facerep_jax.config import Spec, build, locate
+from facerep_jax.data import arrays
+from facerep_jax.data.arrays import Lazy
 from facerep_jax.data.library import Source
 from facerep_jax.data.mixture import Mixture, Weights
 from facerep_jax.data.processes import end_with_parent
@@ -24,6 +27,8 @@ from facerep_jax.data.transforms import Example, Lacking, Transform, decode, tex
 HOST_ONLY = ("id", "truncated", "replaced")  # keys that the training loop reads and the device never sees
 ATTEMPTS = 16  # records in a row that may be unreadable: more are no accident
 MOST = 1024  # records in a row that may be left out
+THREADS = 4  # that read a split
+KEPT = 256  # examples that are kept after they were read
 T = TypeVar("T")
 
 
@@ -305,7 +310,8 @@ def load(
     With them go `id`, a list of strings, and `row`, the records' indices in the source: records that lack what a
     transform reads are left out, and counted in the log.
 
-    For evaluation, where every split fits in memory at the size that the encoder sees.
+    Arrays that would take more than `MEMORY_BYTES`, as images and masks of large splits do, are `Lazy`: their records
+    are read and transformed again whenever examples are asked for.
 
     Args:
         source: the records.
@@ -337,16 +343,64 @@ def load(
 
     one(0, source)  # whatever a record lacks, the error names all that it has
     wanted = read_in_part(source, transforms, (*keys, *optional))
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(one, range(len(source)), itertools.repeat(wanted)))
+    kinds: dict[str, np.ndarray] = {}  # an example of each array that is too large
+
+    def small(index: int) -> Example | Lacking:
+        example = one(index, wanted)
+        if isinstance(example, Lacking):
+            return example
+        found = {key: np.asarray(x) for key, x in example.items() if key not in ("id", "row")}
+        large = {key: x for key, x in found.items() if x.nbytes * len(source) > arrays.MEMORY_BYTES}
+        kinds.update(large)
+        return {key: x for key, x in example.items() if key not in large}
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(small, range(len(source))))
     examples = [each for each in found if not isinstance(each, Lacking)]
     if lacking := [each for each in found if isinstance(each, Lacking)]:
         said = f"{len(lacking)} of {len(found)} records of {name!r} lack what the transforms need"
         if len(lacking) > len(examples):
             raise ValueError(f"{said}; the first: {lacking[0]}")
         logging.warning("%s and are left out; the first: %s", said, lacking[0])
-    arrays = {key: np.stack([e[key] for e in examples]) for key in examples[0] if key != "id"}
-    return {"id": [e["id"] for e in examples], **arrays}
+    stacks = {key: np.stack([e[key] for e in examples]) for key in examples[0] if key != "id"}
+    again = Again(lambda index: one(index, wanted), stacks["row"])
+    lazy = {key: Lazy(partial(again, key), (len(examples), *x.shape), x.dtype) for key, x in kinds.items()}
+    return {"id": [e["id"] for e in examples], **stacks, **lazy}
+
+
+class Again:
+    """Reads and transforms records again, several at a time; those that were read last stay, for their other arrays.
+
+    Args:
+        one: (index of a record) -> example.
+        records: the record of each example, by index.
+    """
+
+    def __init__(self, one: Callable[[int], Any], records: np.ndarray):
+        self._one, self._records = one, records
+        self._pool, self._lock = ThreadPoolExecutor(THREADS), Lock()
+        self._rows, self._last = np.zeros(0, int), list[Example]()
+
+    def __call__(self, key: str, rows: np.ndarray) -> np.ndarray:
+        records = self._records[rows].tolist()
+        if len(rows) > KEPT:
+            return self._filled(key, records)
+        with self._lock:
+            if not np.array_equal(rows, self._rows):
+                self._rows, self._last = rows, list(self._pool.map(self._one, records))
+            return np.stack([example[key] for example in self._last])
+
+    def _filled(self, key: str, records: Sequence[int]) -> np.ndarray:
+        """One array of many records, in the memory of the result alone."""
+        first = np.asarray(self._one(records[0])[key])
+        found = np.empty((len(records), *first.shape), first.dtype)
+
+        def fill(place: int) -> None:
+            found[place] = self._one(records[place])[key]
+
+        for _ in self._pool.map(fill, range(len(records))):
+            pass  # an error is raised here
+        return found
 
 
 def read_in_part(source: Source, transforms: Sequence[Transform], keys: Sequence[str]) -> Source:

@@ -3,9 +3,7 @@
 import math
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +12,11 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from facerep_jax.data.arrays import Lazy, Stack, ahead, filed
+from facerep_jax.evaluation.devices import everywhere, mesh_of, spread
 from facerep_jax.typing import Encoder, Features, View
 
 ROWS = 128  # images that an encoder or a head sees at a time outside of training
@@ -28,22 +29,23 @@ class Extractor(NamedTuple):
 
     run: Callable[[Any, Array], dict[str, Array]]
     weights: Any
+    mesh: Mesh | None = None  # over which images are spread
 
-    def __call__(self, images: np.ndarray, folder: Path | None = None) -> dict[str, np.ndarray]:
-        """Pooled features and the maps of the taps of all images: in memory, or mapped from nameless files in a folder.
-
-        A file without a name needs no removal: its space is free again when nothing maps it, however the process ends.
+    def __call__(self, images: Stack, folder: Path | None = None) -> dict[str, Any]:
+        """Pooled features and the maps of the taps of all images: in memory, or in nameless files in a folder.
 
         Raises:
             ValueError: the folder does not take the features.
         """
-        parts = (jax.device_get(self.run(self.weights, images[rows])) for rows in parts_of(len(images)))
-        if folder is None:
-            whole = list(parts)
-            return {name: np.concatenate([part[name] for part in whole])[: len(images)] for name in whole[0]}
-        return mapped(parts, len(images), folder)
+        rows = parts_of(len(images), 1 if self.mesh is None else self.mesh.size)
+        batches = ahead({"image": images[part]} for part in rows)
+        parts = (jax.device_get(self.run(self.weights, spread(batch, self.mesh)["image"])) for batch in batches)
+        if folder is not None:
+            return kept_in(folder, parts, len(images))
+        whole = list(parts)
+        return {name: np.concatenate([part[name] for part in whole])[: len(images)] for name in whole[0]}
 
-    def size(self, images: np.ndarray) -> int:
+    def size(self, images: Stack) -> int:
         """Bytes of the features of all images."""
         one = jax.eval_shape(self.run, self.weights, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
         return len(images) * sum(math.prod(x.shape) * x.dtype.itemsize for x in one.values())
@@ -75,9 +77,10 @@ def kept(pooled: Float[Array, "b d"], maps: Mapping[int, Float[Array, "b _ _ _"]
     return Kept(pooled=pooled, tokens=pooled[:, None][:, :0], maps=maps)
 
 
-def extractor(encoder: Encoder, taps: tuple[int, ...]) -> Extractor:
-    """What turns images into features that `given` reads."""
+def extractor(encoder: Encoder, taps: tuple[int, ...], devices: int = 1) -> Extractor:
+    """What turns images into features that `given` reads, on so many devices."""
     graph, weights = nnx.split(encoder)
+    mesh = mesh_of(devices, devices)
 
     @jax.jit
     def run(weights: Any, images: Array) -> dict[str, Array]:
@@ -85,7 +88,7 @@ def extractor(encoder: Encoder, taps: tuple[int, ...]) -> Extractor:
         named = {"pooled": features.pooled, **{f"map{tap}": x for tap, x in features.maps.items()}}
         return {name: x.astype(HALF) for name, x in named.items()}
 
-    return Extractor(run, weights)
+    return Extractor(run, everywhere(weights, mesh), mesh)
 
 
 def features_of(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,33 +113,12 @@ def rounded(features: Features) -> Kept:
     return kept(half(features.pooled), {tap: half(x) for tap, x in features.maps.items()})
 
 
-def mapped(parts: Iterable[Mapping[str, np.ndarray]], count: int, folder: Path) -> dict[str, np.ndarray]:
-    """Parts of arrays, written one after the other; `count` rows of them as arrays that are mapped from disk.
-
-    Raises:
-        ValueError: the folder does not take them.
-    """
+def kept_in(folder: Path, parts: Iterable[Mapping[str, np.ndarray]], count: int) -> dict[str, Lazy]:
+    """`filed`, where what fails says what can be done. Raises ValueError if the folder does not take the parts."""
     try:
-        return _mapped(parts, count, folder)
+        return filed(parts, count, folder)
     except OSError as error:
         raise ValueError(f"cannot keep features in {folder}: {error.strerror or error}; {CHOICES}") from None
-
-
-def _mapped(parts: Iterable[Mapping[str, np.ndarray]], count: int, folder: Path) -> dict[str, np.ndarray]:
-    with ExitStack() as stack:
-        files: dict[str, Any] = {}
-        layout: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
-        for part in parts:
-            for name, x in part.items():
-                if name not in files:
-                    files[name] = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-                    layout[name] = (x.dtype, (count, *x.shape[1:]))
-                files[name].write(x.tobytes())
-        for file in files.values():
-            file.flush()
-        # The mapping keeps its file. As plain arrays: rows taken from a memmap would claim to be one.
-        maps = {name: np.memmap(file, layout[name][0], "r", shape=layout[name][1]) for name, file in files.items()}
-        return {name: np.asarray(x) for name, x in maps.items()}
 
 
 def require_space(folder: Path, needed: int) -> None:
@@ -151,15 +133,17 @@ def require_space(folder: Path, needed: int) -> None:
         )
 
 
-def row_bytes(data: Mapping[str, np.ndarray]) -> int:
+def row_bytes(data: Mapping[str, Stack]) -> int:
     """Bytes of one example."""
-    return sum(x[0].nbytes for x in data.values())
+    return sum(math.prod(x.shape[1:]) * x.dtype.itemsize for x in data.values())
 
 
-def parts_of(count: int) -> list[np.ndarray]:
-    """Rows in parts of one size, so that all compile once; the last part is filled up with the last row.
+def parts_of(count: int, devices: int = 1, most: int = ROWS) -> list[np.ndarray]:
+    """Rows in parts of one size, which so many devices split evenly; the last part is filled up with the last row.
 
-    The size is a power of two from `FEW` to `ROWS`, so that splits and label subsets of many sizes share programs.
+    The size is a power of two from `FEW` to `ROWS`, so that splits and label subsets of many sizes share programs. It
+    is at most `most`, but for what devices need.
     """
-    size = min(ROWS, max(FEW, 2 ** (count - 1).bit_length()))
+    size = min(ROWS, most, max(FEW, 2 ** (count - 1).bit_length()))
+    size = -(-size // devices) * devices
     return [np.minimum(np.arange(start, start + size), count - 1) for start in range(0, count, size)]

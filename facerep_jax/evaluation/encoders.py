@@ -14,6 +14,7 @@ from facerep_jax.data.meta import CROPS
 from facerep_jax.evaluation.results import RANDOM, SCRATCH
 from facerep_jax.train import handover
 from facerep_jax.train.handover import tuples
+from facerep_jax.train.hardware import compute_dtype
 from facerep_jax.train.model import arrays_of, filled
 from facerep_jax.train.state import abstract, merge, split
 from facerep_jax.typing import Encoder
@@ -66,7 +67,8 @@ def random_spec(config: ConfigDict) -> dict[str, Any]:
 
 def make_encoder(config: ConfigDict) -> Encoder:
     """The config's encoder before any training."""
-    return build(config.encoder, dtype="float32", remat=config.remat, rngs=nnx.Rngs(params=config.encoder_seed))
+    dtype = compute_dtype(config.get("dtype", "auto"))
+    return build(config.encoder, dtype=dtype, remat=config.remat, rngs=nnx.Rngs(params=config.encoder_seed))
 
 
 def random_encoder(config: ConfigDict) -> Encoder:

@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 from ml_collections import ConfigDict
 
+from facerep_jax.data.arrays import PART, Lazy, Stack
 from facerep_jax.data.features import MISSING_CLASS
+from facerep_jax.evaluation.problem import Arrays, read, take
 from facerep_jax.suggestions import nearest
 from facerep_jax.typing import Metric, Rows
 
@@ -38,6 +40,24 @@ def score(metric: Metric, statistics: Float[np.ndarray, "n s"]) -> dict[str, flo
     """The values of a metric with each row counted once."""
     values = metric.compute(statistics, np.ones((1, len(statistics))))
     return {name: float(of_draws[0]) for name, of_draws in values.items()}
+
+
+def rows_of(metric: Metric, prediction: Stack, split: Arrays) -> Rows:
+    """A metric's rows of a split's examples.
+
+    Where predictions or labels are read as they are needed, that is done for some images at a time; a metric whose rows
+    are of several images reads all.
+    """
+    if metric.unit != "image" or not any(isinstance(x, Lazy) for x in (prediction, *split.values())):
+        return metric.rows(prediction, split)
+
+    def some(start: int) -> Rows:
+        rows = np.arange(start, min(start + PART, len(split["id"])))
+        return metric.rows(prediction[rows], read(take(split, rows)))
+
+    parts = list(map(some, range(0, len(split["id"]), PART)))
+    ids, units = ([name for part in parts for name in getattr(part, what)] for what in ("ids", "units"))
+    return Rows(ids, units, np.concatenate([part.statistics for part in parts]))
 
 
 class NME:

@@ -1,5 +1,6 @@
 """An encoder and the head of a task, as pure functions of their weights."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +11,25 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key
 
-from facerep_jax.evaluation.cache import Extractor, features_of, given, parts_of, require_space, rounded
+from facerep_jax.data import arrays
+from facerep_jax.data.arrays import Stack, ahead
+from facerep_jax.evaluation.cache import (
+    Extractor,
+    features_of,
+    given,
+    parts_of,
+    require_space,
+    rounded,
+    row_bytes,
+)
+from facerep_jax.evaluation.devices import everywhere, mesh_of, spread
 from facerep_jax.evaluation.problem import Arrays, Indices, Problem, labels_of, size
 from facerep_jax.files import local_path
 from facerep_jax.models.views import encode
 from facerep_jax.train.state import Model, TrainState, merge, replaced, split, state_of
 from facerep_jax.typing import Batch, Encoder, Features, Frozen, Objective, Task, Tree, View, Views, as_kind
+
+PART_BYTES = 2**22  # of the labels of images that are predicted at a time: logits of classes take fifty times as much
 
 Looked = tuple[Views, Mapping[str, Features]]
 Look = Callable[..., Looked]  # (encoder, task, batch, keys or None) -> views, and features of them
@@ -35,10 +49,11 @@ class Network:
         encoder: learnt with the head; not learnt if its variables are `Frozen`; None if batches hold features.
         task: any head of the kind; those that are trained are given to `start`.
         look: gives the features that predictions are made from.
+        devices: that predict.
     """
 
-    def __init__(self, encoder: Encoder | None, task: Task, look: Look):
-        self.encoder, self.look = encoder, look
+    def __init__(self, encoder: Encoder | None, task: Task, look: Look, devices: int = 1):
+        self.encoder, self.look, self._mesh = encoder, look, mesh_of(devices, devices)
         self.graph, _, _, self.frozen = split(Model(encoder, task))
 
         def predict(weights: Weights, frozen: Tree, batch: Batch) -> Array:
@@ -58,13 +73,28 @@ class Network:
         """What predicts with a head as it is."""
         return Weights(*split(Model(self.encoder, task))[1:3])
 
-    def predict(self, weights: Weights, data: Arrays, rows: Indices) -> np.ndarray:
-        """Predictions of some examples of a split, by a part of them at a time."""
-        parts = []
-        for part in parts_of(len(rows)):
-            batch = {name: x[rows[part]] for name, x in inputs_of(data).items()}
-            parts.append(np.asarray(self._predict(weights, self.frozen, batch)))
-        return np.concatenate(parts)[: len(rows)]
+    def predict(self, weights: Weights, data: Arrays, rows: Indices, folder: Path) -> Stack:
+        """Predictions of some examples of a split, by a part of them at a time.
+
+        If they are large, they lie in a file without a name in the folder.
+
+        Raises:
+            ValueError: the folder does not take them.
+        """
+        weights, frozen = everywhere((weights, self.frozen), self._mesh)
+        truth = {name: x for name, x in labels_of(data).items() if name not in features_of(data)}
+        most = max(1, PART_BYTES // max(1, row_bytes(truth)))
+        parts = parts_of(len(rows), 1 if self._mesh is None else self._mesh.size, most)
+        batches = ahead({name: x[rows[part]] for name, x in inputs_of(data).items()} for part in parts)
+        made = (np.asarray(self._predict(weights, frozen, spread(batch, self._mesh))) for batch in batches)
+        first = next(made)
+        found = itertools.chain([first], made)
+        if len(rows) * first[0].nbytes <= arrays.MEMORY_BYTES:
+            return np.concatenate(list(found))[: len(rows)]
+        try:
+            return arrays.filed(({"prediction": part} for part in found), len(rows), folder)["prediction"]
+        except OSError as error:
+            raise ValueError(f"cannot keep predictions in {folder}: {error.strerror or error}") from None
 
 
 def inputs_of(data: Arrays) -> Arrays:
@@ -91,7 +121,7 @@ def probed(
     needed = sum(extract.size(data["image"]) for data in splits.values())
     if needed > gigabytes * 1e9:
         images = {role: {"image": data["image"], **labels_of(data)} for role, data in splits.items()}
-        return images, Network(as_kind(problem.encoder, Frozen), problem.task, look_rounded)
+        return images, Network(as_kind(problem.encoder, Frozen), problem.task, look_rounded, problem.devices)
     require_space(folder, needed)
     features = {role: {**extract(data["image"], folder), **labels_of(data)} for role, data in splits.items()}
     return features, Network(None, problem.task, look_at_given)

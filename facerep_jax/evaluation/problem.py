@@ -11,14 +11,17 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from facerep_jax.config import build, build_with, locate
+from facerep_jax.data.arrays import Lazy, Stack
 from facerep_jax.data.library import Dataset, Source
 from facerep_jax.data.pipeline import Subset, build_transforms, load
 from facerep_jax.data.transforms import Transform
+from facerep_jax.evaluation.devices import count_of
 from facerep_jax.evaluation.statistics import label_subset
 from facerep_jax.typing import Encoder, Metric, Task
 
-# A split: arrays over examples, on the host; `id`, a list of strings; `row`, the index of each example's record; and
-# `tables`, side tables by name, each a mapping from a column to an array over the table's rows.
+# A split: arrays over examples, on the host, of which large ones are `data.arrays.Lazy`; `id`, a list of strings;
+# `row`, the index of each example's record; and `tables`, side tables by name, each a mapping from a column to an array
+# over the table's rows.
 Arrays = Mapping[str, Any]
 Indices = Int[np.ndarray, "_"]
 
@@ -42,12 +45,13 @@ class Problem(NamedTuple):
     folder: Path = Path()  # where large intermediate results may lie
     held_out: int = 0  # training examples that serve as validation split, since the data set has none
     left_out: Mapping[str, int] = MappingProxyType({})  # role -> records that lack what the transforms need
+    devices: int = 1  # that encode and fine-tune
 
 
 def make_problem(
     config: ConfigDict, dataset: Dataset, encoder: Encoder, folder: Path, *, compares: bool = False
 ) -> Problem:
-    """The task on the splits of the data set that it names, which are loaded into memory.
+    """The task on the splits of the data set that it names; large ones are read as they are needed.
 
     If there is no validation split and something is to be chosen by it, a share of the training split is held out,
     unless the config names another split in its place, which must be there.
@@ -106,6 +110,7 @@ def make_problem(
         folder=folder,
         held_out=size(splits["validation"]) if holds_out else 0,
         left_out={role: count for role, count in left_out.items() if count},
+        devices=count_of(config.get("devices", 1)),
     )
 
 
@@ -132,7 +137,7 @@ def size(data: Arrays) -> int:
     return len(data["id"])
 
 
-def labels_of(data: Arrays) -> dict[str, np.ndarray]:
+def labels_of(data: Arrays) -> dict[str, Stack]:
     """The arrays over examples of a split but its images."""
     return {name: x for name, x in data.items() if name not in (*ON_HOST, "image")}
 
@@ -142,12 +147,19 @@ def truth_of(data: Arrays) -> Arrays:
     return {name: x for name, x in data.items() if name != "image"}
 
 
+def read(data: Arrays) -> dict[str, Any]:
+    """A split in memory."""
+    return {name: np.asarray(x) if isinstance(x, Lazy) else x for name, x in data.items()}
+
+
 def take(data: Arrays, rows: Indices) -> dict[str, Any]:
-    """Some examples of a split, and all of its tables."""
+    """Some examples of a split, and all of its tables; what is lazy stays so."""
 
     def some(name: str, x: Any) -> Any:
         if name == "tables":
             return x
+        if isinstance(x, Lazy):
+            return x.take(rows)
         return [x[row] for row in rows] if name == "id" else x[rows]
 
     return {name: some(name, x) for name, x in data.items()}

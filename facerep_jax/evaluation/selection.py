@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facerep_jax.evaluation.metrics import score
+from facerep_jax.data.arrays import Stack
+from facerep_jax.evaluation.metrics import rows_of, score
 from facerep_jax.evaluation.network import Weights
 from facerep_jax.evaluation.problem import Indices, Problem, size, take, truth_of
 from facerep_jax.suggestions import nearest
@@ -29,7 +30,7 @@ class Candidate(NamedTuple):
 class Outcome(NamedTuple):
     """What came of one subset of the labels."""
 
-    prediction: np.ndarray  # of the test examples
+    prediction: Stack  # of the test examples
     selected: dict[str, float]  # the settings that count, and their score on `validation` or `test` if that decided
 
 
@@ -43,7 +44,7 @@ def choose(
     candidates: Iterable[Candidate],
     problem: Problem,
     held_out: Indices,
-    predict: Callable[[Weights, str, Indices], np.ndarray],
+    predict: Callable[[Weights, str, Indices], Stack],
     *,
     single: bool,
 ) -> Outcome:
@@ -73,7 +74,7 @@ def choose(
         loss, tried = 0.0, tried + 1
         if not (only_last and single):
             prediction = predict(candidate.weights, split, rows)
-            value = score(metric, metric.rows(prediction, truth).statistics)[metric.headline]
+            value = score(metric, rows_of(metric, prediction, truth).statistics)[metric.headline]
             candidate.settings[split] = value
             loss = math.inf if not math.isfinite(value) else value if metric.lower_is_better else -value
         if loss < lowest:

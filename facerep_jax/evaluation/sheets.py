@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from facerep_jax.data.arrays import Stack
 from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.problem import Problem
 from facerep_jax.pictures import COLUMNS, GAP, WIDTH, beside, sheet, spaced
@@ -18,7 +19,7 @@ NAMES = ("overlays", "worst", "tokens")
 WORST = 10
 
 
-def sheets(task: Any, problem: Problem, prediction: np.ndarray, rows: Rows) -> dict[str, Image.Image]:
+def sheets(task: Any, problem: Problem, prediction: Stack, rows: Rows) -> dict[str, Image.Image]:
     """All that there is to see of an evaluation, by the name of the file: overlays, worst, tokens."""
     found = (
         overlays(task, problem, prediction),
@@ -28,12 +29,12 @@ def sheets(task: Any, problem: Problem, prediction: np.ndarray, rows: Rows) -> d
     return {name: image for name, image in zip(NAMES, found, strict=True) if image is not None}
 
 
-def overlays(task: Any, problem: Problem, prediction: np.ndarray) -> Image.Image:
+def overlays(task: Any, problem: Problem, prediction: Stack) -> Image.Image:
     """Some test faces, evenly spaced, with truth and prediction."""
     return sheet(drawn(task, problem, prediction, spaced(len(problem.splits["test"]["image"])), COLUMNS))
 
 
-def worst(task: Any, problem: Problem, prediction: np.ndarray, rows: Rows) -> Image.Image | None:
+def worst(task: Any, problem: Problem, prediction: Stack, rows: Rows) -> Image.Image | None:
     """The test faces with the worst headline metric, worst first, each with its id and metric in percent.
 
     The metric is computed on each face by itself; faces where it is not defined are left out. None if it is defined on
@@ -53,7 +54,7 @@ def worst(task: Any, problem: Problem, prediction: np.ndarray, rows: Rows) -> Im
     return sheet(tiles, names, WORST // 2)
 
 
-def drawn(task: Any, problem: Problem, prediction: np.ndarray, rows: Sequence[int], columns: int) -> list[Image.Image]:
+def drawn(task: Any, problem: Problem, prediction: Stack, rows: Sequence[int], columns: int) -> list[Image.Image]:
     """Some test faces with truth and prediction, as the task draws them, so wide that `columns` fill a line.
 
     Faces that are wider already keep their size.
@@ -65,7 +66,7 @@ def drawn(task: Any, problem: Problem, prediction: np.ndarray, rows: Sequence[in
     return [tile.resize((side, tile.height * side // tile.width)) for tile in tiles] if scale > 1 else tiles
 
 
-def tokens(encoder: Encoder, images: UInt8[np.ndarray, "b h w 3"]) -> Image.Image:
+def tokens(encoder: Encoder, images: Stack) -> Image.Image:
     """Some of the images, each beside the first three principal components of its patch tokens as red, green, blue."""
     chosen = images[spaced(len(images))]
     graph, state = nnx.split(encoder)

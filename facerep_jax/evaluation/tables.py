@@ -9,10 +9,11 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image
 
+from facerep_jax.data.arrays import Stack
 from facerep_jax.data.images import png
 from facerep_jax.typing import Rows
 
-Predictions = Mapping[str, Sequence[np.ndarray]]  # encoder or baseline -> predictions for each label subset
+Predictions = Mapping[str, Sequence[Stack]]  # encoder or baseline -> predictions for each label subset
 Statistics = Mapping[str, Sequence[Rows]]  # encoder or baseline -> the metric's rows for each label subset
 
 
@@ -25,8 +26,10 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
     pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd")
 
 
-def write_predictions(path: Path, predictions: Predictions, ids: Sequence[str]) -> None:
+def write_predictions(path: Path, predictions: Predictions, ids: Sequence[str], kept: Sequence[int]) -> None:
     """Write rows of `id`, `subset`, `encoder` and `prediction`, on the image that the encoder saw.
+
+    They are of the examples that are kept, by their place among all, which `ids` names.
 
     Maps of classes are the bytes of a PNG, all else flat lists of float32: x0 y0 x1 y1 ... of landmarks in pixels.
     """
@@ -36,8 +39,8 @@ def write_predictions(path: Path, predictions: Predictions, ids: Sequence[str]) 
     def encode(example: np.ndarray) -> Any:
         return png(Image.fromarray(example)) if maps else np.asarray(example, np.float32).reshape(-1)
 
-    columns = _columns({who: [ids] * len(of) for who, of in predictions.items()})
-    columns["prediction"] = [encode(example) for of in predictions.values() for subset in of for example in subset]
+    columns = _columns({who: [[ids[row] for row in kept]] * len(of) for who, of in predictions.items()})
+    columns["prediction"] = [encode(subset[row]) for of in predictions.values() for subset in of for row in kept]
     pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,13 +16,16 @@ from jaxtyping import Array, Float, UInt32
 
 from facerep_jax import schedules
 from facerep_jax.config import Spec, build, spec
+from facerep_jax.data.arrays import Stack
 from facerep_jax.data.pipeline import Part, Stream, Subset
 from facerep_jax.evaluation.cache import Extractor, extractor, features_of, given, row_bytes
+from facerep_jax.evaluation.devices import everywhere, mesh_of, spread
 from facerep_jax.evaluation.network import Network, weights_of
 from facerep_jax.evaluation.problem import ON_HOST, Arrays, Indices, Problem, take
 from facerep_jax.evaluation.protocols import Learn
 from facerep_jax.evaluation.selection import Candidate, Outcome, choose
 from facerep_jax.train.optim import adamw
+from facerep_jax.train.sharding import replicated
 from facerep_jax.train.state import TrainState
 from facerep_jax.train.step import make_step
 from facerep_jax.typing import Batch, Metrics, Task, Tree
@@ -69,17 +73,19 @@ class Training:
 
 
 def learner(training: Training, problem: Problem, network: Network, step: SeededStep) -> Learn:
-    """A function that learns from a stream of augmented images."""
-    step, optimizer = jax.jit(step, donate_argnums=0), training.transform
-    extract = extractor(problem.encoder, problem.task.taps)
-    predict = predictor(network, problem.splits)
+    """A function that learns from a stream of augmented images, on as many devices as split its batches evenly."""
+    mesh, optimizer = mesh_of(problem.devices, training.batch_size), training.transform
+    whole = None if mesh is None else replicated(mesh)
+    step, frozen = jax.jit(step, donate_argnums=0, out_shardings=whole), everywhere(network.frozen, mesh)
+    extract = extractor(problem.encoder, problem.task.taps, problem.devices)
+    predict = predictor(network, problem.splits, problem.folder)
     each = training.steps // training.rounds
 
     def candidates(chosen: Indices, seed: int) -> Iterator[Candidate]:
         task = problem.make_task(seed)
         wanted = (*task.needs, "position")
         calibrate(task, extract, problem.splits["train"], chosen)
-        state = network.start(task, optimizer, ema=training.ema)
+        state = everywhere(network.start(task, optimizer, ema=training.ema), mesh)
         stream = Stream(
             [Part(Subset(problem.source, chosen.tolist()), problem.transforms)],
             task.needs,
@@ -87,10 +93,10 @@ def learner(training: Training, problem: Problem, network: Network, step: Seeded
             seed=seed,
         )
         with closing(stream):
-            batches = ({name: x for name, x in batch.items() if name in wanted} for batch in stream)
+            batches = (spread({name: x for name, x in batch.items() if name in wanted}, mesh) for batch in stream)
             faults = Faults()
             for _ in range(training.rounds):
-                state, outcomes = advanced(step, state, network.frozen, islice(batches, each), seed)
+                state, outcomes = advanced(step, state, frozen, islice(batches, each), seed)
                 faults.count(outcomes)
                 yield candidate(state, each * training.rounds, faults)
 
@@ -100,9 +106,9 @@ def learner(training: Training, problem: Problem, network: Network, step: Seeded
     return learn
 
 
-def predictor(network: Network, inputs: Mapping[str, Arrays]) -> Callable[..., np.ndarray]:
-    """A function (weights, split, rows) -> predictions."""
-    return lambda weights, split, rows: network.predict(weights, inputs[split], rows)
+def predictor(network: Network, inputs: Mapping[str, Arrays], folder: Path) -> Callable[..., Stack]:
+    """A function (weights, split, rows) -> predictions; large ones lie in the folder."""
+    return lambda weights, split, rows: network.predict(weights, inputs[split], rows, folder)
 
 
 class Faults:
@@ -144,12 +150,12 @@ def calibrate(task: Task, extract: Extractor, data: Arrays, chosen: Indices) -> 
     It is given the features of the first, and the task's label of all whose labels are small, since some may miss.
     """
     data = {name: x for name, x in data.items() if name not in ON_HOST}
-    bytes_of_one = extract.size(data["image"][:1]) if "image" in data else row_bytes(features_of(data))
-    sample = take(data, chosen[: int(max(1, min(CALIBRATION, CALIBRATION_BYTES / bytes_of_one)))])
-    features = extract(sample["image"]) if "image" in sample else {}
+    bytes_of_one = extract.size(take(data, chosen[:1])["image"]) if "image" in data else row_bytes(features_of(data))
+    rows = chosen[: int(max(1, min(CALIBRATION, CALIBRATION_BYTES / bytes_of_one)))]
+    features = extract(take(data, rows)["image"]) if "image" in data else {}
     label = data[task.label]
-    some = max(len(sample[task.label]), LABEL_BYTES // row_bytes({task.label: label}))
-    sample[task.label] = label[chosen[:some]]
+    some = chosen[: max(len(rows), LABEL_BYTES // row_bytes({task.label: label}))]
+    sample = {name: x[some if name == task.label else rows] for name, x in data.items() if name != "image"}
     task.calibrate(given({**sample, **features}), {name: jnp.asarray(x) for name, x in sample.items()})
 
 

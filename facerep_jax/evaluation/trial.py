@@ -18,6 +18,8 @@ def defaults() -> dict[str, Any]:
         held_out=0.1,
         baselines=config_dict.placeholder(tuple),
         predictions=1_000,
+        dtype="auto",
+        devices=0,
     )
 
 
@@ -37,6 +39,7 @@ def trial(
     held_out: share of the training split that serves as validation split where the data set has none.
     baselines: names, None for all of the task's; scratch: the protocol of the baseline of that name.
     predictions: test examples, evenly spaced, whose predictions are kept.
+    dtype: of the encoder's matrix products, auto, float32 or bfloat16. devices: that encode and fine-tune, 0 for all.
     data_dir; splits: role -> name of the data set's split.
     size: pixels of a side of the images, 0 for those of the checkpoint; crop: box, whole, or "" for what the data set's
     meta says, else its boxes if it has any. Transforms that leave `size` and `whole` open are given these.

@@ -38,6 +38,12 @@ def test_a_probe_on_cached_features():
 
 
 @pytest.mark.slow
+def test_the_memory_of_an_evaluation():
+    out = printed("evaluate_memory", "--records=30", "--size=64", "--protocols", "linear_probe")
+    assert re.search(r"^linear_probe +peak of resident memory +[\d.]+ GB, +\d+ s$", out, re.M), out
+
+
+@pytest.mark.slow
 def test_our_training_step():
     out = printed("train_step", "--case=Nano", "--sides=ours", "--rounds=1", "--steps=1")
     assert re.search(r"^facerep_jax +[\d.]+ +\d+% +[\d.]+ GiB$", out, re.M), out

@@ -190,6 +190,7 @@ def test_a_tiny_encoder_is_judged_on_it_and_no_face_is_shown(data, tmp_path, tas
     short = (
         "--config.seeds=(0,)",
         "--config.protocol.steps=6",
+        "--config.devices=1",
         "--config.encoder.depth=2",
         "--config.task.taps=(1.0,)",
     )

@@ -43,6 +43,7 @@ def probe(checkpoint: str | Path, workdir: Path, *flags: str, arg: str = "small,
     """results.json of a short evaluation of landmarks, of which a report is made too."""
     where = (f"--config=configs/evaluate/landmarks.py:{arg}", f"--config.data.dataset={LABELLED}")
     short = ("--config.seeds=(0,)", "--config.baselines=()", "--config.fraction=1.0")
+    flags = ("--config.devices=1", *flags)
     status, said = processes.here("evaluate", workdir, *where, f"--checkpoint={checkpoint}", *short, *flags)
     assert status == 0, said
     assert cli.main(["facerep", "report", str(workdir), f"--out={workdir / 'page'}"]) == 0

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from facerep_jax.config import OPEN, locate, spec
-from facerep_jax.data import alignment, augmentations, transforms
+from facerep_jax.data import alignment, arrays, augmentations, pipeline, transforms
 from facerep_jax.data.library import Kept
 from facerep_jax.data.pipeline import ATTEMPTS, Part, Stream, Subset, build_transforms, load
 
@@ -230,6 +230,31 @@ def test_a_split_is_loaded_in_order_with_ids_and_what_metrics_read():
     np.testing.assert_allclose(loaded["landmarks"][3, 0], [(3 + 0.5) / 2 - 0.5, (6 + 0.5) / 2 - 0.5])
     np.testing.assert_array_equal(loaded["landmarks_scale"], np.full((RECORDS, 2), 2))
     assert set(load(SOURCE, (transforms.Resize(size=4),), ("image",))) == {"id", "row", "image"}
+
+
+def test_what_is_large_is_read_again_whenever_it_is_asked_for(monkeypatch):
+    """Record 4 is left out, so that examples have other numbers than records."""
+    source = Kept({**each, "bbox": np.full(4, np.nan, np.float32)} if i == 4 else each for i, each in enumerate(SOURCE))
+    chain = (transforms.CropToBox(size=4, margin=0.5, shift=0.3), noise)
+    arguments = (source, chain, ("image", "landmarks", "noise"))
+    loaded = load(*arguments)
+    monkeypatch.setattr(arrays, "MEMORY_BYTES", 10 * 24)  # of noise, which is drawn anew
+    decoded = []
+    monkeypatch.setattr(pipeline, "decode", lambda record: decoded.append(1) or transforms.decode(record))
+    again = load(*arguments)
+    assert {name for name, x in again.items() if isinstance(x, arrays.Lazy)} == {"image"}
+    assert again["id"] == loaded["id"] == [f"face-{i}" for i in range(RECORDS) if i != 4]
+    decoded.clear()
+    rows = np.array([7, 3, 3])
+    np.testing.assert_array_equal(again["image"][rows], loaded["image"][rows])
+    assert len(decoded) == 3
+    monkeypatch.setattr(arrays, "MEMORY_BYTES", 0)
+    every = load(*arguments)
+    decoded.clear()
+    for name in ("image", "landmarks", "noise"):
+        np.testing.assert_array_equal(every[name][rows], loaded[name][rows])
+    assert len(decoded) == 3  # those that were read last stay, for their other arrays
+    np.testing.assert_array_equal(np.asarray(every["noise"]), loaded["noise"])
 
 
 def test_loading_twice_gives_the_same():

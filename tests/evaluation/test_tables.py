@@ -34,21 +34,21 @@ def test_rows_may_be_pairs_with_units_of_their_own(tmp_path):
 
 def test_points_are_flat_lists(tmp_path):
     points = RNG.normal(size=(3, 4, 2)).astype(np.float32)
-    write_predictions(tmp_path / "predictions.parquet", {"encoder": [points]}, IDS)
+    write_predictions(tmp_path / "predictions.parquet", {"encoder": [points]}, IDS, range(3))
     rows = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
     np.testing.assert_array_equal([r["prediction"] for r in rows], points.reshape(3, 8))
 
 
 def test_maps_of_classes_are_png(tmp_path):
     maps = RNG.integers(0, 19, (3, 16, 12), np.uint8)
-    write_predictions(tmp_path / "predictions.parquet", {"encoder": [maps]}, IDS)
+    write_predictions(tmp_path / "predictions.parquet", {"encoder": [maps]}, IDS, range(3))
     for row, classes in zip(pq.read_table(tmp_path / "predictions.parquet").to_pylist(), maps, strict=True):
         with Image.open(io.BytesIO(row["prediction"])) as image:
             np.testing.assert_array_equal(np.asarray(image), classes)
 
 
 def test_no_examples_are_a_table_too(tmp_path):
-    write_predictions(tmp_path / "predictions.parquet", {"encoder": [np.zeros((0, 4, 2))]}, [])
+    write_predictions(tmp_path / "predictions.parquet", {"encoder": [np.zeros((0, 4, 2))]}, [], [])
     assert pq.read_table(tmp_path / "predictions.parquet").to_pylist() == []
 
 

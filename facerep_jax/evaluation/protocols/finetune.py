@@ -31,7 +31,7 @@ class FineTune:
         self.training = Training(optimizer=optimizer, steps=steps, rounds=rounds, batch_size=batch_size, ema=ema)
 
     def prepare(self, problem: Problem) -> Learn:
-        network = Network(problem.encoder, problem.task, look_at_images)
+        network = Network(problem.encoder, problem.task, look_at_images, problem.devices)
         step = seeded_step(network.graph, self.training.transform, ema=self.training.ema)
         return learner(self.training, problem, network, step)
 

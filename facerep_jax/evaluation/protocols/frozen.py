@@ -27,7 +27,7 @@ class FrozenEncoder:
         self.training = Training(optimizer=optimizer, steps=steps, rounds=rounds, batch_size=batch_size, ema=ema)
 
     def prepare(self, problem: Problem) -> Learn:
-        network = Network(as_kind(problem.encoder, Frozen), problem.task, look_at_images)
+        network = Network(as_kind(problem.encoder, Frozen), problem.task, look_at_images, problem.devices)
         training = self.training
         step = seeded_step(network.graph, training.transform, ema=training.ema, look=look_untrained)
         return learner(training, problem, network, step)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
+from facerep_jax.data.arrays import ahead
 from facerep_jax.evaluation.cache import extractor, row_bytes
 from facerep_jax.evaluation.network import cache_folder_of, probed
 from facerep_jax.evaluation.problem import Arrays, Indices, Problem
@@ -30,7 +31,7 @@ from facerep_jax.typing import Batch, Tree
 
 
 class LinearProbe:
-    """A head on the frozen encoder, which sees each image once: its features are kept in bfloat16, mapped from disk.
+    """A head on the frozen encoder, which sees each image once: its features are kept in bfloat16, on disk.
 
     If they would be larger than `cache_gigabytes`, the encoder sees the images of every batch anew, and its features
     are rounded as a cache would: the result is the same up to what that rounding makes of the last bit.
@@ -79,10 +80,10 @@ class LinearProbe:
         return len(self.optimizers) > 1
 
     def prepare(self, problem: Problem) -> Learn:
-        extract = extractor(problem.encoder, problem.task.taps)
+        extract = extractor(problem.encoder, problem.task.taps, problem.devices)
         folder = cache_folder_of(problem, self.cache_folder)
         inputs, network = probed(problem, extract, gigabytes=self.cache_gigabytes, folder=folder)
-        predict = predictor(network, inputs)
+        predict = predictor(network, inputs, folder)
         steps = {
             rate: seeded_step(network.graph, optimizer, look=network.look)
             for rate, optimizer in self.optimizers.items()
@@ -105,7 +106,7 @@ class LinearProbe:
                             state, network.frozen, data, jnp.asarray(part), seed_argument(seed)
                         )
                     else:
-                        batches = gathered(inputs["train"], chosen, part)
+                        batches = ahead(gathered(inputs["train"], chosen, part))
                         state, outcomes = advanced(one[rate], state, network.frozen, batches, seed)
                     faults.count(np.asarray(outcomes))
                     yield candidate(state, self.steps, faults, learning_rate=rate)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from facerep_jax.evaluation.cache import extractor, mapped, parts_of, require_space
+from facerep_jax.evaluation.cache import extractor, kept_in, parts_of, require_space
 from facerep_jax.evaluation.network import Network, Weights, cache_folder_of, inputs_of, probed
 from facerep_jax.evaluation.problem import Arrays, Indices, Problem
 from facerep_jax.evaluation.protocols import Learn
@@ -61,9 +61,9 @@ class Ridge:
     def prepare(self, problem: Problem) -> Learn:
         head_of(problem.task)
         folder = cache_folder_of(problem, self.cache_folder)
-        extract = extractor(problem.encoder, problem.task.taps)
+        extract = extractor(problem.encoder, problem.task.taps, problem.devices)
         inputs, network = probed(problem, extract, gigabytes=self.cache_gigabytes, folder=folder)
-        predict, equations = predictor(network, inputs), equations_of(network)
+        predict, equations = predictor(network, inputs, folder), equations_of(network)
 
         def candidates(chosen: Indices, seed: int) -> Iterator[Candidate]:
             task = problem.make_task(seed)
@@ -183,7 +183,7 @@ def by_rows(systems: Iterable[System], rows: int, features: int, folder: Path) -
             known.append((y, w))
             yield {"designs": x}
 
-    x = mapped(designs(), rows, folder)["designs"]
+    x = kept_in(folder, designs(), rows)["designs"]
     targets, weights = (np.concatenate(of).astype(np.float64) for of in zip(*known, strict=True))
     blocks = np.array_split(np.arange(rows), math.ceil(2 * x.nbytes / BLOCK_BYTES))
     products = np.zeros((rows, rows))

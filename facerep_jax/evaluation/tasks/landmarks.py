@@ -1,6 +1,6 @@
 """Landmarks: where the points of a face are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -274,11 +274,11 @@ class Landmarks(nnx.Module):
         return picture
 
 
-def small(images: UInt8[np.ndarray, "b h w 3"]) -> Float[np.ndarray, "b p"]:
+def small(images: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[np.ndarray, "b p"]:
     """Images at 32 x 32, flattened, in [0, 1]."""
     size = (PIXELS, PIXELS)
     resize = [np.asarray(Image.fromarray(x).resize(size, Image.Resampling.BOX)) for x in images]
-    return np.stack(resize).reshape(len(images), -1) / 255
+    return np.stack(resize).reshape(len(resize), -1) / 255
 
 
 def distances(

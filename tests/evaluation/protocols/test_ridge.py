@@ -1,6 +1,4 @@
-"""Planted and seen red: the weights of the first output taken for all, the intercept penalised, the padding of the last
-part counted, rows in place of columns of a patch, unknown pixels counted as background, the penalty without the trace.
-"""
+"""Ridge regression in closed form, against scikit-learn and from its definition."""
 
 import json
 
