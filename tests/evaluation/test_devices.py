@@ -27,9 +27,10 @@ def test_as_many_devices_compute_as_split_a_batch_evenly():
 
 
 def test_parts_are_filled_up_to_a_number_that_devices_split():
-    assert [part.tolist() for part in parts_of(10, 8)] == [[*range(10), *[9] * 6]]
+    assert [part.tolist() for part in parts_of(10, 5)] == [[*range(10), *[9] * 25]]
     assert {len(part) for part in parts_of(300, 3)} == {129}
-    assert [part.tolist() for part in parts_of(3)] == [[0, 1, 2]]
+    assert [len(part) for part in parts_of(40)] == [64]
+    assert [part.tolist() for part in parts_of(3, most=2)] == [[0, 1], [2, 2]]
 
 
 def test_eight_devices_see_what_one_sees(problem):
