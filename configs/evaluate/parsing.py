@@ -4,7 +4,8 @@ facerep evaluate --config configs/evaluate/parsing.py:dataset=manifest/faces,fra
     --checkpoint runs/farl --workdir results/parsing
 
 Arguments: see configs/evaluate/landmarks.py; the data set has masks. One more argument, `cells`: a linear head
-gives each patch cells x cells logits; 4 unless given, 8 with `small`.
+gives each patch cells x cells logits; 4 unless given, 8 with `small`. By protocol=ridge a linear head hardly ever
+predicts classes of few pixels, such as lips: it is of use for quick looks alone.
 
 FaRL's head comes with FaRL's augmentations for parsing (2112.03109), which protocols that see images use; frozen and
 finetune have FaRL's settings then and its number of steps on LaPa. Without an accelerator take fewer than its 768
