@@ -177,8 +177,9 @@ def advanced(
     step: SeededStep, state: TrainState, frozen: Tree, batches: Any, seed: int
 ) -> tuple[TrainState, np.ndarray]:
     """The state after a step on each of some batches, and loss and norm of the gradient of each step."""
-    outcomes, argument = [], seed_argument(seed)
+    outcomes, argument = list[tuple[Array, Array]](), seed_argument(seed)
     for batch in batches:
+        jax.block_until_ready(outcomes[-2:-1])  # batches of steps that wait for their turn would fill the memory
         state, metrics = step(state, frozen, batch, argument)
         outcomes.append((metrics["loss"], metrics["gradient_norm"]))
     return state, np.array(jax.device_get(outcomes))
