@@ -24,7 +24,7 @@ demo: setup
 	$(BIN)/facerep demo --out demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup
 	$(BIN)/python -m pytest -m "slow or not slow"

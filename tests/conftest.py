@@ -27,6 +27,14 @@ flags.FLAGS.mark_as_parsed()  # grain's workers read absl's flags
 install_import_hook("facerep_jax", "beartype.beartype")
 
 
+# Files whose few tests take minutes: they go first, so that no core waits for the other at the end.
+MINUTES = ("demo", "multihost", "study", "replay", "recognition", "evaluate", "pretrain", "mcf_like", "step")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in MINUTES)
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left_running():
     """Processes of a test that failed would slow down those that follow, and be blamed on them."""

@@ -130,6 +130,7 @@ def test_noise_follows_the_example_and_not_the_row():
     assert noise.std() == pytest.approx(np.pi / 6**0.5, abs=0.08)
 
 
+@pytest.mark.slow
 def test_a_tiny_one_learns_faces_by_more_than_a_few_codes(trained, images):
     """Against the mean colour of each image and of all: what a decoder knows that no code tells anything."""
     history, model = trained

@@ -119,14 +119,13 @@ def assert_states_equal(one, other):
         assert difference <= 1e-5 * np.linalg.norm(leaf) + 1e-9 * total, path
 
 
-FAST = {("farl", "replicated"), ("farl", "fsdp_tensor")}
 MESHES = dict(replicated=dict(replica=8), fsdp=dict(replica=2, fsdp=4), fsdp_tensor=dict(replica=2, fsdp=2, model=2))
 
 
 @pytest.mark.parametrize(
     ("objective", "rules"),
     [
-        pytest.param(objective, rules, marks=() if (objective, rules) in FAST else pytest.mark.slow)
+        pytest.param(objective, rules, marks=() if (objective, rules) == ("farl", "fsdp_tensor") else pytest.mark.slow)
         for objective in OBJECTIVES
         for rules in MESHES
     ],
