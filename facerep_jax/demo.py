@@ -1,6 +1,6 @@
-"""Go the whole way on generated faces, on two cores in about eight minutes: prepare, pre-train, evaluate, report.
+"""Go the whole way on generated faces, on two cores in about ten minutes: prepare, pre-train, evaluate, report.
 
-facerep demo [--out demo] [--minutes 8]
+facerep demo [--out demo] [--minutes 10]
 
 The demo prints each command before it runs it, so that any can be repeated alone. The minutes are those of a quiet
 machine: they set the number of steps of the pre-training, so that the demo finds the same on every machine. A demo that
@@ -31,7 +31,7 @@ from facerep_jax.reporting.workdirs import read_evaluation
 
 UNLABELLED = "generated_faces:size=80,train=16000,validation=0,test=0"
 LABELLED = "generated_faces:size=80,train=2000,validation=500,test=1000,seed=1"
-STEPS = 112.5  # of the pre-training for each minute of the demo; they take two thirds of it
+STEPS = 90  # of the pre-training for each minute of the demo; they take two thirds of it
 SCORES = 10  # of the encoder while it is trained
 TASKS = {"landmarks": "protocol=ridge", "parsing": "protocol=linear_probe"}  # with the arguments of each
 LABELS = "dataset=generated_faces/labelled,fraction=0.1,small"
@@ -42,7 +42,7 @@ EVALUATION: tuple[str, ...] = ("--config.seeds=(0,1,2)",)
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
     """Declare the flags of the demo."""
     flags.DEFINE_string("out", "demo", "folder of everything that the demo writes", flag_values=flag_values)
-    flags.DEFINE_float("minutes", 8.0, "how long it takes on two quiet cores", 0.1, flag_values=flag_values)
+    flags.DEFINE_float("minutes", 10.0, "how long it takes on two quiet cores", 0.1, flag_values=flag_values)
 
 
 def run(flag_values: flags.FlagValues, words: list[str]) -> None:

@@ -14,7 +14,7 @@ def small(monkeypatch):
     """The demo with few faces and few steps; all else is as users get it."""
     monkeypatch.setattr(demo, "UNLABELLED", "generated_faces:size=80,train=64,validation=0,test=0")
     monkeypatch.setattr(demo, "LABELLED", "generated_faces:size=80,train=30,validation=12,test=12,seed=1")
-    monkeypatch.setattr(demo, "STEPS", 0.5)
+    monkeypatch.setattr(demo, "STEPS", 0.4)
     monkeypatch.setattr(demo, "PRETRAINING", SHALLOW)
     monkeypatch.setitem(demo.TASKS, "parsing", "protocol=linear_probe,steps=6")
     monkeypatch.setattr(demo, "EVALUATION", ("--config.seeds=(0,1)", "--config.devices=1"))
