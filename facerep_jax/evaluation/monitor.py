@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import Subset, build_transforms, load
+from facerep_jax.evaluation.cache import parts_of
 from facerep_jax.evaluation.encoders import crop_of
 from facerep_jax.evaluation.probes import PROBES, Seen
 from facerep_jax.evaluation.problem import Arrays, divided, size
@@ -31,7 +32,6 @@ TITLES = {  # of scalars, in the order of a report
     SPREAD: "Spread of the pooled features, near 0 if they collapse",
 }
 GRID = 7  # a map is averaged to at most so many cells a side
-BATCH = 128  # images of a pass, about
 
 
 class Monitor:
@@ -66,8 +66,7 @@ class Monitor:
             if image_size is None:
                 raise ValueError("evaluate.every needs an objective that trains on images")
             self._splits, self._meta = labelled(config, image_size)
-        shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-        self._batch = math.ceil(BATCH / shards) * shards
+        self._shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
         self._see = jax.jit(partial(see, graph), out_shardings=replicated(mesh))
 
     def due(self, step: int) -> bool:
@@ -90,8 +89,7 @@ class Monitor:
     def _seen(self, data: Arrays, weights: Tree) -> Seen:
         """A split as the encoder sees it."""
         parts, count = [], size(data)
-        for start in range(0, count, self._batch):
-            rows = np.minimum(np.arange(start, start + self._batch), count - 1)  # the last part is filled up
+        for rows in parts_of(count, self._shards):
             images = data["image"][rows]
             placed = jax.make_array_from_callback(images.shape, batch_sharding(self._mesh), images.__getitem__)
             parts.append(jax.device_get(self._see(weights, placed)))
