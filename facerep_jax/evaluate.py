@@ -41,22 +41,39 @@ from facerep_jax.config import build, locate, plain
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import licence_of, may_show_images
 from facerep_jax.evaluation import selection, sheets
-from facerep_jax.evaluation.baselines import without_network
-from facerep_jax.evaluation.encoders import load_encoder, random_encoder, settled
+from facerep_jax.evaluation.baselines import problem_of, without_network
+from facerep_jax.evaluation.encoders import load_encoder, settled
 from facerep_jax.evaluation.labels import Labels, draw, labelled
 from facerep_jax.evaluation.metrics import rows_of
 from facerep_jax.evaluation.problem import Problem, make_problem, size, truth_of
 from facerep_jax.evaluation.protocols import Protocol
-from facerep_jax.evaluation.results import JUDGED, NETWORKS, RANDOM, SCRATCH, Checkpoint, Results, Scores, name_of
+from facerep_jax.evaluation.results import (
+    JUDGED,
+    NETWORKS,
+    PATCHES,
+    RANDOM,
+    SCALED,
+    SCRATCH,
+    Checkpoint,
+    Results,
+    Scores,
+    name_of,
+)
 from facerep_jax.evaluation.selection import Outcome
 from facerep_jax.evaluation.summaries import described, in_words, settings_of, summarised, words_of
 from facerep_jax.evaluation.tables import evenly, write_predictions, write_statistics
 from facerep_jax.evaluation.trial import defaults
 from facerep_jax.files import local_path, write
+from facerep_jax.reporting import wording
 from facerep_jax.train import hardware
 from facerep_jax.train.resume import has_begun
 
-SPECS = {RANDOM: "protocol", SCRATCH: "scratch"}  # of the config, by which they learn
+SPECS = {
+    RANDOM: "protocol",
+    SCALED: "protocol",
+    SCRATCH: "scratch",
+    PATCHES: "protocol",
+}  # of the config, by which they learn
 SCRATCH_LABELS = 16  # that scratch needs at least
 Content = str | Callable[[Path], Any]  # of a file: text, or what writes to the path that it is given
 PACKAGES = ("facerep_jax", "jax", "flax", "numpy", "scikit-learn")
@@ -132,8 +149,9 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         fixed = without_network(config.baselines, problem, labels, dataset.meta)
     outcomes = {JUDGED: learn(protocols[JUDGED], problem, labels, name_of(checkpoint), seconds)}
     for who in [name for name in protocols if name != JUDGED]:
-        start = problem._replace(encoder=random_encoder(config))
-        outcomes[who] = learn(protocols[who], start, labels, who, seconds, f"_{who}")
+        with timed(seconds, "baselines"):
+            rival = problem_of(who, problem, config)
+        outcomes[who] = learn(protocols[who], rival, labels, who, seconds, f"_{who}")
     predictions = {who: [outcome.prediction for outcome in of] for who, of in outcomes.items()} | fixed
     with timed(seconds, "score"):
         rows = {who: [rows_of(metric, each, truth_of(test)) for each in of] for who, of in predictions.items()}
@@ -159,6 +177,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         fraction=config.fraction,
         labels=len(labels[0].train),
         test_images=len(rows[JUDGED][0].ids),
+        test_units=len({*rows[JUDGED][0].units}),
         predictions=min(config.predictions, size(test)),
         seeds=tuple(subset.seed for subset in labels),
         headline=metric.headline,
@@ -218,6 +237,8 @@ def completed(config: ConfigDict) -> ConfigDict:
             whole[name] = whole.get(name, default)
     if SCRATCH in (whole.baselines or ()) and SCRATCH not in whole:
         raise ValueError("the baseline scratch needs config.scratch, the spec of the protocol that trains it")
+    if PATCHES in (whole.baselines or ()) and build(whole.protocol).trains_encoder:
+        raise ValueError(f"the baseline {PATCHES} has nothing to train: name it beside a protocol of frozen encoders")
     return whole
 
 
@@ -284,7 +305,7 @@ def headline_of(results: Results) -> str:
     head = (
         f"{results.task} on {results.dataset} by {results.protocol}, {name} in %: "
         f"{results.labels} labels ({results.fraction:.0%}), {several}, "
-        f"{results.test_images} test {results.words.unit}s; selection: {results.selection} "
+        f"{wording.tested(results)}; selection: {results.selection} "
         f"({results.judged.validation_labels} validation labels"
         f"{', held out of the training split' if results.held_out else ''})"
     )

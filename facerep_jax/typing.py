@@ -168,6 +168,7 @@ class Metric(Protocol):
     columns: tuple[str, ...]  # the values for a table, the headline first
     optional: tuple[str, ...]  # keys of a split that `rows` reads if they are there
     unit: str  # what a row is, a singular noun: "image", "pair", "template"
+    belongs_to: str  # what the units of its rows are where rows share one, a singular noun: "person", "fold"
     per_row: bool  # whether a single row has a headline, so that rows can be ranked
     error_limit: float | None  # the largest headline of a row that still is a success; None if there is no such limit
     names: Mapping[str, str]  # how tables write a value, if not as its name with spaces

@@ -51,15 +51,17 @@ def finished(request, tmp_path_factory):
 
 
 def test_results_say_what_they_are(finished):
-    task, _, results = finished
+    task, workdir, results = finished
     assert (results["task"], results["dataset"], results["protocol"]) == (task, DRAWN, "linear_probe")
     assert (results["selection"], results["fraction"], results["seeds"]) == ("validation", 0.1, [0, 1])
     assert (results["labels"], results["validation_labels"]) == (4, 10)
     assert (results["test_images"], results["checkpoint"]) == (16, "random")
+    units = pq.read_table(workdir / "examples.parquet")["unit"].to_pylist()
+    assert results["test_units"] == len({*units}) == 2  # people, of eight faces each
     encoder, described = results["encoder"], results["config"]["encoder"]
     assert (encoder["kind"], encoder["name"], encoder["parameters"]) == ("random", "ViT Nano/8", 469_824)
     assert encoder["architecture"] == {k: v for k, v in described.items() if k not in ViT.no_matter}
-    assert set(described) - set(encoder["architecture"]) == {"drop_path", "patch_dropout", "unroll"}
+    assert set(described) - set(encoder["architecture"]) == {"block_scale", "drop_path", "patch_dropout", "unroll"}
     assert results["trains_encoder"] is False
     assert results["protocol_settings"]["weight_decay"] == 1e-2  # a default
     assert results["head"] == {"landmarks": "Regression (cells 7)", "parsing": "PerToken (cells 8)"}[task]
@@ -191,6 +193,25 @@ def test_scratch_is_a_baseline_beside_the_others(supervised):
     metric, statistics = build(results["metric"]), read_statistics(workdir, "scratch")[2]
     again = [score(metric, subset)["nme_box"] for subset in statistics]
     assert again == pytest.approx(scratch["metrics"]["nme_box"]["values"])
+
+
+def test_simpler_encoders_are_baselines_by_the_same_protocol(tmp_path):
+    """k-means of patches is fitted on all training images; blocks that act make another random encoder.
+
+    Tried: k-means in a task that was made for the judged encoder; its head then has another width.
+    """
+    names = ("random", "random_scaled", "patch_kmeans")
+    flags = (f"--config.baselines={names}", "--config.seeds=(0,)")
+    assert evaluate("landmarks", tmp_path, *flags) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results["baselines"]) == [*names]
+    values = {name: of["metrics"]["nme_box"]["mean"] for name, of in results["baselines"].items()}
+    assert len({*values.values()}) == 3
+    assert values["random"] == results["metrics"]["nme_box"]["mean"]
+    assert {of["protocol"] for of in results["baselines"].values()} == {"linear_probe"}
+    config = get_config("landmarks", "protocol=finetune,patch_kmeans")
+    with pytest.raises(ValueError, match="patch_kmeans has nothing to train"):
+        completed(config)
 
 
 def test_a_selection_on_the_test_set_is_labelled(supervised, tmp_path, capsys):

@@ -11,7 +11,7 @@ Arguments:
   protocol: linear_probe, frozen, finetune, or ridge, which solves for the linear head in seconds; steps, where not its
     own, of all but ridge;
   selection of the head and its step: validation, last or test_best;
-  random, scratch: add the baselines of these names;
+  random, random_scaled, scratch, patch_kmeans: add the baselines of these names;
   size of the images in pixels; without it, that of the images that the encoder was trained on;
   crop: box, the face's box and a margin; whole, the whole image; without it, what the data set says, or its boxes if it
     has any;
@@ -34,6 +34,7 @@ from facerep_jax.config import OPEN, parse_arg, pick, spec
 from facerep_jax.data import augmentations, transforms
 from facerep_jax.evaluation import protocols
 from facerep_jax.evaluation.protocols.finetune import from_scratch
+from facerep_jax.evaluation.results import NETWORKS
 from facerep_jax.evaluation.tasks import landmarks
 from facerep_jax.evaluation.trial import trial
 from facerep_jax.models import taps, uper, vit
@@ -61,7 +62,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         steps=0,
         selection="validation",
         random=False,
+        random_scaled=False,
         scratch=False,
+        patch_kmeans=False,
         size=0,
         crop="",
         variant="",
@@ -95,7 +98,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         task=spec(landmarks.Landmarks, **pick("head", args.head, heads)),
         protocol=spec(protocols.by_name(args.protocol), **settings),
         scratch=from_scratch(steps=1_500, batch_size=32) if args.small else from_scratch(),
-        baselines=("mean_shape", "pixel_ridge", *(name for name in ("random", "scratch") if args[name])),
+        baselines=("mean_shape", "pixel_ridge", *(name for name in NETWORKS if args[name])),
         selection=args.selection,
         fraction=args.fraction,
         dataset=args.dataset,

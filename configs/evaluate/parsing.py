@@ -20,6 +20,7 @@ from facerep_jax.config import OPEN, parse_arg, pick, spec
 from facerep_jax.data import augmentations, transforms
 from facerep_jax.evaluation import protocols
 from facerep_jax.evaluation.protocols.finetune import from_scratch
+from facerep_jax.evaluation.results import NETWORKS
 from facerep_jax.evaluation.tasks import parsing
 from facerep_jax.evaluation.trial import trial
 from facerep_jax.models import heads, taps, uper, vit
@@ -48,7 +49,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         steps=0,
         selection="validation",
         random=False,
+        random_scaled=False,
         scratch=False,
+        patch_kmeans=False,
         size=0,
         crop="",
         variant="",
@@ -90,7 +93,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         task=spec(parsing.Parsing, **pick("head", args.head, choices)),
         protocol=spec(protocols.by_name(args.protocol), **settings),
         scratch=from_scratch(steps=1_500, batch_size=32) if args.small else from_scratch(),
-        baselines=("most_frequent_class", *(name for name in ("random", "scratch") if args[name])),
+        baselines=("most_frequent_class", *(name for name in NETWORKS if args[name])),
         selection=args.selection,
         fraction=args.fraction,
         dataset=args.dataset,

@@ -1,14 +1,22 @@
-"""Predictions without a network, which every encoder should be held against."""
+"""What every encoder should be held against: predictions without a network, and simpler encoders."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
 
+from facerep_jax.config import parameters_of
+from facerep_jax.evaluation.encoders import random_encoder, with_encoder
 from facerep_jax.evaluation.labels import Labels
 from facerep_jax.evaluation.problem import Arrays, Problem, take
-from facerep_jax.evaluation.results import NETWORKS
+from facerep_jax.evaluation.results import NETWORKS, PATCHES, SCALED
+from facerep_jax.models.patch_kmeans import PatchKMeans
 from facerep_jax.suggestions import nearest
+from facerep_jax.typing import Encoder
+
+FINEST = 8  # pixels of a side of the patches of k-means, at least
 
 
 def without_network(
@@ -32,6 +40,31 @@ def without_network(
                 raise ValueError(f"no baseline {name!r}; {nearest(name, (*made, *NETWORKS))}")
             found.setdefault(name, []).append(np.asarray(made[name]))
     return found
+
+
+def problem_of(who: str, problem: Problem, config: ConfigDict) -> Problem:
+    """The problem for a baseline that learns by a protocol, with its encoder in place of the one that is judged."""
+    if who == PATCHES:
+        return problem.for_encoder(patch_kmeans(problem))
+    start = config.encoder.to_dict()
+    if who == SCALED:
+        if "block_scale" not in parameters_of(start):
+            raise ValueError(f"the baseline {SCALED} needs an encoder with a `block_scale`, such as a ViT")
+        start["block_scale"] = None
+    return problem._replace(encoder=random_encoder(with_encoder(config, start)))
+
+
+def patch_kmeans(problem: Problem) -> Encoder:
+    """k-means features of patches, fitted on all training images without their labels.
+
+    Patches are as large as those of the encoder that is judged; of one whose maps have several resolutions, as the
+    finest of at least `FINEST` pixels.
+    """
+    strides = sorted(problem.encoder.tap_strides(problem.task.taps))
+    patch = next((stride for stride in strides if stride >= FINEST), strides[-1])
+    encoder = PatchKMeans(patch=patch, dtype="float32", remat="none", rngs=nnx.Rngs(0))
+    encoder.fit_images(problem.splits["train"]["image"])
+    return encoder
 
 
 def learnt_from(problem: Problem, subset: Labels) -> tuple[Arrays, Arrays]:

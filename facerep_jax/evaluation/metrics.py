@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from facerep_jax.data.arrays import PART, Lazy, Stack
 from facerep_jax.data.features import MISSING_CLASS
-from facerep_jax.evaluation.problem import Arrays, read, take
+from facerep_jax.evaluation.problem import PERSON, Arrays, read, take
 from facerep_jax.suggestions import nearest
 from facerep_jax.typing import Metric, Rows
 
@@ -60,6 +60,12 @@ def rows_of(metric: Metric, prediction: Stack, split: Arrays) -> Rows:
     return Rows(ids, units, np.concatenate([part.statistics for part in parts]))
 
 
+def units_of(split: Arrays) -> list[str]:
+    """The person that each image shows, whose images are alike; the image itself if its person is not known."""
+    persons = np.asarray(split.get(PERSON, np.full(len(split["id"]), -1)))
+    return [f"person {person}" if person >= 0 else name for name, person in zip(split["id"], persons, strict=True)]
+
+
 class NME:
     """Normalised mean error of landmarks: mean point error of an image / a unit length, mean over images.
 
@@ -82,8 +88,8 @@ class NME:
     """
 
     lower_is_better = True
-    optional = ("bbox", "landmarks_scale")
-    unit = "image"
+    optional = ("bbox", "landmarks_scale", PERSON)
+    unit, belongs_to = "image", "person"
     per_row = True
 
     def __init__(self, normaliser: Mapping[str, Any] | ConfigDict, threshold: float | None = None):
@@ -140,7 +146,7 @@ class NME:
         inside = headline <= self.error_limit  # not so for NaN
         area = np.where(counts & inside, 1 - headline / self.error_limit, 0)
         statistics = np.column_stack([relative, counted, np.ones(len(true)), counts & ~inside, area])
-        return Rows(list(split["id"]), list(split["id"]), statistics)
+        return Rows(list(split["id"]), units_of(split), statistics)
 
     def _unit_lengths(
         self,
@@ -195,8 +201,8 @@ class F1:
     lower_is_better = False
     headline = "f1_mean_foreground"
     columns = ("f1_mean_foreground", "miou", "accuracy")
-    optional = ()
-    unit = "image"
+    optional = (PERSON,)
+    unit, belongs_to = "image", "person"
     per_row = True
     error_limit = None
     counts = ()
@@ -234,7 +240,7 @@ class F1:
             return counts.reshape(len(labels), len(self.classes)).astype(np.float64)
 
         parts = pixels(true, scored & (predicted == true)), pixels(predicted, scored), pixels(true, scored)
-        return Rows(list(split["id"]), list(split["id"]), np.concatenate(parts, axis=1))
+        return Rows(list(split["id"]), units_of(split), np.concatenate(parts, axis=1))
 
     def compute(
         self, statistics: Float[np.ndarray, "n s"], weights: Float[np.ndarray, "r n"]

@@ -1,6 +1,7 @@
 """A task on a data set, and an encoder to judge: what every protocol is given."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -35,7 +36,7 @@ class Problem(NamedTuple):
     """A task on a data set, and an encoder to judge. Built by keywords."""
 
     encoder: Encoder
-    make_task: Callable[[int], Task]  # from a seed
+    make_task: Callable[..., Task]  # from a seed, and another `encoder` if one is given
     task: Task  # of one seed, for what is the same for all: label, taps, needs, the structure of its head
     metric: Metric
     splits: Mapping[str, Arrays]  # by role: those of ROLES, and what else the task names
@@ -46,6 +47,11 @@ class Problem(NamedTuple):
     held_out: int = 0  # training examples that serve as validation split, since the data set has none
     left_out: Mapping[str, int] = MappingProxyType({})  # role -> records that lack what the transforms need
     devices: int = 1  # that encode and fine-tune
+
+    def for_encoder(self, encoder: Encoder) -> "Problem":
+        """The same problem for an encoder of another architecture."""
+        make_task = partial(self.make_task, encoder=encoder)
+        return self._replace(encoder=encoder, make_task=make_task, task=make_task(0))
 
 
 def make_problem(
@@ -74,7 +80,7 @@ def make_problem(
     given = {"size": config.data.size, "whole": config.data.crop == "whole"}
     transforms = build_transforms(config.data.transforms, dataset.meta, **given)
     keys = tuple(name for name in dict.fromkeys((*task.needs, task.drawn_by)) if name != "id")
-    optional = (*metric.optional, PERSON)
+    optional = tuple(dict.fromkeys((*metric.optional, PERSON)))
     tables = {name: dataset.table(name) for name in task.tables}
     splits, left_out = dict.fromkeys(ROLES, NONE), dict[str, int]()
     for role, name in names.items():
@@ -92,7 +98,7 @@ def make_problem(
     rows = splits["train"]["row"].tolist() if "train" in names else ()
     source = source if len(rows) == len(source) else Subset(source, rows)
 
-    def make_task(seed: int) -> Task:
+    def make_task(seed: int, encoder: Encoder = encoder) -> Task:
         offered = {"label_shape": label_shape}
         return build_with(
             config.task, offered, encoder, image_size=pixels, meta=dataset.meta, rngs=nnx.Rngs(params=seed)

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 from facerep_jax.files import read_object
 
 JUDGED = "encoder"  # the encoder that an evaluation is about, among the names in examples.parquet
-RANDOM, SCRATCH = "random", "scratch"
-NETWORKS = (RANDOM, SCRATCH)  # baselines that are the encoder: untrained, and trained on the same labels alone
+RANDOM, SCALED, SCRATCH, PATCHES = "random", "random_scaled", "scratch", "patch_kmeans"
+# Baselines that learn by a protocol: the encoder untrained, untrained with blocks that act at its width, and trained on
+# the same labels alone; and `models.patch_kmeans`.
+NETWORKS = (RANDOM, SCALED, SCRATCH, PATCHES)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Words:
     metrics: Sequence[str]  # sentences that explain the metrics, in order
     protocols: Mapping[str, str]  # name -> a sentence, for each protocol of the results
     unit: str  # what a row of examples.parquet is, a singular noun: "image", "pair", "template"
+    belongs_to: str  # what several rows belong to that are drawn together for intervals: "person", "fold"
     per_row: bool  # whether the headline is defined on single rows, as a mean over rows is and an F1 is not
     error_limit: float | None  # the largest error of a row that is still a success; None if there is no such limit
 
@@ -111,6 +114,7 @@ class Results:
     fraction: float  # share of the training labels, above 0 and at most 1
     labels: int  # training labels of a subset
     test_images: int | None  # test examples, each a `words.unit`
+    test_units: int | None  # what they belong to, each a `words.belongs_to`; as many as examples if each stands alone
     predictions: int | None  # test examples whose predictions are kept
     seeds: Sequence[int]  # one for each subset of the labels
     headline: str  # the metric that counts
@@ -131,6 +135,11 @@ class Results:
     def protocol(self) -> str:
         """The protocol by which the judged encoder learnt."""
         return self.judged.protocol
+
+    @property
+    def in_units(self) -> bool:
+        """Whether several test examples belong together, such as to one person, and are drawn together."""
+        return bool(self.test_images and self.test_units and self.test_units < self.test_images)
 
     @property
     def scores(self) -> dict[str, Scores]:
@@ -227,6 +236,7 @@ def _results(top: _Object) -> Results:
         fraction=float(top.need("fraction", float)),
         labels=top.need("labels", int),
         test_images=top.get("test_images", int, None),
+        test_units=top.get("test_units", int, top.get("test_images", int, None)),
         predictions=top.get("predictions", int, None),
         seeds=tuple(_check(f"{top.where}: seeds", seed, int) for seed in top.need("seeds", list)),
         headline=top.need("headline", str),
@@ -312,6 +322,7 @@ def _words(top: _Object) -> Words:
         metrics=tuple(words.get("metrics", list, ())),
         protocols=words.get("protocols", dict, {}),
         unit=words.get("unit", str, "image"),
+        belongs_to=words.get("belongs_to", str, "group"),
         per_row=words.get("per_row", bool, False),
         error_limit=words.get("error_limit", float, None),
     )

@@ -31,6 +31,7 @@ def words_of(task: Task, metric: Metric, protocols: Iterable[Protocol]) -> Words
         metrics=metric.explains,
         protocols={protocol.name: protocol.explains for protocol in protocols},
         unit=metric.unit,
+        belongs_to=metric.belongs_to,
         per_row=metric.per_row,
         error_limit=metric.error_limit,
     )

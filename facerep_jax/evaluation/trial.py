@@ -37,7 +37,8 @@ def trial(
     fraction: of the training labels; seeds: of the subsets, one each.
     selection: validation, last or test_best. validation_minimum: validation labels, however small the fraction.
     held_out: share of the training split that serves as validation split where the data set has none.
-    baselines: names, None for all of the task's; scratch: the protocol of the baseline of that name.
+    baselines: names of the task's, None for all of these, and of those that learn, see `results.NETWORKS`; scratch: the
+    protocol of the baseline of that name.
     predictions: test examples, evenly spaced, whose predictions are kept.
     dtype: of the encoder's matrix products, auto, float32 or bfloat16. devices: that encode and fine-tune, 0 for all.
     data_dir; splits: role -> name of the data set's split.

@@ -105,11 +105,13 @@ class ViT(nnx.Module):
         width, depth, heads: override the variant's.
         drop_path: rate of the last block; rates grow linearly from 0 at the first.
         patch_dropout: share of the patches that are dropped in training; the class token stays. Source: 2212.00794.
+        block_scale: multiplies the initial deviation of the linear layers behind attention and in MLPs; None scales it
+            such that blocks of a narrow network change their input as much as they do at the width of B/16.
         unroll: how many blocks each iteration of the loop over blocks lays out, see `layers.scan`.
         mean, std: normalisation of RGB in [0, 1]; by default the flavour's.
     """
 
-    no_matter: tuple[str, ...] = ("drop_path", "patch_dropout", "unroll")
+    no_matter: tuple[str, ...] = ("drop_path", "patch_dropout", "block_scale", "unroll")
     rules: Mapping[str, Rules] = {}
 
     def __init__(
@@ -123,6 +125,7 @@ class ViT(nnx.Module):
         heads: int | None = None,
         drop_path: float = 0.0,
         patch_dropout: float = 0.0,
+        block_scale: float | None = 1.0,
         unroll: int = 1,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
@@ -152,6 +155,9 @@ class ViT(nnx.Module):
         self.class_token = nnx.Param(normal(rngs.params(), (self.width,)))
         self.positions = None if style.fixed else nnx.Param(normal(rngs.params(), (1 + rows * columns, self.width)))
         self.norm_in = None if style.fixed else LayerNorm(self.width, eps=style.eps)
+        if block_scale is None:  # MAE's uniform initialisation scales with the width itself
+            block_scale = 1.0 if style.fixed else (SIZES["B"][0] / self.width) ** 0.5
+        style = style._replace(init=scaled(style.init, block_scale))
         self.blocks = stack(partial(make_block, self.width, self.heads, style, dtype), self.depth, rngs)
         self.norm_out = LayerNorm(self.width, eps=style.eps)
 
@@ -234,6 +240,11 @@ class ViT(nnx.Module):
         grid = position[1:].reshape(side, side, -1)
         grid = jnp.einsum("hi,wj,ijd->hwd", cubic_matrix(side, rows), cubic_matrix(side, columns), grid)
         return jnp.concatenate([position[:1], grid.reshape(rows * columns, -1)])
+
+
+def scaled(init: Initializer, factor: float) -> Initializer:
+    """An initializer whose values are `factor` times those of another."""
+    return lambda *args: factor * init(*args)
 
 
 def make_block(width: int, heads: int, flavour: Flavour, dtype: str, rngs: nnx.Rngs) -> Block:

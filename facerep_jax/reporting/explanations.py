@@ -6,6 +6,7 @@ What explains a metric or a protocol comes with the results. Here stands what ex
 from collections.abc import Sequence
 
 from facerep_jax.reporting.lines import Line
+from facerep_jax.reporting.wording import plural_noun
 
 SELECTIONS = {
     "validation": "Where a protocol has a choice, as of steps and learning rates, that counts which was best on "
@@ -22,6 +23,10 @@ INTERVAL = (
     "interval is about other test examples and other label subsets (other test examples alone if there is one "
     "subset); it takes into account how few subsets there are. An interval that holds 0 decides nothing; a filled dot "
     "stands for one that does not."
+)
+UNITS = (
+    "Test {rows} of one {unit} are not independent: the interval draws {units} again, with all of their {rows}, and "
+    "not single {rows}."
 )
 TOKENS = (
     "Left, a test face; right, its patches, coloured by the first three principal components of the encoder's patch "
@@ -61,5 +66,8 @@ def of_lines(lines: Sequence[Line], *, compared: bool) -> tuple[str, ...]:
     protocols = dict.fromkeys(sentences[name] for sentences, name in learnt if name in sentences)
     selections = [SELECTIONS[first.selection]] if first.selection in SELECTIONS else []
     several = any(len(line.results.seeds) > 1 for line in lines)
-    signs = [*([SPREAD] if several else []), *([INTERVAL] if compared else [])]
+    words = first.words
+    nouns = dict(unit=words.belongs_to, units=plural_noun(words.belongs_to), rows=plural_noun(words.unit))
+    units = [UNITS.format(**nouns)] if first.in_units else []
+    signs = [*([SPREAD] if several else []), *([INTERVAL, *units] if compared else [])]
     return (*first.words.metrics, *protocols, *selections, *signs)

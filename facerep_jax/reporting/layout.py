@@ -88,7 +88,7 @@ def _glance(groups: Sequence[Group]) -> tuple[Section, ...]:
                 verdicts += [against.verdict] if against is not None else []
     if not rows:
         return ()
-    scores = ("Pre-trained (%)", "Untrained (%)", "Best without encoder (%)")
+    scores = ("Pre-trained (%)", "Untrained (%)", "Best baseline (%)")
     header = ("Task and metric", *scores, "Improvement over untrained [95% interval]", "Verdict")
     title = "Pre-trained against untrained encoders"
     caption = (

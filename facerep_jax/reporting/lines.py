@@ -17,8 +17,8 @@ from facerep_jax.evaluation.statistics import Resampled, resampled
 from facerep_jax.reporting import wording
 from facerep_jax.reporting.workdirs import Evaluation, Statistics, read_statistics
 
-PRETRAINED, RANDOM, SCRATCH, BASELINE = "pre-trained", "random", "from scratch", "no encoder"
-NETWORKS = {schema.RANDOM: RANDOM, schema.SCRATCH: SCRATCH}  # the baselines that have one
+PRETRAINED, RANDOM, SCRATCH, BASELINE = "pre-trained", "random", "from scratch", "baseline"
+NETWORKS = {schema.RANDOM: RANDOM, schema.SCRATCH: SCRATCH}  # the baselines that are the judged encoder
 CHART_KINDS = {PRETRAINED: "encoder", RANDOM: "random", SCRATCH: "random", BASELINE: "baseline"}
 
 
@@ -48,7 +48,7 @@ class Line:
     @property
     def protocol(self) -> str:
         """The protocol by which it learnt, in words; empty if there is no network."""
-        return "" if self.kind == BASELINE else self.scores.protocol.replace("_", " ")
+        return self.scores.protocol.replace("_", " ")
 
     @property
     def selection(self) -> str:
@@ -83,9 +83,9 @@ class Line:
         seeds = f"seed{'' if len(r.seeds) == 1 else 's'} {wording.ranges(r.seeds)}"
         if r.fraction == 1 and len(r.seeds) == 1:
             seeds = "all labels at once, so that there is no spread over subsets to show"
-        network = () if self.kind == BASELINE else (r.encoder.name, self.protocol, r.head)
-        tested = wording.plural(r.test_images, f"test {r.words.unit}") if r.test_images else ""
-        return " · ".join(filter(None, (r.dataset, *network, self.selection, labels, seeds, tested)))
+        learnt = (self.protocol, r.head) if self.protocol else ()
+        network = learnt if self.kind == BASELINE else (r.encoder.name, *learnt)
+        return " · ".join(filter(None, (r.dataset, *network, self.selection, labels, seeds, wording.tested(r))))
 
     @property
     def conditions(self) -> str:

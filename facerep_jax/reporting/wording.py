@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from facerep_jax.evaluation.results import Summary
+from facerep_jax.evaluation.results import Results, Summary
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"  # a hyphen is narrower than the plus
@@ -69,8 +69,16 @@ def plural(n: int, noun: str) -> str:
 
 
 def plural_noun(noun: str) -> str:
-    """`images` of `image`, `identities` of `identity`."""
-    return re.sub(r"(?<![aeiou])y$", "ie", noun) + "s"
+    """`images` of `image`, `identities` of `identity`, `people` of `person`."""
+    return "people" if noun == "person" else re.sub(r"(?<![aeiou])y$", "ie", noun) + "s"
+
+
+def tested(results: Results) -> str:
+    """The test examples: `1,000 test images of 125 people`; empty if their number is not known."""
+    if not results.test_images:
+        return ""
+    whole = plural(results.test_images, f"test {results.words.unit}")
+    return f"{whole} of {plural(results.test_units or 0, results.words.belongs_to)}" if results.in_units else whole
 
 
 def ranges(values: Sequence[int]) -> str:

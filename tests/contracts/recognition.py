@@ -105,7 +105,7 @@ class Verification:
 
     headline, lower_is_better = "tar_at_far_1e-1", False
     columns = ("tar_at_far_1e-1", "accuracy_ten_fold")
-    optional, unit, per_row, error_limit = (), "pair", False, None
+    optional, unit, belongs_to, per_row, error_limit = (), "pair", "fold", False, None
     names: Mapping[str, str] = {"tar_at_far_1e-1": "TAR at FAR 0.1"}
     counts = ("pairs",)
     explains = (
@@ -166,7 +166,7 @@ class RankedAttributes:
     """Area under the ROC curve of each attribute, mean over those that occur; not a function of sums."""
 
     headline, lower_is_better, columns = "auc_mean", False, ("auc_mean",)
-    optional, unit, per_row, error_limit = (), "image", False, None
+    optional, unit, belongs_to, per_row, error_limit = (), "image", "person", False, None
     names: Mapping[str, str] = {"auc_mean": "AUC, mean"}
     counts: tuple[str, ...] = ()
     explains = ("AUC: how often an image with an attribute scores higher than one without it, mean over attributes.",)

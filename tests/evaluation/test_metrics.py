@@ -373,3 +373,18 @@ def test_metrics_say_what_they_are():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_images_of_one_person_are_one_unit():
+    """Tried: units that are images; the interval of a set of few people is then too narrow."""
+    prediction = np.zeros((4, 2, 2))
+    batch = {"landmarks": np.ones((4, 2, 2)), "identity": np.array([7, -1, 7, 3])}
+    assert NME({"kind": "box"}).rows(*named((prediction, batch))).units == [
+        "person 7",
+        "face_1",
+        "person 7",
+        "person 3",
+    ]
+    masks = np.zeros((4, 2, 2), np.int64)
+    rows = F1(("background", "skin")).rows(*named((masks, {"mask": masks, "identity": batch["identity"]})))
+    assert rows.units == ["person 7", "face_1", "person 7", "person 3"]

@@ -28,7 +28,7 @@ class Verification:
     """TAR at FAR of 0.2: the share of pairs of one person above the threshold that a fifth of other pairs passes."""
 
     headline, lower_is_better, columns = "tar_at_far_0.20", False, ("tar_at_far_0.20",)
-    optional, unit, per_row, error_limit = (), "pair", False, None
+    optional, unit, belongs_to, per_row, error_limit = (), "pair", "fold", False, None
     names, counts, explains = {}, ("pairs",), ("TAR: true acceptance rate.",)
 
     def rows(self, prediction, split):

@@ -25,6 +25,7 @@ WHOLE = Results(
     fraction=0.1,
     labels=42,
     test_images=60,
+    test_units=12,
     predictions=60,
     seeds=(0, 1),
     headline="nme_box",
@@ -44,6 +45,7 @@ WHOLE = Results(
         metrics=("NME: the mean error.",),
         protocols={"finetune": "Fine-tuning: all of it learns."},
         unit="image",
+        belongs_to="person",
         per_row=True,
         error_limit=0.07,
     ),
@@ -90,7 +92,8 @@ def test_a_result_of_an_earlier_version_has_defaults(tmp_path):
     assert words.columns == ("b", "a", "c")
     assert words.counts == ("images_left_out",)
     assert (words.metrics, words.protocols, words.names, words.per_row) == ((), {}, {}, False)
-    assert (words.task.title, words.unit) == ("Face parsing", "image")
+    assert (words.task.title, words.unit, words.belongs_to) == ("Face parsing", "image", "group")
+    assert not results.in_units
     assert words.name("nme_inter_ocular") == "Nme inter ocular"
     assert results.encoder.architecture == {"name": "ViT", "encoder": {"call": "m:ViT"}}
     assert results.checkpoint is None

@@ -17,7 +17,7 @@ class Error:
     """The mean distance from `truth`."""
 
     headline, lower_is_better, sign = "error", True, 1
-    columns, optional, unit, per_row, error_limit = ("error",), (), "image", True, None
+    columns, optional, unit, belongs_to, per_row, error_limit = ("error",), (), "image", "person", True, None
     names, counts, explains = {}, (), ()
 
     def rows(self, prediction, split):

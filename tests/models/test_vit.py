@@ -419,3 +419,21 @@ def test_taps_that_cannot_be_given_are_errors(vit, image):
             vit(View(image, taps=taps))
     with pytest.raises(ValueError, match="maps exist of whole images only"):
         vit(View(image, keep=KEEP, taps=(0,)))
+
+
+def test_blocks_of_a_narrow_network_act_as_at_the_width_of_a_base_one():
+    """Tried: a scale that embeds patches too."""
+
+    def deviations(**settings):
+        vit = ViT(variant="Nano/8", image_size=16, dtype="float32", remat="none", rngs=nnx.Rngs(0), **settings)
+        blocks = vit.blocks
+        return [
+            float(layer.kernel[...].std()) for layer in (vit.embed, blocks.query, blocks.out, blocks.up, blocks.down)
+        ]
+
+    published, acting, twice = (deviations(**s) for s in ({}, dict(block_scale=None), dict(block_scale=2.0)))
+    assert published[:2] == acting[:2] == twice[:2]
+    np.testing.assert_allclose(np.array(acting[2:]) / published[2:], (768 / 96) ** 0.5, rtol=1e-5)
+    np.testing.assert_allclose(np.array(twice[2:]) / published[2:], 2, rtol=1e-5)
+    mae, same = (deviations(flavour="mae", **s) for s in ({}, dict(block_scale=None)))
+    assert mae == same  # which scales with the width itself

@@ -55,7 +55,7 @@ def test_every_row_says_all_that_it_depends_on(laid_out):
                 assert found.rows
                 for row in found.rows:
                     assert "civil_us · " in row.conditions
-                    assert any(kind in row.conditions for kind in ("pre-trained · ", "random · ", "no encoder · "))
+                    assert any(kind in row.conditions for kind in ("pre-trained · ", "random · ", "baseline · "))
                     assert "60 test images" in row.conditions
     rows = {row.cells[0]: row.conditions for row in table(laid_out, "1% of the labels").rows}
     chosen, shared = "selected on 10 validation labels", "4 labels (1%) · seeds 0\N{EN DASH}2 · 60 test images"
@@ -64,8 +64,8 @@ def test_every_row_says_all_that_it_depends_on(laid_out):
         FARL: f"pre-trained · {learnt}",
         "supervised, step 20,000, params": f"pre-trained · {learnt}",
         wording.RANDOM: f"random · {learnt}",
-        "mean shape": f"no encoder · civil_us · selected on validation · {shared}",
-        "pixel ridge": f"no encoder · civil_us · selected on validation · {shared}",
+        "mean shape": f"baseline · civil_us · selected on validation · {shared}",
+        "pixel ridge": f"baseline · civil_us · selected on validation · {shared}",
     }
     parsing = table(laid_out, "10% of the labels", "Parsing on civil_us").rows[0].conditions
     assert "last step, nothing selected" in parsing
@@ -86,7 +86,7 @@ def test_last_is_said_of_each_row_with_what_it_chose(tmp_path, written):
 
 
 def test_scratch_is_a_network_by_its_own_protocol(tmp_path, written):
-    """It neither counts as `without encoder` nor as the encoder before any training; its card has its settings."""
+    """It neither counts as a baseline nor as the encoder before any training; its card has its settings."""
     written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl, baselines={"mean_shape": 0.16, "scratch": 0.05})
     path = tmp_path / "a" / "results.json"
     results = json.loads(path.read_text())
@@ -346,3 +346,19 @@ def test_errors_name_the_file_and_what_is_wrong(tmp_path, written):
     (tmp_path / "c" / "overlays.png").write_text("no image")
     with pytest.raises(ValueError, match=r"overlays\.png is not an image"):
         laid(tmp_path / "c")
+
+
+def test_what_belongs_together_is_said(tmp_path, written):
+    """Tried: an explanation that stands wherever there is an interval."""
+    said = "Test images of one person are not independent: the interval draws people again"
+    for count, name in ((60, "apart"), (15, "together")):
+        folder = tmp_path / name
+        for who, level in ((None, 0.08), (written.farl, 0.07)):
+            words = written.landmark_words | {"belongs_to": "person"}
+            checkpoint = "random" if who is None else who
+            place = folder / ("random" if who is None else "farl")
+            written.evaluation(place, level, checkpoint=checkpoint, words=words, test_units=count)
+        page = layout.page(*workdirs.read([folder]))
+        text = str(page)
+        assert (said in text) == (count < 60)
+        assert ("60 test images of 15 people" in text) == (count < 60)

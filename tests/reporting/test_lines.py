@@ -37,7 +37,7 @@ def test_equal_baselines_stand_once_and_others_with_their_source(tmp_path, writt
     written.evaluation(tmp_path / "b", 0.07, checkpoint="random", baselines=one | {"pixel_ridge": 0.11})
     lines = lines_in(tmp_path)
     assert [line.name for line in lines][2:] == ["mean shape", "pixel ridge (of a)", "pixel ridge (of b)"]
-    assert [line.kind for line in lines] == ["pre-trained", "random", *["no encoder"] * 3]
+    assert [line.kind for line in lines] == ["pre-trained", "random", *["baseline"] * 3]
     assert [line.source for line in lines][2:] == ["mean_shape", "pixel_ridge", "pixel_ridge"]
     assert lines[3].statistics[0].rows.shape == (3, written.images, 9)
 
