@@ -69,10 +69,11 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     def score(name: str, task: str) -> None:
         results = out / "results" / f"{task}_{name}"
         if not (results / "results.json").exists():
-            encoder = ",variant=Nano/8,size=48" if name == "random" else ""  # which a checkpoint brings along
+            # A checkpoint brings its encoder along, and stands beside the simplest rival.
+            more = ",variant=Nano/8,size=48" if name == "random" else ",patch_kmeans"
             call(
                 evaluate,
-                f"--config=configs/evaluate/{task}.py:{LABELS},{TASKS[task]},data_dir={quoted(data)}{encoder}",
+                f"--config=configs/evaluate/{task}.py:{LABELS},{TASKS[task]},data_dir={quoted(data)}{more}",
                 f"--checkpoint={'random' if name == 'random' else workdir}",
                 f"--workdir={results}",
                 *EVALUATION,

@@ -147,6 +147,8 @@ def cells(config: ConfigDict, folder: Path) -> Iterator[Cell]:
             more: tuple[str, ...] = config.whole if fraction == 1 else ()
             if checkpoint == RANDOM:
                 more = (*more, f"--config.encoder_seed={seed}")
+                if seed == 0:
+                    recipe = ",".join((recipe, *config.rivals))
                 if seed == 0 and fraction in evaluation.scratch:
                     recipe, more = f"{recipe},scratch", (*more, *config.scratch)
             yield Cell(workdir, ("evaluate", recipe, *more, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))

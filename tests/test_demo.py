@@ -28,7 +28,7 @@ def test_the_demo_goes_the_whole_way_and_goes_on_where_it_was(small, tmp_path, c
         assert f"\n{task}: " in printed
         for name in ("random", "pretrained"):
             assert (out / "results" / f"{task}_{name}" / "results.json").exists()
-    for rival in ("random encoder", "mean_shape", "pixel_ridge", "most_frequent_class"):
+    for rival in ("random encoder", "mean_shape", "linear_pixels", "most_frequent_class", "patch_kmeans"):
         assert rival in printed
     assert "$ facerep pretrain --config=" in printed
     assert json.loads((out / "pretrain" / "config.json").read_text())["steps"] == 4

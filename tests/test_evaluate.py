@@ -98,7 +98,7 @@ def test_results_explain_themselves(finished):
 
 def test_the_baselines_stand_beside_it(finished):
     task, _, results = finished
-    expected = {"landmarks": {"mean_shape", "pixel_ridge"}, "parsing": {"most_frequent_class"}}[task]
+    expected = {"landmarks": {"mean_shape", "linear_pixels"}, "parsing": {"most_frequent_class"}}[task]
     assert set(results["baselines"]) == expected
     for baseline in results["baselines"].values():
         assert np.isfinite(baseline["metrics"][results["headline"]]["mean"])
@@ -269,7 +269,7 @@ def test_a_set_without_a_validation_split_gives_a_part_of_its_training_split(sel
     results = json.loads((tmp_path / "results.json").read_text())
     assert (results["selection"], results["validation_labels"], results["held_out"]) == (selection, 8, 8)
     assert results["seeds"] == [0]
-    assert np.isfinite(results["baselines"]["pixel_ridge"]["metrics"]["nme_box"]["mean"])
+    assert np.isfinite(results["baselines"]["linear_pixels"]["metrics"]["nme_box"]["mean"])
     (subset,) = json.loads((tmp_path / "subsets.json").read_text())
     assert len({*subset["train"]} | {*subset["validation"]}) == 32 + 8
     assert step in (None, subset["selected"]["step"])
@@ -281,7 +281,7 @@ def test_the_last_step_of_one_training_needs_no_validation(tmp_path):
     assert evaluate("landmarks", tmp_path, *flags, data=data) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert (results["selection"], results["validation_labels"], results["held_out"]) == ("last", 0, 0)
-    assert np.isfinite(results["baselines"]["pixel_ridge"]["metrics"]["nme_box"]["mean"])
+    assert np.isfinite(results["baselines"]["linear_pixels"]["metrics"]["nme_box"]["mean"])
     (selected,) = {tuple(s["selected"].items()) for s in json.loads((tmp_path / "subsets.json").read_text())}
     assert dict(selected) == {"step": 12, "learning_rate": 1e-3}
 

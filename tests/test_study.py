@@ -22,6 +22,7 @@ def get_config(arg=None):
         prepare=dict(tiny=SET), manual_dirs={},
         pretrain=dict(farl=dict(config=PRETRAIN, seeds=2)),
         random=1, scratch=("--config.scratch.steps=5", "--config.scratch.rounds=1"), against=("random",),
+        rivals=("patch_kmeans",),
         whole=("--config.seeds=(0,)",),
         evaluate=dict(landmarks=dict(config=EVALUATE, fractions=(0.5, 1.0), scratch=(1.0,))),
     ))
@@ -77,10 +78,10 @@ def test_the_table_holds_what_the_cells_found(finished):
     flops = 2 * 64 * model["flops_per_image"]  # two steps of 64
     assert found["budgets"] == [{"encoder": "farl", "steps": 2, "images": 128, "flops": flops}]
     scores = found["scores"]
-    baselines = ["mean_shape", "pixel_ridge"]
+    simple = ["mean_shape", "linear_pixels"]
     assert [(s["fraction"], s["labels"], s["encoder"]) for s in scores] == [
-        *((0.5, 15, name) for name in ("random", "farl", *baselines)),
-        *((1.0, 30, name) for name in ("random", "farl", "scratch", *baselines)),
+        *((0.5, 15, name) for name in ("random", "farl", "patch_kmeans", *simple)),
+        *((1.0, 30, name) for name in ("random", "farl", "scratch", "patch_kmeans", *simple)),
     ]
     for score in scores:
         if score["encoder"] not in ("random", "farl"):

@@ -98,7 +98,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         task=spec(landmarks.Landmarks, **pick("head", args.head, heads)),
         protocol=spec(protocols.by_name(args.protocol), **settings),
         scratch=from_scratch(steps=1_500, batch_size=32) if args.small else from_scratch(),
-        baselines=("mean_shape", "pixel_ridge", *(name for name in NETWORKS if args[name])),
+        baselines=("mean_shape", "linear_pixels", *(name for name in NETWORKS if args[name])),
         selection=args.selection,
         fraction=args.fraction,
         dataset=args.dataset,

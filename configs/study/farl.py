@@ -9,7 +9,8 @@ as farl, for that encodes an image and its masked copy; both losses with every c
 captions that say more (farl_informative).
 They are probed on landmarks and parsing of another generator's faces and, where `faces` names the folder of a manifest,
 on landmarks of those, at 1 and 10 % of the labels, five subsets each, and at 100 %, beside encoders that were never
-trained (random) and networks trained from nothing on the same labels (scratch).
+trained (random), such with blocks that act at their width (random_scaled), k-means features of patches (patch_kmeans)
+and networks trained from nothing on the same labels (scratch).
 
 Arguments: faces, steps of each pre-training, images to pre-train on, seeds (of the first three encoders and of random),
 and encoders, names joined by +, where not all that are pre-trained are wanted.
@@ -61,6 +62,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             pretrain=pretrain,
             random=args.seeds,
             scratch=("--config.scratch.steps=1000",),
+            rivals=("patch_kmeans", "random_scaled"),
             whole=("--config.seeds=(0,)",),  # all subsets of 100 % are the same
             against=("random", *(name for name in ("itc", "mim", "farl") if name in pretrain)),
             evaluate=dict(

@@ -11,7 +11,7 @@ LABELS = [Labels(0, ROWS, HELD_OUT), Labels(1, ROWS[:30], HELD_OUT[:8])]
 
 def test_each_subset_has_its_predictions_of_the_test_examples(problem):
     found = without_network(None, problem, LABELS, {})
-    assert set(found) == {"mean_shape", "pixel_ridge"}
+    assert set(found) == {"mean_shape", "linear_pixels"}
     for subset, prediction in zip(LABELS, found["mean_shape"], strict=True):
         mean = problem.splits["train"]["landmarks"][subset.train].mean(0)
         np.testing.assert_allclose(prediction, np.broadcast_to(mean, (24, 68, 2)), rtol=1e-6)

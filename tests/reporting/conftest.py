@@ -191,7 +191,7 @@ def runs(tmp_path_factory):
         shared = {
             "fraction": fraction,
             "labels": labels,
-            "baselines": {"mean_shape": 0.16, "pixel_ridge": 0.11 * easier},
+            "baselines": {"mean_shape": 0.16, "linear_pixels": 0.11 * easier},
         }
         at = root / "landmarks" / str(fraction)
         Written.evaluation(at / "farl", 0.062 * easier, checkpoint=Written.farl, **shared)

@@ -58,15 +58,15 @@ def test_a_winner_is_bold_only_if_it_is_certainly_better_than_every_other(runs, 
 
 
 def test_a_baseline_can_win(tmp_path, written):
-    written.evaluation(tmp_path / "farl", 0.1, checkpoint=written.farl, baselines={"pixel_ridge": 0.05})
-    written.evaluation(tmp_path / "random", 0.12, checkpoint="random", baselines={"pixel_ridge": 0.05})
+    written.evaluation(tmp_path / "farl", 0.1, checkpoint=written.farl, baselines={"linear_pixels": 0.05})
+    written.evaluation(tmp_path / "random", 0.12, checkpoint="random", baselines={"linear_pixels": 0.05})
     lines = lines_in(tmp_path)
     compared = comparison.comparisons(lines)
-    assert comparison.winner(lines, compared).name == "pixel ridge"
+    assert comparison.winner(lines, compared).name == "linear pixels"
     assert {(c.line.name, c.other.name): c.verdict for c in compared} == {
         (FARL, wording.RANDOM): "better",
-        (FARL, "pixel ridge"): "worse",
-        ("pixel ridge", wording.RANDOM): "better",
+        (FARL, "linear pixels"): "worse",
+        ("linear pixels", wording.RANDOM): "better",
     }
 
 

@@ -43,7 +43,7 @@ def test_the_numbers_are_those_of_results_json(runs, laid_out):
     assert column(found, "NME, box")[FARL].startswith(f"{100 * results['metrics']['nme_box']['mean']:.2f}")
     baseline = results["baselines"]["mean_shape"]["metrics"]["nme_inter_ocular"]
     assert column(found, "NME, inter-ocular")["mean shape"].startswith(f"{100 * baseline['mean']:.2f} ±")
-    order = [FARL, "supervised, step 20,000, params", wording.RANDOM, "mean shape", "pixel ridge"]
+    order = [FARL, "supervised, step 20,000, params", wording.RANDOM, "mean shape", "linear pixels"]
     assert [row.cells[0] for row in found.rows] == order
 
 
@@ -65,7 +65,7 @@ def test_every_row_says_all_that_it_depends_on(laid_out):
         "supervised, step 20,000, params": f"pre-trained · {learnt}",
         wording.RANDOM: f"random · {learnt}",
         "mean shape": f"baseline · civil_us · selected on validation · {shared}",
-        "pixel ridge": f"baseline · civil_us · selected on validation · {shared}",
+        "linear pixels": f"baseline · civil_us · selected on validation · {shared}",
     }
     parsing = table(laid_out, "10% of the labels", "Parsing on civil_us").rows[0].conditions
     assert "last step, nothing selected" in parsing
@@ -197,7 +197,7 @@ def test_at_a_glance_holds_the_paired_difference(runs, laid_out):
     assert row.cells[4] == wording.improvement(-want.difference, -want.high, -want.low)
     assert row.cells[5] == "better"
     np.testing.assert_allclose(row.interval, np.array([-want.difference, -want.high, -want.low]) / want.a)
-    assert "pixel ridge" in row.cells[3]
+    assert "linear pixels" in row.cells[3]
     assert glance.facts == "Of 7 comparisons with the same encoder before any training: better in 7."
 
 

@@ -32,13 +32,13 @@ def test_encoders_of_one_name_are_told_apart(tmp_path, written):
 
 
 def test_equal_baselines_stand_once_and_others_with_their_source(tmp_path, written):
-    one = {"mean_shape": 0.2, "pixel_ridge": 0.1}
+    one = {"mean_shape": 0.2, "linear_pixels": 0.1}
     written.evaluation(tmp_path / "a", 0.06, checkpoint=written.farl, baselines=one)
-    written.evaluation(tmp_path / "b", 0.07, checkpoint="random", baselines=one | {"pixel_ridge": 0.11})
+    written.evaluation(tmp_path / "b", 0.07, checkpoint="random", baselines=one | {"linear_pixels": 0.11})
     lines = lines_in(tmp_path)
-    assert [line.name for line in lines][2:] == ["mean shape", "pixel ridge (of a)", "pixel ridge (of b)"]
+    assert [line.name for line in lines][2:] == ["mean shape", "linear pixels (of a)", "linear pixels (of b)"]
     assert [line.kind for line in lines] == ["pre-trained", "random", *["baseline"] * 3]
-    assert [line.source for line in lines][2:] == ["mean_shape", "pixel_ridge", "pixel_ridge"]
+    assert [line.source for line in lines][2:] == ["mean_shape", "linear_pixels", "linear_pixels"]
     assert lines[3].statistics[0].rows.shape == (3, written.images, 9)
 
 

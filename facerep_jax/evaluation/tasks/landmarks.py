@@ -254,7 +254,7 @@ class Landmarks(nnx.Module):
             best = int(
                 np.argmin([np.linalg.norm((x - validation["landmarks"])[there], axis=-1).mean() for x in held_out])
             )
-        return {"mean_shape": np.broadcast_to(mean, (len(test["image"]), *shape)), "pixel_ridge": points[best]}
+        return {"mean_shape": np.broadcast_to(mean, (len(test["image"]), *shape)), "linear_pixels": points[best]}
 
     @staticmethod
     def draw(image: UInt8[np.ndarray, "h w 3"], label: np.ndarray, prediction: np.ndarray, scale: int) -> Image.Image:

@@ -223,7 +223,7 @@ def test_baselines_are_the_mean_shape_and_ridge_from_the_definition():
         )
         errors.append(np.linalg.norm(held - splits[1]["landmarks"], axis=-1).mean())
         predictions.append(test)
-    np.testing.assert_allclose(found["pixel_ridge"], predictions[int(np.argmin(errors))], atol=1e-6)
+    np.testing.assert_allclose(found["linear_pixels"], predictions[int(np.argmin(errors))], atol=1e-6)
 
 
 def test_ridge_takes_each_point_from_the_faces_that_have_it():
@@ -244,11 +244,11 @@ def test_ridge_takes_each_point_from_the_faces_that_have_it():
     single = [{name: x[:, :1] if name == "landmarks" else x for name, x in s.items()} for s in (train, validation)]
     single[0] = {name: x[6:] for name, x in single[0].items()}
     blind = {**validation, "landmarks": np.full_like(validation["landmarks"], np.nan)}
-    strongest = Landmarks.baselines(train, blind, test, {})["pixel_ridge"]
+    strongest = Landmarks.baselines(train, blind, test, {})["linear_pixels"]
     alone = Landmarks.baselines(single[0], {**single[1], "landmarks": blind["landmarks"][:, :1]}, test, {})
-    np.testing.assert_allclose(strongest[:, :1], alone["pixel_ridge"])
+    np.testing.assert_allclose(strongest[:, :1], alone["linear_pixels"])
     shape = found["mean_shape"]
-    assert np.abs(strongest - shape).max() < np.abs(found["pixel_ridge"] - shape).max() + 1e-9  # the largest penalty
+    assert np.abs(strongest - shape).max() < np.abs(found["linear_pixels"] - shape).max() + 1e-9  # the largest penalty
 
 
 def test_pictures_have_the_points_where_they_are():
