@@ -6,10 +6,14 @@ Each cell is one command of `facerep`, printed before it is run in a process of 
 and each takes an equal share of a GPU's memory. Cells that are done are not run again, so a study that was stopped goes
 on where it was. With --minutes a study stops by itself, with exit status 75, before it begins a cell after that time.
 Once all cells are done, study.json and study.md are written into OUT/NAME.
+
+A recipe with `rates` is first trained from seed 0 with each of these learning rates. That counts which is best on the
+validation examples of `search.evaluation` at `search.fraction` of the labels; the test set chooses nothing.
 """
 
 import itertools
 import json
+import math
 import os
 import shlex
 import subprocess
@@ -18,7 +22,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 from absl import flags
@@ -33,7 +37,7 @@ from facerep_jax.reporting.comparison import full_comparison
 from facerep_jax.reporting.lines import BASELINE, PRETRAINED, Line
 from facerep_jax.reporting.lines import RANDOM as UNTRAINED
 from facerep_jax.reporting.page import Row, Table, markdown_block
-from facerep_jax.reporting.workdirs import read_evaluation
+from facerep_jax.reporting.workdirs import read_evaluation, read_selected
 from facerep_jax.train import hardware
 
 RANDOM = "random"  # the encoder before any training; its first evaluations hold the baselines of all
@@ -45,6 +49,14 @@ class Cell(NamedTuple):
 
     folder: Path  # holds cell.json once the command has ended well
     arguments: tuple[str, ...]  # of `facerep`
+
+
+class Tried(NamedTuple):
+    """The learning rates of one kind of encoder, and what each came to on validation examples."""
+
+    encoder: str
+    scores: Mapping[float, float]  # rate -> mean over label subsets
+    chosen: float
 
 
 class Budget(NamedTuple):
@@ -87,29 +99,34 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     folder = local_path("--out", flag_values.out) / words[0]
     config = flag_values.config
     require_kind(config, "study", "prepare", "pretrain", "evaluate")
-    if status := run_all(list(cells(config, folder)), flag_values.jobs, flag_values.minutes):
+    ends = time.monotonic() + 60 * flag_values.minutes if flag_values.minutes else math.inf
+    if status := run_all(list(trials(config, folder)), flag_values.jobs, ends):
         return status
-    budgets = list(budgets_of(config, folder))
+    tried = list(rates_tried(config, folder))
+    rates = {each.encoder: each.chosen for each in tried}
+    if status := run_all(list(cells(config, folder, rates)), flag_values.jobs, ends):
+        return status
+    budgets = list(budgets_of(config, folder, rates))
     scores = [score for name in config.evaluate for score in scores_of(config, folder, name)]
-    found = {"budgets": [each._asdict() for each in budgets], "scores": [each._asdict() for each in scores]}
-    write(folder / "study.json", json.dumps(found, indent=1))
-    write(folder / "study.md", text := markdown(budgets, scores))
+    found: dict[str, list[Any]] = {"rates": tried, "budgets": budgets, "scores": scores}
+    written = {name: [each._asdict() for each in of] for name, of in found.items()}
+    write(folder / "study.json", json.dumps(written, indent=1))
+    write(folder / "study.md", text := markdown(tried, budgets, scores))
     print(text)
     return 0
 
 
-def run_all(todo: list[Cell], jobs: int, minutes: float) -> int:
+def run_all(todo: list[Cell], jobs: int, until: float) -> int:
     """Run the cells that are not done, `jobs` at a time, and return the first exit status that is not 0.
 
-    No cell is begun after one has failed, or, unless `minutes` is 0, after so many minutes.
+    No cell is begun after one has failed, or after a time of the monotonic clock.
     """
-    start = time.monotonic()
     ends: list[int] = []
 
     def run_one(number: int, cell: Cell) -> None:
         if ends or is_done(cell):
             return
-        if minutes and time.monotonic() - start > 60 * minutes:
+        if time.monotonic() > until:
             ends.append(STOPPED)
             return
         print(f"[{number}/{len(todo)}] facerep {shlex.join(cell.arguments)}", flush=True)
@@ -129,19 +146,69 @@ def run_all(todo: list[Cell], jobs: int, minutes: float) -> int:
     return ends[0] if ends else 0
 
 
-def cells(config: ConfigDict, folder: Path) -> Iterator[Cell]:
-    """The commands of a study, in order."""
+def trials(config: ConfigDict, folder: Path) -> Iterator[Cell]:
+    """The commands that try learning rates, in order; none if there is nothing to choose."""
+    searched = {name: recipe for name, recipe in config.pretrain.items() if recipe.get("rates")}
+    if searched:
+        yield from preparations(config, folder)
+    for name, recipe in searched.items():
+        for rate in recipe.rates:
+            yield pretraining(recipe, folder, workdir_of(folder, name, 0, rate), 0, rate)
+    for name, recipe in searched.items():
+        for rate in recipe.rates:
+            evaluation = config.evaluate[config.search.evaluation].config
+            command = f"--config={evaluation},fraction={config.search.fraction},data_dir={quoted(folder / 'data')}"
+            checkpoint, workdir = workdir_of(folder, name, 0, rate), search_folder(folder, name, rate)
+            yield Cell(workdir, ("evaluate", command, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))
+
+
+def rates_tried(config: ConfigDict, folder: Path) -> Iterator[Tried]:
+    """What each learning rate came to, and which is the best, for each recipe that has several."""
+    for name, recipe in config.pretrain.items():
+        if rates := recipe.get("rates"):
+            found = {rate: search_folder(folder, name, rate) for rate in rates}
+            better = min if read_evaluation(found[rates[0]]).results.lower_is_better else max
+            selected = {rate: [of["validation"] for _, of in read_selected(each)] for rate, each in found.items()}
+            scores = {rate: float(np.mean(values)) for rate, values in selected.items()}
+            yield Tried(name, scores, better(scores, key=lambda rate: scores[rate]))
+
+
+def search_folder(folder: Path, name: str, rate: float) -> Path:
+    """Where the encoder of a learning rate is evaluated to choose among rates."""
+    return folder / "search" / name / f"{rate:g}"
+
+
+def workdir_of(folder: Path, name: str, seed: int, rate: float | None) -> Path:
+    """Where a kind of encoder is pre-trained from a seed, at a learning rate if several were tried."""
+    return folder / "pretrain" / (f"{name}_{seed}" if rate is None else f"{name}_{rate:g}_{seed}")
+
+
+def preparations(config: ConfigDict, folder: Path) -> Iterator[Cell]:
+    """The commands that prepare data sets."""
     data = folder / "data"
     for name, dataset in config.prepare.items():
         source = (f"--manual_dir={config.manual_dirs[name]}",) if name in config.manual_dirs else ()
         yield Cell(folder / "prepare" / name, ("prepare", dataset, f"--name={name}", f"--data_dir={data}", *source))
+
+
+def pretraining(recipe: ConfigDict, folder: Path, workdir: Path, seed: int, rate: float | None) -> Cell:
+    """The command of a pre-training; without a rate at that of the recipe."""
+    which = (f"--config={recipe.config},data_dir={quoted(folder / 'data')}", f"--config.seed={seed}")
+    at = () if rate is None else (f"--config.optimizer.learning_rate={rate:g}",)
+    return Cell(workdir, ("pretrain", *which, *at, f"--workdir={workdir}"))
+
+
+def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Iterator[Cell]:
+    """The commands of a study, in order; `rates` are the learning rates that were chosen, by the recipe's name."""
+    data = folder / "data"
+    yield from preparations(config, folder)
     for name, recipe in config.pretrain.items():
         for seed in range(recipe.seeds):
-            workdir = folder / "pretrain" / f"{name}_{seed}"
-            which = (f"--config={recipe.config},data_dir={quoted(data)}", f"--config.seed={seed}")
-            yield Cell(workdir, ("pretrain", *which, f"--workdir={workdir}"))
+            workdir = workdir_of(folder, name, seed, rates.get(name))
+            yield pretraining(recipe, folder, workdir, seed, rates.get(name))
     for name, evaluation in config.evaluate.items():
-        for fraction, (encoder, seed, checkpoint) in itertools.product(evaluation.fractions, encoders(config, folder)):
+        judged = encoders(config, folder, rates)
+        for fraction, (encoder, seed, checkpoint) in itertools.product(evaluation.fractions, judged):
             workdir = folder / "evaluate" / name / f"{fraction:g}" / f"{encoder}_{seed}"
             recipe = f"--config={evaluation.config},fraction={fraction},data_dir={quoted(data)}"
             more: tuple[str, ...] = config.whole if fraction == 1 else ()
@@ -154,12 +221,12 @@ def cells(config: ConfigDict, folder: Path) -> Iterator[Cell]:
             yield Cell(workdir, ("evaluate", recipe, *more, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))
 
 
-def encoders(config: ConfigDict, folder: Path) -> Iterator[tuple[str, int, str]]:
+def encoders(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Iterator[tuple[str, int, str]]:
     """Kind, seed and checkpoint of each encoder that is judged."""
     yield from ((RANDOM, seed, RANDOM) for seed in range(config.random))
     for name, recipe in config.pretrain.items():
         for seed in range(recipe.seeds):
-            yield name, seed, str(folder / "pretrain" / f"{name}_{seed}")
+            yield name, seed, str(workdir_of(folder, name, seed, rates.get(name)))
 
 
 def is_done(cell: Cell) -> bool:
@@ -194,10 +261,10 @@ def execute(arguments: Sequence[str], log: TextIO, variables: Mapping[str, str])
     return subprocess.run(command, stdout=log, stderr=log, check=False, env={**os.environ, **variables}).returncode
 
 
-def budgets_of(config: ConfigDict, folder: Path) -> Iterator[Budget]:
+def budgets_of(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Iterator[Budget]:
     """The cost of each kind of pre-training."""
     for name in config.pretrain:
-        workdir = folder / "pretrain" / f"{name}_0"
+        workdir = workdir_of(folder, name, 0, rates.get(name))
         recipe, model = (json.loads((workdir / file).read_text()) for file in ("config.json", "model.json"))
         images = recipe["steps"] * recipe["data"]["batch_size"]
         yield Budget(name, recipe["steps"], images, images * model["flops_per_image"])
@@ -219,7 +286,7 @@ def scores_of(config: ConfigDict, folder: Path, evaluation: str) -> Iterator[Sco
 def lines_of(config: ConfigDict, folder: Path) -> dict[str, Line]:
     """Each kind of encoder, with one evaluation for each seed of its pre-training, then each baseline."""
     workdirs: dict[str, list[Path]] = {}
-    for kind, seed, _ in encoders(config, folder):
+    for kind, seed, _ in encoders(config, folder, {}):
         workdirs.setdefault(kind, []).append(folder / f"{kind}_{seed}")
     lines = {
         kind: Line(kind, UNTRAINED if kind == RANDOM else PRETRAINED, [read_evaluation(each) for each in found])
@@ -229,17 +296,24 @@ def lines_of(config: ConfigDict, folder: Path) -> dict[str, Line]:
     return lines | {name: Line(name, BASELINE, first, name) for name in first[0].results.baselines}
 
 
-def markdown(budgets: Sequence[Budget], scores: Sequence[Score]) -> str:
-    """A table of the costs of pre-training, then one for each evaluation: one line per kind of encoder and fraction."""
+def markdown(tried: Sequence[Tried], budgets: Sequence[Budget], scores: Sequence[Score]) -> str:
+    """Tables: learning rates tried, costs of pre-training, and for each evaluation a line per encoder and fraction."""
     took = tuple(Row((b.encoder, f"{b.steps:,}", f"{b.images:,}", f"{b.flops / 1e12:.2f}")) for b in budgets)
     tables = [Table("Pre-training", "", ("Encoder", "Steps", "Images seen", "TFLOP"), took)]
+    if tried:
+        rows = tuple(
+            Row((each.encoder, f"{rate:g}", wording.percent(score), "chosen" if rate == each.chosen else ""))
+            for each in tried
+            for rate, score in each.scores.items()
+        )
+        tables.insert(0, Table("Learning rates", "", ("Encoder", "Rate", "On validation (%)", ""), rows))
     for name, group in itertools.groupby(scores, lambda score: score.evaluation):
-        rows = list(group)
-        rivals = sorted({rival for score in rows for rival in score.against})
+        of_one = list(group)
+        rivals = sorted({rival for score in of_one for rival in score.against})
         heads = [f"Gain over {rival} [95% interval of the difference]" for rival in rivals]
         header = ("Labels", "Encoder", "Mean", "Seeds", "± subsets", *heads)
-        cells = tuple(Row(score_cells(row, rivals)) for row in rows)
-        tables.append(Table(f"{name}: {rows[0].metric} in %", "", header, cells))
+        cells = tuple(Row(score_cells(row, rivals)) for row in of_one)
+        tables.append(Table(f"{name}: {of_one[0].metric} in %", "", header, cells))
     return "\n\n".join(map(markdown_block, tables)) + "\n"
 
 
