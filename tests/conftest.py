@@ -26,7 +26,7 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # grain's workers read absl's flags
-# Drawing a face asks for thousands of numbers, and checks would take most of its time: see tests/face_world/test_types.py.
+# Faces are drawn by so many small calls that checks took most of the time; see tests/face_world/test_types.py.
 PACKAGE = Path(__file__).parent.parent / "facerep_jax"
 checked = [f"facerep_jax.{path.stem}" for path in PACKAGE.iterdir() if path.stem != "face_world"]
 install_import_hook(checked, "beartype.beartype")

@@ -1,4 +1,4 @@
-"""Types and shapes that signatures promise, held while faces of both worlds are drawn; other tests check none of these."""
+"""Types and shapes that signatures promise, while faces of both worlds are drawn; other tests check none of them."""
 
 import subprocess
 import sys
