@@ -7,14 +7,16 @@ from pathlib import Path
 
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 os.environ["JAX_PLATFORMS"] = os.environ.get("FACEREP_PLATFORMS", "cpu")  # for tests marked gpu: cuda,cpu
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+# Most programs run a few times on a few numbers, so that to optimise them well costs more than it saves.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["TQDM_DISABLE"] = "1"
 
 for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # as nohup has it, which runs would take over
     signal.signal(ignored, signal.SIG_DFL)
 
+import filelock
 import jax
 import numpy as np
 import pytest
@@ -24,15 +26,22 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # grain's workers read absl's flags
-install_import_hook("facerep_jax", "beartype.beartype")
+# Faces are drawn by so many small calls that checks took most of the time; see tests/face_world/test_types.py.
+PACKAGE = Path(__file__).parent.parent / "facerep_jax"
+checked = [f"facerep_jax.{path.stem}" for path in PACKAGE.iterdir() if path.stem != "face_world"]
+install_import_hook(checked, "beartype.beartype")
 
 
-# Files whose few tests take minutes: they go first, so that no core waits for the other at the end.
-MINUTES = ("demo", "multihost", "study", "replay", "recognition", "evaluate", "pretrain", "mcf_like", "step")
+# Files whose tests take minutes: they go first, the longest before all, so that no core waits at the end.
+MINUTES = ("pretrain", "demo", "evaluate", "study", "replay", "multihost", "recognition", "mcf_like", "step")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in MINUTES)
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem.removeprefix("test_")
+        return MINUTES.index(name) if name in MINUTES else len(MINUTES)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)
@@ -54,12 +63,29 @@ def real_faces() -> Path:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory) -> Path:
-    """The run that others are compared with: of one process, that nobody disturbed. Tests write nothing there."""
+    """A run of FaRL that others are compared with: of one process, that nobody disturbed. Tests write nothing there."""
+    return left_alone(tmp_path_factory, "SMOKE")
+
+
+@pytest.fixture(scope="session")
+def undisturbed_tiny(tmp_path_factory) -> Path:
+    """The like of a network that compiles in a second."""
+    return left_alone(tmp_path_factory, "TINY")
+
+
+def left_alone(tmp_path_factory, config: str) -> Path:
+    """The run of a config of tests.processes; workers of one session share it."""
     from tests import processes
 
-    workdir = tmp_path_factory.mktemp("undisturbed")
-    status, output = processes.here("pretrain", workdir, *processes.LONG)
-    assert status == 0, output
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    workdir, done = shared / f"undisturbed_{config}", shared / f"undisturbed_{config}.done"
+    with filelock.FileLock(f"{workdir}.lock"):
+        if not done.exists():
+            flags = (f"--config={getattr(processes, config)}", *processes.FLAGS)
+            status, output = processes.here("pretrain", workdir, *flags)
+            assert status == 0, output
+            done.touch()
     return workdir
 
 

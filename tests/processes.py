@@ -20,6 +20,7 @@ from facerep_jax.train.state import flat
 from facerep_jax.train.writer import lines_of
 
 SMOKE = "configs/pretrain/farl.py:smoke"
+TINY = "tests/train/tiny_config.py"
 ROOT = Path(__file__).parent.parent
 DEVICES = 8  # of a run, over all of its processes
 STEPS, EVERY = 12, 4  # of a run, and between its checkpoints
@@ -36,7 +37,8 @@ STARTED: list[subprocess.Popen[str]] = []
 
 
 def facerep(workdir: Path, *flags: str, devices: int = DEVICES, command: str = "pretrain") -> subprocess.Popen[str]:
-    env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    xla = os.environ["XLA_FLAGS"].replace(f"device_count={DEVICES}", f"device_count={devices}")
+    env = {**os.environ, "XLA_FLAGS": xla}
     process = subprocess.Popen(
         [sys.executable, "-m", "facerep_jax.cli", command, f"--workdir={workdir}", *flags],
         cwd=ROOT,

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from facerep_jax.train.checkpoint import steps_in
-from tests.processes import EVERY, SMOKE, STEPS, assert_same, end, here, ids, metrics, run, start, wait_for
+from tests.processes import EVERY, SMOKE, STEPS, TINY, assert_same, end, here, ids, metrics, run, start, wait_for
 
 pytestmark = pytest.mark.multihost
 
@@ -22,12 +22,12 @@ def test_processes_share_the_records_and_come_to_the_same_losses(undisturbed, tm
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == STEPS  # one process writes
 
 
-def test_sigterm_to_one_of_two_saves_in_both_and_one_alone_goes_on(undisturbed, tmp_path):
+def test_sigterm_to_one_of_two_saves_in_both_and_one_alone_goes_on(undisturbed_tiny, tmp_path):
     """The second process is sent it; then one process ends what two began, and all is as if nothing had happened.
 
     Tried: a stop of the first process alone; the other then waits for it.
     """
-    processes = start(2, tmp_path)
+    processes = start(2, tmp_path, config=TINY)
     wait_for(lambda: 2 in metrics(tmp_path), processes[0])
     processes[1].send_signal(signal.SIGTERM)
     outcomes = end(processes)
@@ -37,9 +37,9 @@ def test_sigterm_to_one_of_two_saves_in_both_and_one_alone_goes_on(undisturbed, 
     assert f"saved step {step} after SIGTERM to one of the processes" in outcomes[0][1]
     names = {path.name for path in (tmp_path / "checkpoints" / str(step)).glob("digests*")}
     assert names == {"digests.0-of-2.json", "digests.1-of-2.json"}
-    run(1, tmp_path)
+    run(1, tmp_path, config=TINY)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == STEPS  # one process writes
-    assert_same(tmp_path, undisturbed)
+    assert_same(tmp_path, undisturbed_tiny)
 
 
 @pytest.mark.slow
@@ -53,6 +53,6 @@ def test_weights_of_a_workdir_are_taken_over_by_several_processes(tmp_path):
 
 
 def test_fewer_processes_than_expected_are_refused(tmp_path):
-    ((status, output),) = end(start(1, tmp_path, "--config.operational.processes=2"))
+    ((status, output),) = end(start(1, tmp_path, "--config.operational.processes=2", config=TINY))
     assert status == 2
     assert "operational.processes expects 2 processes and 1 appeared" in output

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 from facerep_jax.config import build
 from facerep_jax.evaluation.metrics import NME, score
@@ -124,8 +123,11 @@ def varies(values: np.ndarray) -> bool:
 
 
 def area(found: Float[np.ndarray, "n"], truth: Float[np.ndarray, "n"]) -> float:
-    """The area under the ROC curve, of truths that are known; positive are those above the mean of the extremes."""
+    """The area under the ROC curve, of truths that are known; positive are those above the mean of the extremes.
+
+    It is the share of pairs of a positive and a negative in which the positive has the higher value, ties half.
+    """
     known = np.isfinite(truth)
     positive = truth[known] > (truth[known].min() + truth[known].max()) / 2
-    ranks, count = rankdata(found[known]), positive.sum()
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (~positive).sum()))
+    one, other = found[known][positive][:, None], found[known][~positive]
+    return float(((one > other) + (one == other) / 2).mean())

@@ -15,6 +15,7 @@ from absl import logging
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from facerep_jax import lock
+from facerep_jax.files import local_path
 from facerep_jax.train import digests, distributed
 from facerep_jax.train.state import TrainState, flat, mismatch
 from facerep_jax.typing import Tree
@@ -278,11 +279,11 @@ def find(name: str) -> tuple[Path, int]:
         FileNotFoundError: if there is no such checkpoint.
         ValueError: if the checkpoint of the step is damaged, or all are.
     """
-    workdir, wanted = Path(name), None
+    workdir, wanted = local_path("checkpoint", name), None
     if not workdir.is_dir():
         head, at, tail = name.rpartition("@")
         if at and tail.isdigit():
-            workdir, wanted = Path(head), int(tail)
+            workdir, wanted = local_path("checkpoint", head), int(tail)
     folder = workdir / "checkpoints"
     steps = digests.all_steps(folder)
     if not steps:

@@ -72,7 +72,13 @@ def offered(name: str, what: str) -> Any:
         raise ValueError(f"the objective of {name} offers {', '.join(offers) or 'nothing'}, not {what!r}")
     module = objective
     for step_down in filter(None, offers[what].split("/")):
-        module = module[step_down] if isinstance(module, nnx.Dict | nnx.List) else getattr(module, step_down)
+        match module:
+            case nnx.Dict():
+                module = module[step_down]
+            case nnx.List():
+                module = module[int(step_down)]
+            case _:
+                module = getattr(module, step_down)
     arrays = arrays_at(workdir, step, below_objective(offers[what]))
     return filled(module, arrays, f"the checkpoint {workdir}@{step}")
 

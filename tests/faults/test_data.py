@@ -6,18 +6,18 @@ from contextlib import closing
 
 import numpy as np
 
-from configs.pretrain.farl import get_config
 from facerep_jax import cli
 from facerep_jax.pretrain import open_stream
 from facerep_jax.train.writer import lines_of
-from tests.processes import LONG, STEPS, here, ids
+from tests.processes import FLAGS, STEPS, TINY, here, ids
+from tests.train.tiny_config import get_config
 
 NAME = "generated_faces/tiny"
 
 
 def order(data_dir) -> list[list[str]]:
     """The ids of each step, as the stream gives them."""
-    config = get_config("smoke")
+    config = get_config()
     config.data.dataset, config.data.data_dir = NAME, str(data_dir)
     stream, _ = open_stream(config, needs=("image",))
     with closing(stream):
@@ -38,7 +38,7 @@ def test_a_damaged_record_is_replaced_counted_and_named(tmp_path, caplog):
     path.write_bytes(data)
     workdir = tmp_path / "damaged"
     flags = (f"--config.data.dataset={NAME}", f"--config.data.data_dir={tmp_path}")
-    status, output = here("pretrain", workdir, *LONG, *flags)
+    status, output = here("pretrain", workdir, f"--config={TINY}", *FLAGS, *flags)
     assert status == 0, output
     replaced = lines_of(workdir)[-1]["records_replaced"]
     found = list(ids(workdir).values())

@@ -21,7 +21,7 @@ from facerep_jax.train import checkpoint, digests
 from facerep_jax.train.checkpoint import steps_in
 from facerep_jax.train.state import TrainState
 from facerep_jax.train.writer import lines_of
-from tests.processes import LONG, STEPS, assert_equal_to_the_bit, facerep, finish, metrics, wait_for
+from tests.processes import FLAGS, LONG, STEPS, TINY, assert_equal_to_the_bit, facerep, finish, metrics, wait_for
 
 SAVING = (*LONG, "--config.checkpoint_every=1")
 
@@ -82,7 +82,8 @@ def disk(tmp_path):
 
 
 def pretrain(workdir: Path, *flags: str) -> int:
-    return cli.main(["facerep", "pretrain", f"--workdir={workdir}", *SAVING, *flags])
+    tiny = (f"--config={TINY}", *FLAGS, "--config.checkpoint_every=1")
+    return cli.main(["facerep", "pretrain", f"--workdir={workdir}", *tiny, *flags])
 
 
 def failing_threads(test):

@@ -70,13 +70,15 @@ def test_a_state_without_average_is_restored_without(tmp_path):
     assert state.ema is None
 
 
-def test_names_of_checkpoints(saved):
+def test_names_of_checkpoints(saved, monkeypatch):
     assert checkpoint.find(str(saved)) == (saved, 3)
     assert checkpoint.find(f"{saved}@2") == (saved, 2)
     with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 7 .* there are 2, 3"):
         checkpoint.find(f"{saved}@7")
     with pytest.raises(FileNotFoundError, match="no checkpoint in nowhere"):
         checkpoint.find("nowhere")
+    monkeypatch.setenv("HOME", str(saved.parent))
+    assert checkpoint.find(f"~/{saved.name}@2") == checkpoint.find(f"{saved}@2")
 
 
 def test_parts_are_loaded_without_the_rest_and_what_was_not_saved_is_empty(saved):

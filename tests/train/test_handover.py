@@ -92,6 +92,24 @@ def test_an_objective_offers_its_text_tower_as_trained(tmp_path, objective):
         handover.offered(str(tmp_path), "tower")
 
 
+class Listed(TinyObjective):
+    """Offers one of a list."""
+
+    offers = (("second", "layers/1"),)
+
+    def __init__(self, encoder, *, rngs):
+        super().__init__(encoder, rngs=rngs)
+        self.layers = nnx.List([nnx.Linear(2, 3, rngs=rngs) for _ in range(2)])
+
+
+def test_what_is_offered_may_stand_in_a_list(tmp_path):
+    """Tried: a list that is asked for the text of a number."""
+    config = {**CONFIG, "objective": spec(Listed)}
+    model = numbered(model_maker(config)())
+    write_run(tmp_path, config, model)
+    assert equal(handover.offered(str(tmp_path), "second"), model.objective.layers[1])
+
+
 def test_wrong_names_of_weights_are_an_error(run, model, tmp_path):
     with pytest.raises(ValueError, match="has no weights 'techer'; did you mean 'teacher'"):
         handover.encoder(str(run), weights="techer")

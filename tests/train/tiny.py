@@ -59,7 +59,7 @@ class TinyObjective(nnx.Module):
         return {"image": View(batch["image"])}
 
     def loss(self, seen, views, batch, *, encoder, step, rng):
-        loss = (seen["image"].pooled * self.scale[...][None]).mean()
+        loss = jnp.square(seen["image"].pooled * self.scale[...][None] - 1).mean()
         return loss, {"loss": loss}
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from facerep_jax import face_world
@@ -127,12 +128,20 @@ def example(
 ) -> tuple[str, Example]:
     """The key of the face (index, label of its identity) and what is written for it."""
     index, label = record
+    values = {**drawn(seed, index, size, settings), "identity": label}
+    return values["id"], complete(values, names, sizes)
+
+
+@functools.lru_cache(maxsize=1024)  # since a set that is drawn as it is read is read again in every epoch
+def drawn(seed: int, index: int, size: int, settings: Settings) -> Example:
+    """All of a face but its label; do not write to it."""
     scene = face_world.sample_scene(seed, index, settings)
     face = face_world.render(scene, size)
-    values = face | {
+    for value in face.values():
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)
+    return face | {
         "id": face_world.record_id(seed, index, settings),
         "image": encoded(scene.photo, face["image"]),
         "mask": png(Image.fromarray(face["mask"])),
-        "identity": label,
     }
-    return values["id"], complete(values, names, sizes)
