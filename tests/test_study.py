@@ -20,7 +20,8 @@ EVALUATE = "configs/evaluate/landmarks.py:dataset=generated_faces/tiny,small,pro
 def get_config(arg=None):
     return ConfigDict(dict(
         prepare=dict(tiny=SET), manual_dirs={},
-        pretrain=dict(farl=dict(config=PRETRAIN, seeds=2)),
+        pretrain=dict(farl=dict(config=PRETRAIN, seeds=2, rates=(1e-4, 1e-2))),
+        search=dict(evaluation="landmarks", fraction=0.5),
         random=1, scratch=("--config.scratch.steps=5", "--config.scratch.rounds=1"), against=("random",),
         rivals=("patch_kmeans",),
         whole=("--config.seeds=(0,)",),
@@ -64,9 +65,11 @@ def finished(tmp_path_factory):
 def test_every_cell_is_run_once(finished, capsys):
     cells = sorted(path.parent.relative_to(finished / "tiny").as_posix() for path in finished.rglob("cell.json"))
     kinds = ("farl_0", "farl_1", "random_0")
+    (tried,) = json.loads((finished / "tiny" / "study.json").read_text())["rates"]
+    runs = ("pretrain/farl_0.0001_0", "pretrain/farl_0.01_0", f"pretrain/farl_{tried['chosen']:g}_1")
     assert cells == [
         *(f"evaluate/landmarks/{fraction}/{kind}" for fraction in ("0.5", "1") for kind in kinds),
-        *("prepare/tiny", "pretrain/farl_0", "pretrain/farl_1"),
+        *("prepare/tiny", *sorted(runs), "search/farl/0.0001", "search/farl/0.01"),
     ]
     times = {path: path.stat().st_mtime_ns for path in finished.rglob("results.json")}
     assert cli.main(["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={finished}"]) == 0
@@ -76,7 +79,7 @@ def test_every_cell_is_run_once(finished, capsys):
 
 def test_the_table_holds_what_the_cells_found(finished):
     found = json.loads((finished / "tiny" / "study.json").read_text())
-    model = json.loads((finished / "tiny" / "pretrain" / "farl_1" / "model.json").read_text())
+    model = json.loads((trained(finished, 1) / "model.json").read_text())
     flops = 2 * 64 * model["flops_per_image"]  # two steps of 64
     assert found["budgets"] == [{"encoder": "farl", "steps": 2, "images": 128, "flops": flops}]
     scores = found["scores"]
@@ -105,9 +108,34 @@ def test_the_table_holds_what_the_cells_found(finished):
     assert f"| 15 (50%) | farl | {100 * np.mean(scores[1]['values']):.2f} |" in table
 
 
+def trained(finished, seed):
+    """The workdir of a seed at the rate that was chosen."""
+    (tried,) = json.loads((finished / "tiny" / "study.json").read_text())["rates"]
+    return finished / "tiny" / "pretrain" / f"farl_{tried['chosen']:g}_{seed}"
+
+
 def test_the_seeds_are_seeds(finished):
-    configs = [json.loads((finished / "tiny" / "pretrain" / f"farl_{i}" / "config.json").read_text()) for i in (0, 1)]
+    configs = [json.loads((trained(finished, seed) / "config.json").read_text()) for seed in (0, 1)]
     assert [config["seed"] for config in configs] == [0, 1]
+    assert len({config["optimizer"]["learning_rate"] for config in configs}) == 1
+
+
+def test_the_rate_that_is_best_on_validation_is_chosen(finished):
+    """Tried: a choice by the scores of test images; the other way round if more is better."""
+    (tried,) = json.loads((finished / "tiny" / "study.json").read_text())["rates"]
+    scores = {}
+    for rate in (1e-4, 1e-2):
+        workdir = finished / "tiny" / "search" / "farl" / f"{rate:g}"
+        assert json.loads((workdir / "results.json").read_text())["fraction"] == 0.5
+        subsets = json.loads((workdir / "subsets.json").read_text())
+        scores[rate] = np.mean([subset["selected"]["validation"] for subset in subsets])
+        config = json.loads((finished / "tiny" / "pretrain" / f"farl_{rate:g}_0" / "config.json").read_text())
+        assert config["optimizer"]["learning_rate"] == rate
+    assert tried["encoder"] == "farl"
+    assert tried["scores"] == {str(rate): pytest.approx(score) for rate, score in scores.items()}
+    assert tried["chosen"] == min(scores, key=scores.get)
+    table = (finished / "tiny" / "study.md").read_text()
+    assert f"| farl | {tried['chosen']:g} | {100 * scores[tried['chosen']]:.2f} | chosen |" in table
 
 
 def test_a_changed_command_is_refused_and_a_failed_cell_is_not_done(finished, tmp_path, capsys):
@@ -153,6 +181,7 @@ def test_cells_run_at_once_but_none_before_those_that_it_reads(finished, tmp_pat
 
     monkeypatch.setattr(study, "call", call)
     command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={tmp_path}", "--jobs=2"]
+    command.append("--config.pretrain.farl.rates=()")
     assert cli.main(command) == 1
     assert "why it failed" in capsys.readouterr().err
     assert max(most) == 2

@@ -7,13 +7,14 @@ three seeds each. From one seed each: the two alone with twice the steps (itc_tw
 as farl, for that encodes an image and its masked copy; both losses with every caption taken from another face
 (farl_shuffled, a control), with one complete and true caption for each face (farl_oracle, an upper bound) and with
 captions that say more (farl_informative).
+Each kind has its learning rate chosen among RATES, from one seed, by validation faces (`rates`, see `facerep study`).
 They are probed on landmarks and parsing of another generator's faces and, where `faces` names the folder of a manifest,
 on landmarks of those, at 1 and 10 % of the labels, five subsets each, and at 100 %, beside encoders that were never
 trained (random), such with blocks that act at their width (random_scaled), k-means features of patches (patch_kmeans)
 and networks trained from nothing on the same labels (scratch).
 
 Arguments: faces, steps of each pre-training, images to pre-train on, seeds (of the first three encoders and of random),
-and encoders, names joined by +, where not all that are pre-trained are wanted.
+encoders, names joined by +, where not all that are pre-trained are wanted; searched=False for the rate of the recipe.
 """
 
 from ml_collections import ConfigDict
@@ -24,12 +25,14 @@ FACES = "generated_faces:size=80,validation=0,test=0"
 RECIPE = "configs/pretrain/farl_nano.py"
 PROBE = "variant=Nano/8,size=48"  # of random encoders too
 
-EXAMPLES = ("faces=elsewhere", "encoders=mim+farl")
+RATES = (2e-4, 6e-4, 2e-3)
+
+EXAMPLES = ("faces=elsewhere", "encoders=mim+farl", "searched=False")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The study; `arg` is what follows the colon."""
-    args = parse_arg(arg, faces="", steps=700, images=16_000, seeds=3, encoders="")
+    args = parse_arg(arg, faces="", steps=700, images=16_000, seeds=3, encoders="", searched=True)
     web, shuffled, informative, labelled = (
         f"dataset=generated_faces/{name}" for name in ("web", "shuffled", "informative", "labelled")
     )
@@ -44,6 +47,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         farl_oracle=dict(config=f"{RECIPE}:{web},captions=oracle_caption,steps={args.steps}", seeds=1),
         farl_informative=dict(config=f"{RECIPE}:{informative},steps={args.steps}", seeds=1),
     )
+    for recipe in pretrain.values():
+        recipe["rates"] = RATES if args.searched else ()
     if args.encoders:
         pretrain = {name: pick("encoder", name, pretrain) for name in args.encoders.split("+")}
     drawn = {
@@ -60,6 +65,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             },
             manual_dirs={},
             pretrain=pretrain,
+            search=dict(evaluation="landmarks", fraction=0.1),
             random=args.seeds,
             scratch=("--config.scratch.steps=1000",),
             rivals=("patch_kmeans", "random_scaled"),
