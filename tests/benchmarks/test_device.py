@@ -60,6 +60,7 @@ def found(folder):
     return json.loads((folder / "device.json").read_text())["jobs"]
 
 
+@pytest.mark.slow
 def test_all_parts_run_small(tmp_path, monkeypatch):
     """All but commands of facerep and steps for their numbers alone, which tests marked gpu and slow take."""
     monkeypatch.setattr(device_numbers, "first_step", lambda *_: (2.0, {"a": np.ones(3), "b": np.zeros(2)}))

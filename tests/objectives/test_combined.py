@@ -273,6 +273,7 @@ def test_farl_has_as_many_parameters_as_its_released_weights():
     assert count(frozen) == 8192 * (4 * 4 * 3) + 8192
 
 
+@pytest.mark.slow
 def test_farl_overfits_eight_records():
     """tried: captions that belong to other images each step; codes of other patches each step."""
     rng = np.random.default_rng(0)
