@@ -142,6 +142,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
     if problem.held_out:
         print(f"{dataset.name} has no validation split: {problem.held_out} training examples are held out for it")
     subsets = [ids_of(problem, subset) for subset in labels]
+    unlabelled = problem.splits["train"]["image"] if PATCHES in protocols else None
     problem, labels = labelled(problem, labels)
     test, metric = problem.splits["test"], problem.metric
 
@@ -150,7 +151,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
     outcomes = {JUDGED: learn(protocols[JUDGED], problem, labels, name_of(checkpoint), seconds)}
     for who in [name for name in protocols if name != JUDGED]:
         with timed(seconds, "baselines"):
-            rival = problem_of(who, problem, config)
+            rival = problem_of(who, problem, config, unlabelled)
         outcomes[who] = learn(protocols[who], rival, labels, who, seconds, f"_{who}")
     predictions = {who: [outcome.prediction for outcome in of] for who, of in outcomes.items()} | fixed
     with timed(seconds, "score"):

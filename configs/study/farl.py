@@ -14,7 +14,7 @@ trained (random), such with blocks that act at their width (random_scaled), k-me
 and networks trained from nothing on the same labels (scratch).
 
 Arguments: faces, steps of each pre-training, images to pre-train on, seeds (of the first three encoders and of random),
-encoders, names joined by +, where not all that are pre-trained are wanted; searched=False for the rate of the recipe.
+encoders, names joined by +, where not all that are pre-trained are wanted; one_rate for that of the recipe alone.
 """
 
 from ml_collections import ConfigDict
@@ -27,12 +27,12 @@ PROBE = "variant=Nano/8,size=48"  # of random encoders too
 
 RATES = (2e-4, 6e-4, 2e-3)
 
-EXAMPLES = ("faces=elsewhere", "encoders=mim+farl", "searched=False")
+EXAMPLES = ("faces=elsewhere", "encoders=mim+farl", "one_rate")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The study; `arg` is what follows the colon."""
-    args = parse_arg(arg, faces="", steps=700, images=16_000, seeds=3, encoders="", searched=True)
+    args = parse_arg(arg, faces="", steps=700, images=16_000, seeds=3, encoders="", one_rate=False)
     web, shuffled, informative, labelled = (
         f"dataset=generated_faces/{name}" for name in ("web", "shuffled", "informative", "labelled")
     )
@@ -48,7 +48,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         farl_informative=dict(config=f"{RECIPE}:{informative},steps={args.steps}", seeds=1),
     )
     for recipe in pretrain.values():
-        recipe["rates"] = RATES if args.searched else ()
+        recipe["rates"] = () if args.one_rate else RATES
     if args.encoders:
         pretrain = {name: pick("encoder", name, pretrain) for name in args.encoders.split("+")}
     drawn = {

@@ -8,6 +8,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from facerep_jax.config import parameters_of
+from facerep_jax.data.arrays import Stack
 from facerep_jax.evaluation.encoders import random_encoder, with_encoder
 from facerep_jax.evaluation.labels import Labels
 from facerep_jax.evaluation.problem import Arrays, Problem, take
@@ -16,6 +17,7 @@ from facerep_jax.models.patch_kmeans import PatchKMeans
 from facerep_jax.suggestions import nearest
 from facerep_jax.typing import Encoder
 
+FITTED = 5_000  # images that k-means is fitted on, at most
 FINEST = 8  # pixels of a side of the patches of k-means, at least
 
 
@@ -42,10 +44,14 @@ def without_network(
     return found
 
 
-def problem_of(who: str, problem: Problem, config: ConfigDict) -> Problem:
-    """The problem for a baseline that learns by a protocol, with its encoder in place of the one that is judged."""
-    if who == PATCHES:
-        return problem.for_encoder(patch_kmeans(problem))
+def problem_of(who: str, problem: Problem, config: ConfigDict, unlabelled: Stack | None) -> Problem:
+    """The problem for a baseline that learns by a protocol, with its encoder in place of the one that is judged.
+
+    Args:
+        unlabelled: all training images, which k-means of patches is fitted on.
+    """
+    if who == PATCHES and unlabelled is not None:
+        return problem.for_encoder(patch_kmeans(problem, unlabelled))
     start = config.encoder.to_dict()
     if who == SCALED:
         if "block_scale" not in parameters_of(start):
@@ -54,8 +60,8 @@ def problem_of(who: str, problem: Problem, config: ConfigDict) -> Problem:
     return problem._replace(encoder=random_encoder(with_encoder(config, start)))
 
 
-def patch_kmeans(problem: Problem) -> Encoder:
-    """k-means features of patches, fitted on all training images without their labels.
+def patch_kmeans(problem: Problem, images: Stack) -> Encoder:
+    """k-means features of patches, fitted on images, at most `FITTED` of them.
 
     Patches are as large as those of the encoder that is judged; of one whose maps have several resolutions, as the
     finest of at least `FINEST` pixels.
@@ -63,7 +69,8 @@ def patch_kmeans(problem: Problem) -> Encoder:
     strides = sorted(problem.encoder.tap_strides(problem.task.taps))
     patch = next((stride for stride in strides if stride >= FINEST), strides[-1])
     encoder = PatchKMeans(patch=patch, dtype="float32", remat="none", rngs=nnx.Rngs(0))
-    encoder.fit_images(problem.splits["train"]["image"])
+    rows = np.sort(np.random.default_rng(0).permutation(len(images))[:FITTED])
+    encoder.fit_images(np.asarray(images[rows]))
     return encoder
 
 

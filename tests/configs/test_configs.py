@@ -220,9 +220,15 @@ def test_its_docstring_holds_a_command_that_is_right(path, monkeypatch):
     assert command == "study" or own.workdir
 
 
+def commands_of(config, folder):
+    """The cells of a study, those that try learning rates too; the second rate of each recipe is chosen."""
+    rates = {name: recipe.rates[1] for name, recipe in config.pretrain.items() if recipe.rates}
+    return {*study.trials(config, folder), *study.cells(config, folder, rates)}
+
+
 @pytest.mark.parametrize(("path", "arg"), [(path, arg) for path in STUDY for arg in ("", *examples(path))])
 def test_the_cells_of_a_study_are_commands_that_are_right(path, arg, tmp_path):
-    cells = list(study.cells(load(path).get_config(arg), tmp_path))
+    cells = commands_of(load(path).get_config(arg), tmp_path)
     assert len({cell.folder for cell in cells}) == len(cells)
     prepared = {
         f"{cell.arguments[1].partition(':')[0]}/{cell.folder.name}" for cell in cells if cell.arguments[0] == "prepare"
@@ -278,7 +284,7 @@ def test_twice_the_steps_of_one_loss_compute_as_much_as_both():
 def test_a_study_of_some_encoders_draws_only_what_they_read_and_changes_no_command():
     whole, part = (load("configs/study/farl.py").get_config(arg) for arg in ("", "encoders=mim_twice+farl_shuffled"))
     assert set(part.prepare) == {"shuffled", "web", "labelled"}
-    commands = [{cell.arguments for cell in study.cells(config, Path("out"))} for config in (whole, part)]
+    commands = [{cell.arguments for cell in commands_of(config, Path("out"))} for config in (whole, part)]
     assert commands[1] < commands[0]
     with pytest.raises(ValueError, match=r"encoder is itc or mim or .*, not 'both'"):
         load("configs/study/farl.py").get_config("encoders=both")
