@@ -5,7 +5,8 @@ facerep evaluate --config configs/evaluate/parsing.py:dataset=manifest/faces,fra
 
 Arguments: see configs/evaluate/landmarks.py; the data set has masks. One more argument, `cells`: a linear head
 gives each patch cells x cells logits; 4 unless given, 8 with `small`. By protocol=ridge a linear head hardly ever
-predicts classes of few pixels, such as lips: it is of use for quick looks alone.
+predicts classes of few pixels, such as lips: it is of use for quick looks alone. With `small` a linear probe has one
+learning rate and 500 steps, of which an untrained encoder would often take more.
 
 FaRL's head comes with FaRL's augmentations for parsing (2112.03109), which protocols that see images use; frozen and
 finetune have FaRL's settings then and its number of steps on LaPa. Without an accelerator take fewer than its 768
@@ -54,6 +55,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         patch_kmeans=False,
         size=0,
         crop="",
+        margin=0.25,
         variant="",
         small=False,
     )
@@ -64,11 +66,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     moved = dict(shift=0.05, zoom=0.1) if args.small else {}
     augmented = dict(
-        linear=(spec(transforms.CropToBox, margin=0.25, whole=OPEN, **moved),),
+        linear=(spec(transforms.CropToBox, margin=args.margin, whole=OPEN, **moved),),
         farl=(
             spec(
                 augmentations.RandomAffine,
-                margin=0.25,
+                margin=args.margin,
                 shift=0.01,
                 angle_rad=0.314,
                 zoom=0.1,
@@ -100,7 +102,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         data_dir=args.data_dir,
         size=args.size,
         crop=args.crop,
-        transforms=(spec(transforms.CropToBox, margin=0.25, whole=OPEN),),
+        transforms=(spec(transforms.CropToBox, margin=args.margin, whole=OPEN),),
         augmentations=pick("head", args.head, augmented),
         encoder=spec(vit.ViT, variant=args.variant, image_size=OPEN, unroll=4) if args.variant else {},
     )

@@ -7,7 +7,7 @@ points of its landmarks); steps; the size of the images in pixels; objective (it
 masked tokens alone); captions, the feature that is read (caption or oracle_caption); flip: images are mirrored unless a
 caption speaks of sides.
 Changed against configs/pretrain/farl.py: everything is small, and laid out for CPUs (`unroll`, `remat`), for the number
-of steps is what counts at this scale.
+of steps is what counts at this scale. The text tower reads 32 tokens, which cuts 5.5 % of the oracle captions short.
 """
 
 from ml_collections import ConfigDict

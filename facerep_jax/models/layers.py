@@ -119,14 +119,16 @@ class Block(nnx.Module):
         self.down = linear(4 * width, width, init=down_init or init)
         self.heads, self.causal, self.activation = heads, causal, activation
 
-    def __call__(self, x: Float[Array, "b n d"], *, kept: Float[Array, "b 1 1"] | None = None) -> Float[Array, "b n d"]:
-        """Apply the block; `kept` is each example's factor of both branches under drop-path: 0 or 1 / (1 - rate)."""
+    def __call__(
+        self, x: Float[Array, "b n d"], *, kept: Float[Array, "2 b 1 1"] | None = None
+    ) -> Float[Array, "b n d"]:
+        """Apply the block; `kept` is each example's factor of each branch under drop-path: 0 or 1 / (1 - rate)."""
         y = self.attention_norm(x)
         q, k, v = (split_heads(project(y), self.heads) for project in (self.query, self.key, self.value))
         y = self.out(attention(q, k, v, causal=self.causal).reshape(x.shape))
-        x = x + (y if kept is None else y * kept)
+        x = x + (y if kept is None else y * kept[0])
         y = self.down(self.activation(self.up(self.mlp_norm(x))))
-        return x + (y if kept is None else y * kept)
+        return x + (y if kept is None else y * kept[1])
 
 
 def attention(
@@ -207,8 +209,8 @@ def scan(
         if rng is not None and drop_path > 0:
             # The block's index is folded into each example's key, so that no draw depends on the example's row.
             keys = jax.vmap(jax.random.fold_in, (0, None))(rng, index)
-            draws = jax.vmap(jax.random.bernoulli, (0, None))(keys, 1 - rate)
-            kept = (draws / (1 - rate)).astype(x.dtype)[:, None, None]
+            draws = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, (2,)))(keys)
+            kept = (draws / (1 - rate)).astype(x.dtype).T[..., None, None]  # attention and MLP are dropped apart
         y = nnx.merge(graph, params)(x, kept=kept)
         return y, y if collect else None
 

@@ -18,6 +18,8 @@ class Pyramid(nnx.Module):
     The first map is doubled, normalised, passed through GELU and doubled again. The second is doubled, the third is
     unchanged, and the fourth is max-pooled over 2 x 2 pixels, which drops an odd last row or column. Widths stay.
     Source: FaRL's `_make_fpns` (github.com/FacePerceiver/FaRL, farl/network/transformers.py), which is BEiT's.
+    Changed: for patches of 8 pixels FaRL has levels of 2, 1, 1/2 and 1/4 times the resolution, without normalisation
+    and GELU (as a review read its code); here all patches have one pyramid.
 
     Args:
         widths: channels of the four maps.

@@ -16,8 +16,8 @@ class Contrastive(nnx.Module):
 
     It owns what zero-shot tasks load later: the text tower, both projections and the temperature.
     Source: CLIP; FaRL (2112.03109), image-text contrast.
-    Changed: CLIP clips the log scale after each update. Here the forward pass uses the clamped value, and the gradient
-    passes straight through the clamp, so that the optimizer needs no special case.
+    Changed: CLIP clips the log scale after each update, this class before each step, so that the optimizer needs no
+    special case; the last update of a run may leave it a little above.
 
     Args:
         text_encoder: spec of the text tower.
@@ -48,7 +48,8 @@ class Contrastive(nnx.Module):
         self.max_scale = max_scale
 
     def begin(self, encoder: Encoder, step: Int[Array, ""]) -> None:
-        """Do nothing: no state is carried from step to step."""
+        """Clamp the learnt temperature, as open_clip does, so that no gradient pushes it beyond where it counts."""
+        self.log_scale.set_value(jnp.minimum(self.log_scale[...], jnp.log(self.max_scale)))
 
     def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
         return {"image": View(batch["image"])}
@@ -85,11 +86,8 @@ class Contrastive(nnx.Module):
         return normalised(self.text_encoder(text).astype(jnp.float32) @ self.text_projection[...])
 
     def scale(self) -> Float[Array, ""]:
-        """The inverse temperature, at most `max_scale`."""
-        log_scale = self.log_scale[...]
-        # Straight-through: the value is the clamped one, the gradient that of the unclamped one.
-        clamped = jnp.minimum(log_scale, jnp.log(self.max_scale))
-        return jnp.exp(log_scale + jax.lax.stop_gradient(clamped - log_scale))
+        """The inverse temperature; `begin` keeps it at `max_scale` or below."""
+        return jnp.exp(self.log_scale[...])
 
 
 def normalised(x: Float[Array, "b e"]) -> Float[Array, "b e"]:

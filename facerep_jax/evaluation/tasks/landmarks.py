@@ -20,7 +20,7 @@ from facerep_jax.models.taps import stages_at
 from facerep_jax.typing import Batch, Carried, Encoder, Equations, Features, Metrics, View, Views
 
 PIXELS = 32  # side of the images that the ridge baseline sees
-ALPHAS = (1e1, 1e2, 1e3, 1e4, 1e5)  # its penalties, chosen on validation
+ALPHAS = tuple(10 ** (power / 2) for power in range(2, 11))  # its penalties, of which validation chooses
 
 
 class Regression(nnx.Module):
