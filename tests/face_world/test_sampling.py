@@ -123,6 +123,7 @@ def test_trajectories_are_smooth():
         assert len({scene.photo.places for scene in scenes}) == 60
 
 
+@pytest.mark.slow
 def test_units_vary_and_stay_within_bounds():
     units = np.stack([people("pretrain")[f"expression/{name}"] for name in ACTION_UNITS], axis=1)
     assert units.min() == 0
@@ -200,6 +201,7 @@ def people(world: str) -> dict[str, np.ndarray]:
         return dict(np.load(file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", ["pretrain", "evaluate"])
 def test_factors_that_the_card_calls_independent_are(world):
     """Test every pair of numbers of different groups by chi-square of their quartiles, over one frame of 5,000 people.

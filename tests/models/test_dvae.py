@@ -63,6 +63,7 @@ def test_kernels_are_drawn_with_the_variance_of_their_inputs():
             assert x.std() * np.prod(x.shape[:3]) ** 0.5 == pytest.approx(1, rel=0.15), path
 
 
+@pytest.mark.slow
 def test_rematerialisation_changes_no_gradient(image):
     """The decoder behind the encoder, so that both take part."""
 

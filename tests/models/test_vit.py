@@ -227,6 +227,7 @@ def test_nothing_is_random_outside_of_training(vit, image):
     np.testing.assert_array_equal(evaluated.pooled, see(vit, View(image)).pooled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["clip", "mae"])
 def test_bfloat16_stays_close_through_twelve_blocks(image, flavour):
     def of(dtype):

@@ -19,6 +19,7 @@ def test_fine_tuning_learns_and_leaves_the_encoder_as_it_was(problem):
         np.testing.assert_array_equal(before[path], new)
 
 
+@pytest.mark.slow
 def test_the_average_of_the_weights_predicts(problem):
     """With a decay so near one that the average stays at the start, where the head is the mean shape."""
     last = problem._replace(selection="last")
