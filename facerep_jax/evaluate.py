@@ -41,7 +41,7 @@ from facerep_jax.config import build, locate, plain
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import licence_of, may_show_images
 from facerep_jax.evaluation import selection, sheets
-from facerep_jax.evaluation.baselines import problem_of, without_network
+from facerep_jax.evaluation.baselines import EXPLAINS, problem_of, without_network
 from facerep_jax.evaluation.encoders import load_encoder, settled
 from facerep_jax.evaluation.labels import Labels, draw, labelled
 from facerep_jax.evaluation.metrics import rows_of
@@ -168,6 +168,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         for subset, outcome in zip(subsets, of, strict=True):
             subset["selected" if who == JUDGED else f"selected_{who}"] = outcome.selected
 
+    explained = {who: said for who, said in EXPLAINS.items() if who in specs}
     results = Results(
         task=locate(config.task).__module__.rpartition(".")[2],
         dataset=dataset.name,
@@ -190,7 +191,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         seconds={phase: round(spent, 3) for phase, spent in seconds.items()},
         config=plain(config),
         versions=versions(),
-        words=words_of(problem.task, metric, protocols.values()),
+        words=words_of(problem.task, metric, protocols.values(), explained),
         licence=licence_of(dataset.meta),
         held_out=problem.held_out,
         left_out=problem.left_out,

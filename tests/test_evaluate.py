@@ -210,6 +210,9 @@ def test_simpler_encoders_are_baselines_by_the_same_protocol(tmp_path):
     assert len({*values.values()}) == 3
     assert values["random"] == results["metrics"]["nme_box"]["mean"]
     assert {of["protocol"] for of in results["baselines"].values()} == {"linear_probe"}
+    assert set(results["words"]["baselines"]) == {*names}
+    assert cli.main(["facerep", "report", str(tmp_path), f"--out={tmp_path / 'page'}"]) == 0
+    assert "Patch k-means: features without a network." in (tmp_path / "page" / "report.md").read_text()
     config = get_config("landmarks", "protocol=finetune,patch_kmeans")
     with pytest.raises(ValueError, match="patch_kmeans has nothing to train"):
         completed(config)

@@ -12,11 +12,19 @@ from facerep_jax.data.arrays import Stack
 from facerep_jax.evaluation.encoders import random_encoder, with_encoder
 from facerep_jax.evaluation.labels import Labels
 from facerep_jax.evaluation.problem import Arrays, Problem, take
-from facerep_jax.evaluation.results import NETWORKS, PATCHES, SCALED
+from facerep_jax.evaluation.results import NETWORKS, PATCHES, RANDOM, SCALED, SCRATCH
 from facerep_jax.models.patch_kmeans import PatchKMeans
 from facerep_jax.suggestions import nearest
 from facerep_jax.typing import Encoder
 
+EXPLAINS = {
+    RANDOM: "Random: the encoder before any training, used in the same way.",
+    SCALED: "Random scaled: the same with larger initial weights, so that blocks of a narrow network change what they "
+    "get as much as those of a ViT-B do.",
+    SCRATCH: "Scratch: the same network, trained with its head on the labels alone.",
+    PATCHES: "Patch k-means: features without a network. Each patch is whitened and described by how near it is to the "
+    "centres that k-means finds in the training images, whose labels are not used (Coates and Ng 2011).",
+}
 FITTED = 5_000  # images that k-means is fitted on, at most
 FINEST = 8  # pixels of a side of the patches of k-means, at least
 

@@ -91,6 +91,7 @@ class Words:
     counts: Sequence[str]  # metrics that are counts; all others are fractions and printed in percent
     metrics: Sequence[str]  # sentences that explain the metrics, in order
     protocols: Mapping[str, str]  # name -> a sentence, for each protocol of the results
+    baselines: Mapping[str, str]  # name -> a sentence, for baselines that learn by a protocol
     unit: str  # what a row of examples.parquet is, a singular noun: "image", "pair", "template"
     belongs_to: str  # what several rows belong to that are drawn together for intervals: "person", "fold"
     per_row: bool  # whether the headline is defined on single rows, as a mean over rows is and an F1 is not
@@ -321,6 +322,7 @@ def _words(top: _Object) -> Words:
         counts=tuple(words.get("counts", list, [name for name in known if name.startswith("images")])),
         metrics=tuple(words.get("metrics", list, ())),
         protocols=words.get("protocols", dict, {}),
+        baselines=words.get("baselines", dict, {}),
         unit=words.get("unit", str, "image"),
         belongs_to=words.get("belongs_to", str, "group"),
         per_row=words.get("per_row", bool, False),

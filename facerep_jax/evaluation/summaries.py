@@ -1,6 +1,7 @@
 """What results.json says of the parts of an evaluation: numbers over label subsets, and words."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from flax import nnx
@@ -21,8 +22,10 @@ def summarised(metric: Metric, subsets: Sequence[Rows]) -> dict[str, Summary]:
     return {name: Summary(**summary([of[name] for of in values])) for name in values[0]}
 
 
-def words_of(task: Task, metric: Metric, protocols: Iterable[Protocol]) -> Words:
-    """The explanations of a task, a metric and protocols."""
+def words_of(
+    task: Task, metric: Metric, protocols: Iterable[Protocol], baselines: Mapping[str, str] = MappingProxyType({})
+) -> Words:
+    """The explanations of a task, a metric, protocols, and baselines by name."""
     return Words(
         task=TaskWords(task.title, task.drawn),
         columns=metric.columns,
@@ -30,6 +33,7 @@ def words_of(task: Task, metric: Metric, protocols: Iterable[Protocol]) -> Words
         counts=metric.counts,
         metrics=metric.explains,
         protocols={protocol.name: protocol.explains for protocol in protocols},
+        baselines=dict(baselines),
         unit=metric.unit,
         belongs_to=metric.belongs_to,
         per_row=metric.per_row,

@@ -64,10 +64,12 @@ def of_lines(lines: Sequence[Line], *, compared: bool) -> tuple[str, ...]:
     first = lines[0].results
     learnt = [(line.results.words.protocols, line.scores.protocol) for line in lines]
     protocols = dict.fromkeys(sentences[name] for sentences, name in learnt if name in sentences)
+    brought = [line.results.words.baselines.get(line.source) for line in lines]
+    baselines = dict.fromkeys(sentence for sentence in brought if sentence)
     selections = [SELECTIONS[first.selection]] if first.selection in SELECTIONS else []
     several = any(len(line.results.seeds) > 1 for line in lines)
     words = first.words
     nouns = dict(unit=words.belongs_to, units=plural_noun(words.belongs_to), rows=plural_noun(words.unit))
     units = [UNITS.format(**nouns)] if first.in_units else []
     signs = [*([SPREAD] if several else []), *([INTERVAL, *units] if compared else [])]
-    return (*first.words.metrics, *protocols, *selections, *signs)
+    return (*first.words.metrics, *protocols, *baselines, *selections, *signs)

@@ -44,6 +44,7 @@ WHOLE = Results(
         counts=("images",),
         metrics=("NME: the mean error.",),
         protocols={"finetune": "Fine-tuning: all of it learns."},
+        baselines={"random": "Random: before any training."},
         unit="image",
         belongs_to="person",
         per_row=True,
