@@ -7,9 +7,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key, UInt8
 
+from facerep_jax.models.vit import sincos
 from facerep_jax.typing import Features, Frozen, Rules, View
 
 FLOOR = 10.0  # added to the variance of a patch's values, which are 0 to 255, so that noise in flat ones stays small
+POSITIONS = 64  # numbers that tell the place of a patch
 PATCHES = 200_000  # that it is fitted on, at most
 
 
@@ -17,12 +19,13 @@ class PatchKMeans(nnx.Module):
     """An encoder without layers: each patch by how near it is to the centres of k-means over patches.
 
     A patch is freed of its mean, divided by its standard deviation, and whitened by principal components. Of each
-    centre its feature is max(0, mean distance to all centres - distance); mean and deviation are two further ones.
+    centre its feature is max(0, mean distance to all centres - distance); mean and deviation are two further ones. Then
+    come fixed positions, as MAE has them, since a transformer's features tell the place of a patch too.
     `pooled` is the mean over patches. There is one stage.
     Source: Coates, Lee, Ng, "An analysis of single-layer networks in unsupervised feature learning" (2011), sections
     3.1 and 3.2.
     Changed: patches tile the image and do not overlap; whitened are as many components as are asked for; mean and
-    deviation are kept.
+    deviation are kept, and positions added.
 
     Args:
         patch: side of a patch in pixels.
@@ -36,7 +39,7 @@ class PatchKMeans(nnx.Module):
 
     def __init__(self, *, patch: int, components: int = 64, centres: int = 256, dtype: str, remat: str, rngs: nnx.Rngs):
         values = 3 * patch**2
-        self.patch, self.dtype, self.remat, self.width = patch, dtype, remat, centres + 2
+        self.patch, self.dtype, self.remat, self.width = patch, dtype, remat, centres + 2 + POSITIONS
         self.mean = Frozen(jnp.zeros(values))
         self.whiten = Frozen(jnp.zeros((values, min(components, values))))
         self.centres = Frozen(jnp.zeros((centres, min(components, values))))
@@ -59,8 +62,10 @@ class PatchKMeans(nnx.Module):
             raise ValueError(
                 "k-means of patches looks at whole images: none of their patches can be left out or masked"
             )
-        tokens, (b, h, w, _) = self.activations(self.patches(view.image)), view.image.shape
+        b, h, w, _ = view.image.shape
         rows, columns = self.grid((h, w))
+        places = jnp.broadcast_to(sincos(rows, columns, POSITIONS)[1:], (b, rows * columns, POSITIONS))
+        tokens = jnp.concatenate([self.activations(self.patches(view.image)), places], axis=-1)
         maps = {tap: tokens.reshape(b, rows, columns, -1) for tap in view.taps}
         return Features(pooled=tokens.mean(1), tokens=tokens, maps=maps)
 
@@ -71,8 +76,8 @@ class PatchKMeans(nnx.Module):
         x = image.astype(jnp.float32).reshape(b, rows, self.patch, columns, self.patch, 3)
         return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, rows * columns, -1)
 
-    def activations(self, x: Float[Array, "b n p"]) -> Float[Array, "b n d"]:
-        """The features of patches."""
+    def activations(self, x: Float[Array, "b n p"]) -> Float[Array, "b n e"]:
+        """The features of patches without their places."""
         flat, mean, deviation = normalised(x)
         white = (flat - self.mean[...][None, None]) @ self.whiten[...]
         centres = self.centres[...]

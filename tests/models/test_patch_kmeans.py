@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from facerep_jax.models.patch_kmeans import FLOOR, PatchKMeans
+from facerep_jax.models.vit import sincos
 from facerep_jax.typing import Encoder, View
 
 PATCH, COMPONENTS, CENTRES = 4, 10, 12
@@ -49,7 +50,7 @@ def test_features_are_the_definition(fitted):
     distance = np.linalg.norm(white[:, None] - np.asarray(fitted.centres[...], np.float64)[None], axis=-1)
     near = np.maximum(distance.mean(1, keepdims=True) - distance, 0)
     features = fitted(View(jnp.asarray(image[None]), taps=(0,)))
-    expected = np.concatenate([near, moments / 255], axis=1)
+    expected = np.concatenate([near, moments / 255, sincos(4, 4, 64)[1:]], axis=1)
     np.testing.assert_allclose(features.tokens[0], expected, atol=2e-4)
     np.testing.assert_allclose(features.pooled[0], expected.mean(0), atol=2e-4)
     np.testing.assert_array_equal(np.asarray(features.maps[0])[0].reshape(16, -1), features.tokens[0])
