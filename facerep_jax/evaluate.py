@@ -52,7 +52,6 @@ from facerep_jax.evaluation.results import (
     NETWORKS,
     PATCHES,
     RANDOM,
-    SCALED,
     SCRATCH,
     Checkpoint,
     Results,
@@ -68,12 +67,7 @@ from facerep_jax.reporting import wording
 from facerep_jax.train import hardware
 from facerep_jax.train.resume import has_begun
 
-SPECS = {
-    RANDOM: "protocol",
-    SCALED: "protocol",
-    SCRATCH: "scratch",
-    PATCHES: "protocol",
-}  # of the config, by which they learn
+SPECS = dict.fromkeys(NETWORKS, "protocol") | {SCRATCH: "scratch"}  # of the config, by which they learn
 SCRATCH_LABELS = 16  # that scratch needs at least
 Content = str | Callable[[Path], Any]  # of a file: text, or what writes to the path that it is given
 PACKAGES = ("facerep_jax", "jax", "flax", "numpy", "scikit-learn")

@@ -156,8 +156,7 @@ def trials(config: ConfigDict, folder: Path) -> Iterator[Cell]:
             yield pretraining(recipe, folder, workdir_of(folder, name, 0, rate), 0, rate)
     for name, recipe in searched.items():
         for rate in recipe.rates:
-            evaluation = config.evaluate[config.search.evaluation].config
-            command = f"--config={evaluation},fraction={config.search.fraction},data_dir={quoted(folder / 'data')}"
+            command = judging(config, folder, config.search.evaluation, config.search.fraction)
             checkpoint, workdir = workdir_of(folder, name, 0, rate), search_folder(folder, name, rate)
             yield Cell(workdir, ("evaluate", command, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))
 
@@ -200,19 +199,18 @@ def pretraining(recipe: ConfigDict, folder: Path, workdir: Path, seed: int, rate
 
 def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Iterator[Cell]:
     """The commands of a study, in order; `rates` are the learning rates that were chosen, by the recipe's name."""
-    data = folder / "data"
     yield from preparations(config, folder)
     for name, recipe in config.pretrain.items():
         for seed in range(recipe.seeds):
             workdir = workdir_of(folder, name, seed, rates.get(name))
             yield pretraining(recipe, folder, workdir, seed, rates.get(name))
     for name, evaluation in config.evaluate.items():
-        judged = encoders(config, folder, rates)
-        for fraction, (encoder, seed, checkpoint) in itertools.product(evaluation.fractions, judged):
+        for fraction, (encoder, seed) in itertools.product(evaluation.fractions, encoders(config)):
             workdir = folder / "evaluate" / name / f"{fraction:g}" / f"{encoder}_{seed}"
-            recipe = f"--config={evaluation.config},fraction={fraction},data_dir={quoted(data)}"
+            recipe = judging(config, folder, name, fraction)
             more: tuple[str, ...] = config.whole if fraction == 1 else ()
-            if checkpoint == RANDOM:
+            checkpoint = RANDOM if encoder == RANDOM else workdir_of(folder, encoder, seed, rates.get(encoder))
+            if encoder == RANDOM:
                 more = (*more, f"--config.encoder_seed={seed}")
                 if seed == 0:
                     recipe = ",".join((recipe, *config.rivals))
@@ -221,12 +219,16 @@ def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Itera
             yield Cell(workdir, ("evaluate", recipe, *more, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))
 
 
-def encoders(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Iterator[tuple[str, int, str]]:
-    """Kind, seed and checkpoint of each encoder that is judged."""
-    yield from ((RANDOM, seed, RANDOM) for seed in range(config.random))
+def judging(config: ConfigDict, folder: Path, evaluation: str, fraction: float) -> str:
+    """The flag that names an evaluation at a fraction of the labels."""
+    return f"--config={config.evaluate[evaluation].config},fraction={fraction},data_dir={quoted(folder / 'data')}"
+
+
+def encoders(config: ConfigDict) -> Iterator[tuple[str, int]]:
+    """Kind and seed of each encoder that is judged."""
+    yield from ((RANDOM, seed) for seed in range(config.random))
     for name, recipe in config.pretrain.items():
-        for seed in range(recipe.seeds):
-            yield name, seed, str(workdir_of(folder, name, seed, rates.get(name)))
+        yield from ((name, seed) for seed in range(recipe.seeds))
 
 
 def is_done(cell: Cell) -> bool:
@@ -286,7 +288,7 @@ def scores_of(config: ConfigDict, folder: Path, evaluation: str) -> Iterator[Sco
 def lines_of(config: ConfigDict, folder: Path) -> dict[str, Line]:
     """Each kind of encoder, with one evaluation for each seed of its pre-training, then each baseline."""
     workdirs: dict[str, list[Path]] = {}
-    for kind, seed, _ in encoders(config, folder, {}):
+    for kind, seed in encoders(config):
         workdirs.setdefault(kind, []).append(folder / f"{kind}_{seed}")
     lines = {
         kind: Line(kind, UNTRAINED if kind == RANDOM else PRETRAINED, [read_evaluation(each) for each in found])

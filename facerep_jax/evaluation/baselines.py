@@ -25,7 +25,7 @@ EXPLAINS = {
     PATCHES: "Patch k-means: features without a network. Each patch is whitened and described by how near it is to the "
     "centres that k-means finds in the training images, whose labels are not used (Coates and Ng 2011).",
 }
-FITTED = 5_000  # images that k-means is fitted on, at most
+FITTED = 200_000  # patches that k-means is fitted on, at most
 FINEST = 8  # pixels of a side of the patches of k-means, at least
 
 
@@ -56,9 +56,11 @@ def problem_of(who: str, problem: Problem, config: ConfigDict, unlabelled: Stack
     """The problem for a baseline that learns by a protocol, with its encoder in place of the one that is judged.
 
     Args:
-        unlabelled: all training images, which k-means of patches is fitted on.
+        unlabelled: all training images, which k-means of patches is fitted on and no other baseline needs.
     """
-    if who == PATCHES and unlabelled is not None:
+    if who == PATCHES:
+        if unlabelled is None:
+            raise ValueError(f"the baseline {PATCHES} needs training images")
         return problem.for_encoder(patch_kmeans(problem, unlabelled))
     start = config.encoder.to_dict()
     if who == SCALED:
@@ -69,7 +71,7 @@ def problem_of(who: str, problem: Problem, config: ConfigDict, unlabelled: Stack
 
 
 def patch_kmeans(problem: Problem, images: Stack) -> Encoder:
-    """k-means features of patches, fitted on images, at most `FITTED` of them.
+    """k-means features of patches, fitted on images, on as many as have `FITTED` patches.
 
     Patches are as large as those of the encoder that is judged; of one whose maps have several resolutions, as the
     finest of at least `FINEST` pixels.
@@ -77,8 +79,9 @@ def patch_kmeans(problem: Problem, images: Stack) -> Encoder:
     strides = sorted(problem.encoder.tap_strides(problem.task.taps))
     patch = next((stride for stride in strides if stride >= FINEST), strides[-1])
     encoder = PatchKMeans(patch=patch, dtype="float32", remat="none", rngs=nnx.Rngs(0))
-    rows = np.sort(np.random.default_rng(0).permutation(len(images))[:FITTED])
-    encoder.fit_images(np.asarray(images[rows]))
+    rows, columns = encoder.grid((images.shape[1], images.shape[2]))
+    some = np.random.default_rng(0).permutation(len(images))[: max(FITTED // (rows * columns), 1)]
+    encoder.fit_images(np.asarray(images[np.sort(some)]))
     return encoder
 
 

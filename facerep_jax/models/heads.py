@@ -50,25 +50,21 @@ class PerToken(nnx.Module):
     """
 
     def __init__(self, encoder: Encoder, outputs: int, *, taps: tuple[int, ...], cells: int = 1, rngs: nnx.Rngs):
-        self.places = distinct(taps)
-        self.cells, self.outputs, width = cells, outputs, sum(encoder.tap_widths(tuple(taps[i] for i in self.places)))
+        self.cells, self.outputs = cells, outputs
+        self.places, width = each_once(encoder, taps)
         self.standardise = Standardise(width)
         self.linear = Linear(width, cells * cells * outputs, init=trunc_normal(0.01), rngs=rngs)
 
     def fit(self, maps: Maps) -> None:
         """Set the statistics of standardisation from the maps of training examples."""
-        self.standardise.fit(self.read(maps))
-
-    def read(self, maps: Maps) -> Maps:
-        """Each stage's map once."""
-        return tuple(maps[place] for place in self.places)
+        self.standardise.fit(at(maps, self.places))
 
     def equations(self, maps: Maps, labels: Integer[Array, "b H W"]) -> Equations:
         """A row for each token: each output's share of the pixels of each part of its patch.
 
         Pixels of a class that is not among the outputs do not count.
         """
-        x = self.standardise(self.read(maps))
+        x = self.standardise(at(maps, self.places))
         b, h, w, _ = x.shape
         size = (h * self.cells, w * self.cells)
 
@@ -82,16 +78,25 @@ class PerToken(nnx.Module):
         return Equations(x.reshape(b, h * w, -1), *rows)
 
     def __call__(self, maps: Maps, *, rng: Key[Array, "b"] | None = None) -> Float[Array, "b H W k"]:
-        x = self.linear(self.standardise(self.read(maps)))
+        x = self.linear(self.standardise(at(maps, self.places)))
         return unfolded(x.reshape(*x.shape[:3], self.cells, self.cells, -1))
 
 
 LINEAR = plain(spec(PerToken))  # spec of the default head of tasks
 
 
-def distinct(taps: tuple[int, ...]) -> tuple[int, ...]:
-    """The places of different stages among taps: of an encoder with few stages, several taps are one."""
-    return tuple(taps.index(tap) for tap in dict.fromkeys(taps))
+def each_once(encoder: Encoder, taps: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """The places of different stages among taps, and how many channels their maps have together.
+
+    Several taps of an encoder with few stages are one; read once each, they count no more than others.
+    """
+    stages = tuple(dict.fromkeys(taps))
+    return tuple(map(taps.index, stages)), sum(encoder.tap_widths(stages))
+
+
+def at(maps: Maps, places: tuple[int, ...]) -> Maps:
+    """Some of the maps."""
+    return tuple(maps[place] for place in places)
 
 
 def unfolded(parts: Float[Array, "b h w y x k"]) -> Float[Array, "b h*y w*x k"]:

@@ -7,12 +7,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key, UInt8
 
-from facerep_jax.models.vit import sincos
+from facerep_jax.models.vit import grid_of, patches, sincos
 from facerep_jax.typing import Features, Frozen, Rules, View
 
 FLOOR = 10.0  # added to the variance of a patch's values, which are 0 to 255, so that noise in flat ones stays small
 POSITIONS = 64  # numbers that tell the place of a patch
-PATCHES = 200_000  # that it is fitted on, at most
 
 
 class PatchKMeans(nnx.Module):
@@ -52,10 +51,7 @@ class PatchKMeans(nnx.Module):
 
     def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of patches in an image of (height, width). Raises ValueError if patches do not tile it."""
-        h, w = image_size
-        if min(h, w) < self.patch or h % self.patch or w % self.patch:
-            raise ValueError(f"an image of {h} x {w} pixels is no grid of patches of {self.patch} x {self.patch}")
-        return h // self.patch, w // self.patch
+        return grid_of(image_size, self.patch)
 
     def __call__(self, view: View, *, train: bool = False, rng: Key[Array, "b"] | None = None) -> Features:
         if view.keep is not None or view.masked is not None:
@@ -65,16 +61,11 @@ class PatchKMeans(nnx.Module):
         b, h, w, _ = view.image.shape
         rows, columns = self.grid((h, w))
         places = jnp.broadcast_to(sincos(rows, columns, POSITIONS)[1:], (b, rows * columns, POSITIONS))
-        tokens = jnp.concatenate([self.activations(self.patches(view.image)), places], axis=-1)
+        tokens = jnp.concatenate(
+            [self.activations(patches(view.image.astype(jnp.float32), self.patch)), places], axis=-1
+        )
         maps = {tap: tokens.reshape(b, rows, columns, -1) for tap in view.taps}
         return Features(pooled=tokens.mean(1), tokens=tokens, maps=maps)
-
-    def patches(self, image: UInt8[Array, "b h w 3"]) -> Float[Array, "b n p"]:
-        """Patches row by row, each as its values from 0 to 255."""
-        b, h, w, _ = image.shape
-        rows, columns = self.grid((h, w))
-        x = image.astype(jnp.float32).reshape(b, rows, self.patch, columns, self.patch, 3)
-        return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, rows * columns, -1)
 
     def activations(self, x: Float[Array, "b n p"]) -> Float[Array, "b n e"]:
         """The features of patches without their places."""
@@ -88,11 +79,8 @@ class PatchKMeans(nnx.Module):
 
     def fit_images(self, images: UInt8[np.ndarray, "b h w 3"], seed: int = 0) -> None:
         """Find components and centres on images. Raises ValueError if these have too few patches."""
-        rng = np.random.default_rng(seed)
-        each = self.grid(images.shape[1:3])
-        some = rng.permutation(len(images))[: max(PATCHES // (each[0] * each[1]), 1)]
-        drawn = self.patches(jnp.asarray(np.stack([images[i] for i in np.sort(some)])))
-        x = np.asarray(normalised(drawn)[0], np.float64).reshape(-1, drawn.shape[-1])
+        flat = normalised(patches(jnp.asarray(images, jnp.float32), self.patch))[0]
+        x = np.asarray(flat, np.float64).reshape(-1, flat.shape[-1])
         if len(x) < len(self.centres[...]):
             raise ValueError(f"{len(x)} patches are too few to fit {len(self.centres[...])} centres")
         # Imported here because that takes seconds, which nobody else should wait for.

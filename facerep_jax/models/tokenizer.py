@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
 from facerep_jax.models.dvae import DVAEEncoder, map_pixels
+from facerep_jax.models.vit import grid_of
 from facerep_jax.typing import Frozen, View, as_kind
 
 FIT_BATCH = 32  # images per pass while a tokenizer is fitted
@@ -112,10 +113,8 @@ class DVAE(nnx.Module):
     def resized(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b H W 3"]:
         """Images at the resolution at which the network gives one code per patch; values can leave [0, 1] slightly."""
         b, h, w, _ = image.shape
-        if h % self.patch or w % self.patch:
-            raise ValueError(f"an image of {h} x {w} pixels is no grid of patches of {self.patch} x {self.patch}")
-        stride = self.network.sizes.stride
-        return jax.image.resize(image, (b, h // self.patch * stride, w // self.patch * stride, 3), "lanczos3")
+        (rows, columns), stride = grid_of((h, w), self.patch), self.network.sizes.stride
+        return jax.image.resize(image, (b, rows * stride, columns * stride, 3), "lanczos3")
 
     def fit_images(self, images: UInt8[np.ndarray, "b h w 3"]) -> None:
         """Count how often each code is used on training images."""

@@ -169,10 +169,7 @@ class ViT(nnx.Module):
 
     def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of patches in an image of (height, width). Raises ValueError if patches do not tile it."""
-        h, w = image_size
-        if min(h, w) < self.patch or h % self.patch or w % self.patch:
-            raise ValueError(f"an image of {h} x {w} pixels is no grid of patches of {self.patch} x {self.patch}")
-        return h // self.patch, w // self.patch
+        return grid_of(image_size, self.patch)
 
     def __call__(self, view: View, *, train: bool = False, rng: Key[Array, "b"] | None = None) -> Features:
         """Features of a view, see `typing.Encoder`; the stages that can be tapped are the blocks."""
@@ -284,6 +281,14 @@ def sincos(rows: int, columns: int, width: int) -> Float[np.ndarray, "{1+rows*co
     x, y = np.broadcast_to(along(columns), half), np.broadcast_to(along(rows)[:, None], half)
     patches = np.concatenate([x, y], axis=-1).reshape(rows * columns, width)
     return np.concatenate([np.zeros((1, width)), patches]).astype(np.float32)
+
+
+def grid_of(image_size: tuple[int, int], patch: int) -> tuple[int, int]:
+    """Rows and columns of patches in an image of (height, width). Raises ValueError if patches do not tile it."""
+    h, w = image_size
+    if min(h, w) < patch or h % patch or w % patch:
+        raise ValueError(f"an image of {h} x {w} pixels is no grid of patches of {patch} x {patch}")
+    return h // patch, w // patch
 
 
 def patches(image: Float[Array, "b h w 3"], patch: int) -> Float[Array, "b n p"]:

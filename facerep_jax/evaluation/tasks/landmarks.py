@@ -14,7 +14,7 @@ from sklearn.linear_model import Ridge
 from facerep_jax.config import Spec, build, plain, spec
 from facerep_jax.evaluation.metrics import NME
 from facerep_jax.models import heatmaps
-from facerep_jax.models.heads import LINEAR, Maps, Standardise, distinct, resized
+from facerep_jax.models.heads import LINEAR, Maps, Standardise, at, each_once, resized
 from facerep_jax.models.layers import Linear
 from facerep_jax.models.taps import stages_at
 from facerep_jax.typing import Batch, Carried, Encoder, Equations, Features, Metrics, View, Views
@@ -43,8 +43,7 @@ class Regression(nnx.Module):
     ):
         rows, columns = encoder.grid((image_size, image_size))
         self.grid = (min(rows, cells), min(columns, cells))
-        self.places = distinct(taps)
-        width = sum(encoder.tap_widths(tuple(taps[i] for i in self.places)))
+        self.places, width = each_once(encoder, taps)
         self.standardise, self.centre = Standardise(width), (image_size - 1) / 2
         self.mean_shape = Carried(jnp.zeros((points, 2)))
         self.spread = Carried(jnp.ones(()))
@@ -62,7 +61,7 @@ class Regression(nnx.Module):
         self.spread.set_value(jnp.sqrt(jnp.nanmean(jnp.square(labels - mean[None]))) + 1e-6)
 
     def averaged(self, maps: Maps) -> Maps:
-        return tuple(resized(maps[place].astype(jnp.float32), self.grid) for place in self.places)
+        return tuple(resized(x.astype(jnp.float32), self.grid) for x in at(maps, self.places))
 
     def losses(
         self, maps: Maps, truth: Float[Array, "b k 2"], known: Bool[Array, "b k"], rng: Key[Array, "b"]
