@@ -15,7 +15,8 @@ Arguments:
   size of the images in pixels; without it, that of the images that the encoder was trained on;
   crop: box, the face's box and a margin; whole, the whole image; without it, what the data set says, or its boxes if it
     has any; margin: around the box on each side, as a share of it;
-  variant of the encoder, such as B/16, for `--checkpoint random`; a checkpoint brings its own, which must match it;
+  variant of the encoder, such as B/16, and its `stem`, for `--checkpoint random`; a checkpoint brings its own, which
+    must match;
   small: settings for tiny encoders, few steps and two cores.
 
 With head=farl, frozen and finetune have FaRL's settings and its number of steps on 300W, so that
@@ -48,6 +49,7 @@ EXAMPLES = (
     "selection=last",
     "crop=whole",
     "variant=S/16",
+    "variant=Nano/8,stem=384",
 )
 
 
@@ -70,6 +72,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         crop="",
         margin=0.25,
         variant="",
+        stem=0,
         small=False,
     )
     dense = spec(uper.UPerHead, channels=64 if args.small else 768)
@@ -89,6 +92,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             spec(augmentations.BoxBlur),
         ),
     )
+    stem = dict(stem=args.stem) if args.stem else {}
     settings: dict[str, Any] = {}
     if args.small:
         settings = protocols.with_steps(args.protocol, steps=240, batch_size=32)
@@ -109,5 +113,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
         crop=args.crop,
         transforms=(spec(transforms.CropToBox, margin=args.margin, whole=OPEN),),
         augmentations=pick("head", args.head, augmented),
-        encoder=spec(vit.ViT, variant=args.variant, image_size=OPEN, unroll=4) if args.variant else {},
+        encoder=spec(vit.ViT, variant=args.variant, image_size=OPEN, unroll=4, **stem) if args.variant else {},
     )

@@ -34,6 +34,7 @@ EXAMPLES = (
     "selection=last",
     "crop=whole",
     "variant=S/16",
+    "variant=Nano/8,stem=384",
 )
 
 
@@ -57,6 +58,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         crop="",
         margin=0.25,
         variant="",
+        stem=0,
         small=False,
     )
     cells = args.cells or (8 if args.small else 4)
@@ -82,6 +84,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             spec(augmentations.BoxBlur),
         ),
     )
+    stem = dict(stem=args.stem) if args.stem else {}
     settings: dict[str, Any] = {}
     if args.small:
         settings = protocols.with_steps(args.protocol, steps=500, batch_size=32)
@@ -104,5 +107,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
         crop=args.crop,
         transforms=(spec(transforms.CropToBox, margin=args.margin, whole=OPEN),),
         augmentations=pick("head", args.head, augmented),
-        encoder=spec(vit.ViT, variant=args.variant, image_size=OPEN, unroll=4) if args.variant else {},
+        encoder=spec(vit.ViT, variant=args.variant, image_size=OPEN, unroll=4, **stem) if args.variant else {},
     )

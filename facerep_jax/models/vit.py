@@ -25,6 +25,7 @@ from facerep_jax.models.layers import (
     stack,
     trunc_normal,
 )
+from facerep_jax.models.stems import ContrastStem
 from facerep_jax.models.views import random_patches
 from facerep_jax.streams import stream
 from facerep_jax.typing import Features, Rules, View, pin
@@ -107,6 +108,7 @@ class ViT(nnx.Module):
         patch_dropout: share of the patches that are dropped in training; the class token stays. Source: 2212.00794.
         block_scale: multiplies the initial deviation of the linear layers behind attention and in MLPs; None scales it
             such that blocks of a narrow network change their input as much as they do at the width of B/16.
+        stem: hidden units of a `stems.ContrastStem`, which takes the place of the linear patch embedding; 0 for that.
         unroll: how many blocks each iteration of the loop over blocks lays out, see `layers.scan`.
         mean, std: normalisation of RGB in [0, 1]; by default the flavour's.
     """
@@ -126,6 +128,7 @@ class ViT(nnx.Module):
         drop_path: float = 0.0,
         patch_dropout: float = 0.0,
         block_scale: float | None = 1.0,
+        stem: int = 0,
         unroll: int = 1,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
@@ -146,9 +149,14 @@ class ViT(nnx.Module):
         rows, columns = self.grid((image_size, image_size))
 
         pixels = 3 * self.patch**2
-        self.embed = Linear(pixels, self.width, init=style.init, use_bias=style.fixed, dtype=dtype, rngs=rngs)
+        self.embed: Linear | ContrastStem
+        if stem:
+            self.embed = ContrastStem(pixels, hidden=stem, width=self.width, dtype=dtype, rngs=rngs)
+        else:
+            self.embed = Linear(pixels, self.width, init=style.init, use_bias=style.fixed, dtype=dtype, rngs=rngs)
         if style.fixed:
             sincos(rows, columns, self.width)  # raises now, not in the first step, if the width cannot be split
+        if isinstance(self.embed, Linear) and style.fixed:
             limit = pixels**-0.5  # MAE leaves the bias at the default of torch's convolutions
             self.embed.bias = nnx.Param(jax.random.uniform(rngs.params(), (self.width,), minval=-limit, maxval=limit))
         normal = nnx.initializers.normal(0.02 if style.fixed else self.width**-0.5)

@@ -22,7 +22,7 @@ LARGEST = "largest"  # in place of axes: split over `fsdp` along the largest axi
 # number of axes counts; an array that no rule matches is replicated. Paths have the same ends in parameters, optimizer
 # state and average, so that one table serves all three. The first axis of stacked blocks is their depth.
 OUTSIDE_BLOCKS: Rules = (
-    (r"embed/kernel$", (None, "fsdp")),
+    (r"embed/(\w+/)?kernel$", (None, "fsdp")),
     (r"head/kernel$", ("fsdp", None)),
     (r"projection$", ("fsdp", None)),
     (r"token_embedding$", ("fsdp", None)),

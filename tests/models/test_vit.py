@@ -438,3 +438,26 @@ def test_blocks_of_a_narrow_network_act_as_at_the_width_of_a_base_one():
     np.testing.assert_allclose(np.array(twice[2:]) / published[2:], 2, rtol=1e-5)
     mae, same = (deviations(flavour="mae", **s) for s in ({}, dict(block_scale=None)))
     assert mae == same  # which scales with the width itself
+
+
+def test_a_stem_embeds_patches_by_their_contrast(image):
+    vit = make(stem=24)
+    white = (np.asarray(image, np.float64) / 255 - CLIP_MEAN) / CLIP_STD
+    x = np.asarray(patches(jnp.asarray(white), PATCH), np.float64)
+    deviation = np.sqrt(x.var(-1, keepdims=True) + 1e-3)
+    mean = x.mean(-1, keepdims=True)
+    seen = np.concatenate([(x - mean) / deviation, mean, np.log(deviation)], -1)
+    up, down = (
+        [np.asarray(p[...], np.float64) for p in (layer.kernel, layer.bias)] for layer in (vit.embed.up, vit.embed.down)
+    )
+    expected = np.maximum(seen @ up[0] + up[1], 0) @ down[0] + down[1]
+    found = vit.embed(patches(vit.normalise(image), PATCH))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert see(vit, View(image)).tokens.shape == (4, TILES, WIDTH)
+
+
+def test_a_flat_patch_has_a_finite_embedding_and_gradient():
+    vit = make(stem=24)
+    flat = jnp.full((1, PATCH * SIDE, PATCH * SIDE, 3), 7, jnp.uint8)
+    gradient = nnx.grad(lambda vit: vit(View(flat)).tokens.sum())(vit)
+    assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(gradient))
