@@ -51,12 +51,24 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is not JSON, or holds something else than an object.
     """
+    return object_of(path.read_bytes(), str(path))
+
+
+def object_of(raw: bytes, where: str) -> dict[str, Any]:
+    """The object that JSON in UTF-8 holds.
+
+    Args:
+        where: names the JSON in errors.
+
+    Raises:
+        ValueError: it is not JSON, or holds something else than an object.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(raw.decode())
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        raise ValueError(f"{where} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold an object, not {type(value).__name__}")
+        raise ValueError(f"{where} must hold an object, not {type(value).__name__}")
     return value
 
 

@@ -32,7 +32,7 @@ from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import may_show_images
 from facerep_jax.data.pipeline import Part, Stream, build_transforms, split_host
 from facerep_jax.evaluation.monitor import Monitor
-from facerep_jax.files import local_path, write
+from facerep_jax.files import local_path, read_object, write
 from facerep_jax.train import account, checkpoint, compilation, distributed, handover, hardware, loop, sharding
 from facerep_jax.train.flops import of_jaxpr
 from facerep_jax.train.frozen import FILE as FROZEN
@@ -266,7 +266,7 @@ def write_description(config: ConfigDict, run: Run, traced: jax.stages.Traced, w
         if run.image_size:
             size["image_size"] = run.image_size
         write(path, json.dumps(size) + "\n")
-    return json.loads(path.read_text())
+    return read_object(path)
 
 
 def open_stream(config: ConfigDict, needs: tuple[str, ...]) -> tuple[Stream, bool]:

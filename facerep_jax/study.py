@@ -30,7 +30,7 @@ from ml_collections import ConfigDict, config_flags
 
 from facerep_jax.command_line import require_kind
 from facerep_jax.config import quoted
-from facerep_jax.files import local_path, write
+from facerep_jax.files import local_path, read_object, write
 from facerep_jax.pretrain import STOPPED
 from facerep_jax.reporting import wording
 from facerep_jax.reporting.comparison import full_comparison
@@ -240,7 +240,7 @@ def is_done(cell: Cell) -> bool:
     record = cell.folder / "cell.json"
     if not record.exists():
         return False
-    if (before := json.loads(record.read_text())["arguments"]) != list(cell.arguments):
+    if (before := read_object(record)["arguments"]) != list(cell.arguments):
         raise ValueError(f"{cell.folder} was made by another command ({shlex.join(before)}); remove it or the change")
     return True
 
@@ -267,7 +267,7 @@ def budgets_of(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> 
     """The cost of each kind of pre-training."""
     for name in config.pretrain:
         workdir = workdir_of(folder, name, 0, rates.get(name))
-        recipe, model = (json.loads((workdir / file).read_text()) for file in ("config.json", "model.json"))
+        recipe, model = (read_object(workdir / file) for file in ("config.json", "model.json"))
         images = recipe["steps"] * recipe["data"]["batch_size"]
         yield Budget(name, recipe["steps"], images, images * model["flops_per_image"])
 

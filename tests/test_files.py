@@ -49,7 +49,10 @@ def test_only_an_object_is_read(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('{"a": 1}')
     assert read_object(path) == {"a": 1}
-    for text, message in (("{", r"a\.json is not JSON"), ("[]", r"a\.json must hold an object, not list")):
-        path.write_text(text)
-        with pytest.raises(ValueError, match=message):
+    for raw in (b"", b"{", b"\0\0", b'{"a": "\xff"}'):
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match=r"a\.json is not JSON: "):
             read_object(path)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"a\.json must hold an object, not list"):
+        read_object(path)

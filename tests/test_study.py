@@ -149,6 +149,12 @@ def test_a_changed_command_is_refused_and_a_failed_cell_is_not_done(finished, tm
     assert not list(tmp_path.rglob("cell.json"))
 
 
+def test_a_damaged_record_of_a_cell_is_named(tmp_path):
+    (tmp_path / "cell.json").write_text('{"arguments": [')
+    with pytest.raises(ValueError, match=r"cell\.json is not JSON: "):
+        study.is_done(study.Cell(tmp_path, ("prepare",)))
+
+
 def test_the_time_stops_it_between_cells(finished, tmp_path, monkeypatch):
     clock, called = itertools.count(0.0, 29.0), []
     monkeypatch.setattr(study.time, "monotonic", lambda: next(clock))

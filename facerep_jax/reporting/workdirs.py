@@ -95,17 +95,18 @@ def read_evaluation(folder: Path) -> Evaluation:
 def _read_pretraining(folder: Path) -> Pretraining:
     """Read the log of a run. After a resume steps repeat: the last value of a step counts."""
     path = folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     unfinished = lines.pop()  # empty, unless a run is writing it at this moment
     columns: dict[str, dict[int, float]] = defaultdict(dict)
     account = Account()
     for number, line in enumerate(lines, 1):
         try:
-            values = json.loads(line)
+            values = json.loads(line.decode())
             account.add(values)
             step = values.pop("step")
         except (ValueError, KeyError, AttributeError, TypeError):
-            raise ValueError(f"{path}, line {number} is not a JSON object with a step: {line[:80]!r}") from None
+            text = line[:80].decode(errors="replace")
+            raise ValueError(f"{path}, line {number} is not a JSON object with a step: {text!r}") from None
         for name, value in values.items():
             if name not in TIMES and (value is None or isinstance(value, int | float)):
                 columns[name][step] = math.nan if value is None else float(value)

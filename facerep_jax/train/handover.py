@@ -6,7 +6,6 @@ network is named by WORKDIR[@STEP] of a pre-training, or by FILE[@LAYOUT] of pub
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import FunctionType
@@ -17,7 +16,7 @@ from flax import nnx
 
 from facerep_jax import weights as published
 from facerep_jax.config import build, difference
-from facerep_jax.files import local_path
+from facerep_jax.files import local_path, read_object
 from facerep_jax.suggestions import nearest
 from facerep_jax.train import checkpoint
 from facerep_jax.train.model import filled, model_maker
@@ -169,7 +168,7 @@ def config_of(workdir: Path) -> dict[str, Any]:
     path = workdir / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{workdir} has no config.json; give the --workdir of a pre-training")
-    return tuples(json.loads(path.read_text()))
+    return tuples(read_object(path))
 
 
 def abstract_model(config: Mapping[str, Any]) -> Model:
@@ -180,7 +179,7 @@ def abstract_model(config: Mapping[str, Any]) -> Model:
 def image_size_of(workdir: Path, spec: Mapping[str, Any]) -> int | None:
     """Side in pixels of the images of a pre-training; None if neither model.json nor the encoder's spec names it."""
     path = workdir / "model.json"
-    known = json.loads(path.read_text()) if path.is_file() else {}
+    known = read_object(path) if path.is_file() else {}
     return known.get("image_size", spec.get("image_size"))
 
 

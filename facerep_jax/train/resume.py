@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from facerep_jax.config import difference, plain
-from facerep_jax.files import write
+from facerep_jax.files import read_object, write
 from facerep_jax.train import checkpoint, digests, distributed
 from facerep_jax.train.handover import Handed
 
@@ -28,7 +28,7 @@ def changes_since_start(config: ConfigDict, workdir: Path) -> list[str]:
         if steps := digests.all_steps(workdir / "checkpoints"):
             raise ValueError(f"{workdir} holds checkpoints ({steps[-1]}, ...) but no config.json that describes them")
         return []
-    old, new = json.loads((workdir / "config.json").read_text()), plain(config)
+    old, new = read_object(workdir / "config.json"), plain(config)
     changes = difference(old, new)
     step = (checkpoint.steps_in(workdir) or [0])[-1]
     more = ("data.weights:",) if extends(old["data"]["weights"], new["data"]["weights"], step) else ()
@@ -60,7 +60,7 @@ def keep_start(handed: Handed | None, workdir: Path) -> None:
             if handed is not None:
                 write(path, json.dumps(handed.origin, indent=2) + "\n")
     elif handed is not None and path.exists():
-        began, now = json.loads(path.read_text()), handed.origin
+        began, now = read_object(path), handed.origin
         if began["digest"] != now["digest"]:
             then, later = (f"step {each['step']}, sha256 {each['digest'][:12]}" for each in (began, now))
             raise ValueError(

@@ -13,7 +13,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
-from facerep_jax.files import append_lines
+from facerep_jax.files import append_lines, object_of
 from facerep_jax.train import distributed
 from facerep_jax.train.collapse import Watch
 
@@ -32,11 +32,11 @@ class Writer:
         self._open = distributed.first()
         if not self._open:
             return
+        self._watch = Watch(lines_of(workdir))
         self._lines = append_lines(workdir / LOG)
         # Not a SummaryWriter: a full disk silently ends its thread, and ten values later the run would wait for ever.
         self._events = EventsWriter(str(workdir / "events"))
         self._flushed = 0.0
-        self._watch = Watch(lines_of(workdir))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write scalars; values that are not finite become null in JSON."""
@@ -60,7 +60,11 @@ class Writer:
 
 
 def lines_of(workdir: Path) -> list[dict[str, Any]]:
-    """The lines that earlier runs wrote; an incomplete last line is ignored."""
+    """The lines that earlier runs wrote; an incomplete last line, which a crash may leave behind, is ignored.
+
+    Raises:
+        ValueError: another line is not JSON; the message names it.
+    """
     path = workdir / LOG
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""
-    return [json.loads(line) for line in whole.splitlines()]
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [object_of(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]

@@ -35,7 +35,7 @@ def write_results(folder, results=RESULTS):
 def write_log(folder, *lines, end="\n"):
     folder.mkdir(parents=True, exist_ok=True)
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
-    (folder / "metrics.jsonl").write_text(text + end)
+    (folder / "metrics.jsonl").write_text(text + end, errors="surrogateescape")
     return folder
 
 
@@ -112,7 +112,7 @@ def test_a_broken_results_json_is_named(tmp_path):
         workdirs.read_evaluation(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("line", ["nonsense", '{"loss": 1}', "[1]"])
+@pytest.mark.parametrize("line", ["nonsense", '{"loss": 1}', "[1]", "\0\0", "\udcff"])
 def test_a_broken_line_is_named(tmp_path, line):
     with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2 is not a JSON object with a step"):
         workdirs.read([write_log(tmp_path, {"step": 1, "loss": 2.0}, line)])

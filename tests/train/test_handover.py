@@ -144,6 +144,16 @@ def test_the_size_of_images_is_that_of_the_run_or_of_the_encoder(tmp_path):
     assert handover.image_size_of(tmp_path, {"image_size": 224}) == 112
 
 
+@pytest.mark.parametrize("raw", [b"", b'{"seed": ', b"\0\0", b'{"seed": "\xff"}'])
+def test_a_damaged_description_of_a_run_is_named(tmp_path, raw):
+    for name in ("config.json", "model.json"):
+        (tmp_path / name).write_bytes(raw)
+    with pytest.raises(ValueError, match=r"config\.json is not JSON: "):
+        handover.config_of(tmp_path)
+    with pytest.raises(ValueError, match=r"model\.json is not JSON: "):
+        handover.image_size_of(tmp_path, {})
+
+
 @pytest.mark.parametrize("layout", ["", "@dalle", "@facerep_jax.weights.dalle"])
 def test_a_file_is_read_in_the_layout_that_is_named_or_recognised(file, layout):
     handed = handover.encoder(f"{file}{layout}")

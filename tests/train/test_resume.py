@@ -9,6 +9,8 @@ from facerep_jax.train import digests
 from facerep_jax.train.handover import Handed
 from facerep_jax.train.resume import changes_since_start, extends, keep_start, write_config
 
+DAMAGED = (b"", b'{"seed": ', b"\0\0", b'{"seed": "\xff"}')  # empty, cut, never written, changed
+
 
 def config(**changes):
     """A config with the parts that resuming looks at; changes are by path, with __ for dots."""
@@ -109,6 +111,16 @@ def test_a_run_begins_from_the_weights_that_its_first_start_found(tmp_path):
     ):
         keep_start(start(5, "c" * 64), tmp_path)
     assert json.loads((tmp_path / "init.json").read_text())["step"] == 3
+
+
+@pytest.mark.parametrize("raw", DAMAGED)
+def test_a_damaged_record_of_a_run_is_named(workdir, raw):
+    (workdir / "init.json").write_bytes(raw)
+    with pytest.raises(ValueError, match=r"init\.json is not JSON: "):
+        keep_start(Handed(None, {}, None, {"path": "runs/a"}), workdir)
+    (workdir / "config.json").write_bytes(raw)
+    with pytest.raises(ValueError, match=r"config\.json is not JSON: "):
+        changes_since_start(config(), workdir)
 
 
 def test_the_config_is_kept_and_each_change_with_its_step(workdir):

@@ -30,6 +30,19 @@ def test_a_line_that_was_left_half_is_removed(tmp_path):
     assert [line["step"] for line in lines_of(tmp_path)] == [1, 2]
 
 
+@pytest.mark.parametrize("line", [b'{"step": 2, "lo', b"", b"\0\0", b'{"step": "\xff"}'])
+def test_a_damaged_line_is_named_unless_it_is_the_incomplete_last(tmp_path, line):
+    """Tried: the file read as text, which an incomplete last line need not be."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2 is not JSON: "):
+        Writer(tmp_path)
+    path.write_bytes(b'{"step": 1}\n' + line)
+    assert lines_of(tmp_path) == [{"step": 1}]
+    Writer(tmp_path).close()
+    assert path.read_bytes() == b'{"step": 1}\n'
+
+
 def test_what_is_not_finite_is_null_so_that_every_line_is_json(tmp_path):
     writer = Writer(tmp_path)
     writer.write(1, {"loss": float("nan"), "norm": float("inf")})
