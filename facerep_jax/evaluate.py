@@ -43,7 +43,7 @@ from facerep_jax.data.meta import licence_of, may_show_images
 from facerep_jax.evaluation import selection, sheets
 from facerep_jax.evaluation.baselines import EXPLAINS, problem_of, without_network
 from facerep_jax.evaluation.encoders import load_encoder, settled
-from facerep_jax.evaluation.labels import Labels, draw, labelled
+from facerep_jax.evaluation.labels import Labels, check_seeds, draw, labelled
 from facerep_jax.evaluation.metrics import rows_of
 from facerep_jax.evaluation.problem import Problem, make_problem, size, truth_of
 from facerep_jax.evaluation.protocols import Protocol
@@ -114,6 +114,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
     """
     config, seconds = completed(config), dict[str, float]()
     selection.check(config.selection)
+    check_seeds(config.seeds)
     specs = {JUDGED: config.protocol}
     specs |= {name: config[SPECS[name]] for name in NETWORKS if name in (config.baselines or ())}
     protocols: dict[str, Protocol] = {who: build(spec) for who, spec in specs.items()}

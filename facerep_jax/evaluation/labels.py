@@ -1,7 +1,7 @@
 """Which examples a subset of the labels holds."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,17 @@ class Labels(NamedTuple):
     validation: Indices
 
 
+def check_seeds(seeds: Sequence[Any]) -> None:
+    """Raise ValueError if there is no seed, one that no network can be made from, or the same one twice."""
+    if not seeds:
+        raise ValueError("seeds is empty; an evaluation needs at least one subset of the labels")
+    for place, seed in enumerate(seeds):
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise ValueError(f"seeds has {seed!r}; a seed is a whole number from 0 to {2**32 - 1}")
+        if seed in seeds[:place]:
+            raise ValueError(f"seeds has {seed} twice; equal subsets of the labels show no spread")
+
+
 def draw(problem: Problem, fraction: float, seeds: Sequence[int], least: int) -> list[Labels]:
     """A subset for each seed: a fraction of the training labels and of the validation labels, of these at least some.
 
@@ -29,10 +40,9 @@ def draw(problem: Problem, fraction: float, seeds: Sequence[int], least: int) ->
     training split has subsets without examples.
 
     Args:
+        seeds: as `check_seeds` allows them.
         least: validation labels, if there are so many; a choice among heads needs some whatever the fraction.
     """
-    if not seeds:
-        raise ValueError("seeds is empty; an evaluation needs at least one subset of the labels")
     train, validation, key = problem.splits["train"], problem.splits["validation"], problem.task.drawn_by
     names = {*names_of(train, key)}
     drawn = [

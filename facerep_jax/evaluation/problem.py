@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 from flax import nnx
 from jaxtyping import Int
 from ml_collections import ConfigDict
@@ -89,6 +90,11 @@ def make_problem(
             splits[role] = {**data, "tables": tables}
             left_out[role] = dataset.splits[name] - size(data)
     chooses = config.selection == "validation" or (compares and config.selection == "last")
+    for role, use in {"train": "learnt from", "validation": "chosen by"}.items():
+        if names.get(role) == names["test"] and (role == "train" or chooses):
+            logging.warning(
+                "test examples are %s: data.splits has %r for both; no fair number comes of it", use, names["test"]
+            )
     holds_out = chooses and "validation" in names and not size(splits["validation"])
     if holds_out:
         splits |= divided(splits["train"], task.drawn_by, config.held_out)

@@ -1,10 +1,12 @@
 """Planted and seen red: rows not translated after unlabelled examples are left out, records of all examples left."""
 
+import re
+
 import numpy as np
 import pytest
 
 from facerep_jax.data.library import Kept
-from facerep_jax.evaluation.labels import draw, labelled
+from facerep_jax.evaluation.labels import check_seeds, draw, labelled
 from facerep_jax.evaluation.problem import Problem, divided
 from facerep_jax.evaluation.statistics import label_subset
 
@@ -99,10 +101,25 @@ def test_too_few_labels_are_refused():
     with pytest.raises(ValueError, match=r"0.04 of 40 training examples is less than 2 labels"):
         draw(problem(), 0.04, (0,), least=1)
     assert len(draw(problem(), 0.05, (0,), least=1)[0].train) == 2
-    with pytest.raises(ValueError, match="seeds is empty"):
-        draw(problem(), 0.5, (), least=1)
     with pytest.raises(ValueError, match="at most 1"):
         draw(problem(), 1.5, (0,), least=1)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ((), "seeds is empty; an evaluation needs"),
+        ((0, 0, 1), "seeds has 0 twice; equal subsets of the labels show no spread"),
+        ((0, 1.5), "seeds has 1.5; a seed is a whole number from 0 to 4294967295"),
+        (("0",), "seeds has '0'; a seed is"),
+        ((-1,), "seeds has -1; a seed is"),
+        ((2**32,), "seeds has 4294967296; a seed is"),
+    ],
+)
+def test_seeds_are_whole_numbers_that_differ(seeds, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_seeds(seeds)
+    check_seeds((3, 0, 2**32 - 1))
 
 
 def test_whole_persons_are_drawn_if_the_task_says_so():

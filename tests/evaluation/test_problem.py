@@ -171,6 +171,20 @@ def test_roles_are_mapped_to_the_splits_of_the_data_set(dataset, tmp_path):
     assert last.splits["validation"] is NONE
 
 
+@pytest.mark.parametrize(
+    ("splits", "selection", "warning"),
+    [
+        ({}, "validation", ""),
+        ({"test": "train"}, "last", "test examples are learnt from: data.splits has 'train' for both; "),
+        ({"test": "validation"}, "validation", "test examples are chosen by: data.splits has 'validation' for both; "),
+        ({"test": "validation"}, "last", ""),
+    ],
+)
+def test_a_test_split_that_also_teaches_or_chooses_is_warned_of(dataset, tmp_path, caplog, splits, selection, warning):
+    problem_of(dataset, tmp_path, splits=splits, selection=selection)
+    assert caplog.messages == ([f"{warning}no fair number comes of it"] if warning else [])
+
+
 def test_what_a_metric_may_read_is_loaded_if_it_is_there(dataset, tmp_path):
     assert "bbox" not in problem_of(dataset, tmp_path).splits["test"]
     assert {"bbox", "landmarks_scale"} <= set(problem_of(dataset, tmp_path, task=Landmarks).splits["test"])
