@@ -101,7 +101,7 @@ def main() -> None:
                 f"protocol={protocol},steps=12,variant=Nano/32,size={arguments.size}"
             )
             settings = [f"--config.protocol.{setting}" for setting in ("rounds=2", *PROTOCOLS.get(protocol, ()))]
-            workdir = f"--workdir={folder}/results_{arguments.task}_{protocol}"
+            workdir = f"--workdir={folder}/results_{arguments.task}_{protocol}_{name}"
             gigabytes, seconds = run("evaluate", f"--config={config}", "--checkpoint=random", workdir, *settings)
             print(f"{protocol:14s} peak of resident memory {gigabytes:5.2f} GB, {seconds:5.0f} s", flush=True)
     print(f"{arguments.task}, {arguments.records} training records of {arguments.size} px, ViT Nano/32")

@@ -13,6 +13,9 @@ a teacher. --checkpoint may also be FILE[@LAYOUT], published weights; `config.we
 any training, by the same protocol; and `scratch`, encoder and head trained as a whole from random initialisation, by
 the protocol `config.scratch`.
 
+A workdir holds one result. The same checkpoint may be evaluated there again on the same task and data set, with other
+settings or at another step, which replaces the result; anything else is refused there.
+
 Writes results.json, subsets.json (the labelled examples), examples.parquet (statistics of each test example),
 predictions.parquet (at most `config.predictions` test examples, on the image that the encoder saw), command.txt, and
 sheets of test faces: overlays.png (predictions), worst.png (the ten worst) and tokens.png (what the encoder sees).
@@ -118,11 +121,12 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
     specs = {JUDGED: config.protocol}
     specs |= {name: config[SPECS[name]] for name in NETWORKS if name in (config.baselines or ())}
     protocols: dict[str, Protocol] = {who: build(spec) for who, spec in specs.items()}
-    folder = folder_for(workdir)
+    folder, task = folder_for(workdir), locate(config.task).__module__.rpartition(".")[2]
     with timed(seconds, "load"):
         dataset = open_dataset(config.data.dataset, config.data.data_dir)
         loaded = load_encoder(config, checkpoint_name)
         encoder, checkpoint = loaded.encoder, None if loaded.origin == RANDOM else Checkpoint(**loaded.origin)
+        require_same(workdir, task, dataset.name, checkpoint)
         config = settled(config, dataset, loaded)
         compares = any(protocol.compares for protocol in protocols.values())
         problem = make_problem(config, dataset, encoder, folder, compares=compares)
@@ -165,7 +169,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
 
     explained = {who: said for who, said in EXPLAINS.items() if who in specs}
     results = Results(
-        task=locate(config.task).__module__.rpartition(".")[2],
+        task=task,
         dataset=dataset.name,
         dataset_digest=dataset.digest,
         encoder=described(config.encoder, encoder, trained=checkpoint is not None),
@@ -257,6 +261,24 @@ def folder_for(workdir: Path) -> Path:
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(f"--workdir {workdir}: nothing can be written in {there}")
     return there
+
+
+def require_same(workdir: Path, task: str, dataset: str, checkpoint: Checkpoint | None) -> None:
+    """Check that a workdir has no result, or one of the same task, data set and checkpoint, whatever its step.
+
+    Raises:
+        ValueError: it has another result, or a results.json that is none.
+    """
+    path = workdir / "results.json"
+    if not path.exists():
+        return
+    there = Results.read(path)
+    of, wanted = (each and Path(each.path).resolve() for each in (there.checkpoint, checkpoint))
+    if (there.task, there.dataset, of) != (task, dataset, wanted):
+        raise ValueError(
+            f"--workdir {workdir} holds the result of {there.task} on {there.dataset} for {name_of(there.checkpoint)}; "
+            "choose another --workdir"
+        )
 
 
 def versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ from facerep_jax import evaluate as evaluation
 from facerep_jax.config import build
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
-from facerep_jax.evaluate import completed, save
+from facerep_jax.evaluate import completed, require_same, save
 from facerep_jax.evaluation.encoders import Loaded, load_encoder, settled
 from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.results import Checkpoint, Results, name_of
@@ -423,6 +423,42 @@ def test_the_workdir_of_a_pretraining_is_refused(tmp_path, capsys):
     assert evaluate("landmarks", tmp_path) == 2
     assert f"--workdir {tmp_path} is that of a pre-training, since it holds config.json" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_another_evaluation_is_refused_in_a_used_workdir_and_nothing_is_lost(finished, undisturbed, capsys):
+    task, workdir, _ = finished
+    before = {path: path.read_bytes() for path in workdir.iterdir()}
+    (other,) = {*TASKS} - {task}
+    for which, flags in ((other, {}), (task, {"data": f"{DRAWN},seed=1"}), (task, {"checkpoint": undisturbed})):
+        assert evaluate(which, workdir, **flags) == 2
+        message = f"--workdir {workdir} holds the result of {task} on {DRAWN} for random; choose another --workdir"
+        assert capsys.readouterr().err == f"facerep evaluate: {message}\n"
+    assert {path: path.read_bytes() for path in workdir.iterdir()} == before
+
+
+def test_the_same_evaluation_goes_on_in_its_workdir(finished, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise ValueError("it goes on")
+
+    task, workdir, _ = finished
+    monkeypatch.setattr(evaluation, "make_problem", stop)
+    assert evaluate(task, workdir, "--config.fraction=0.5", seeds=(7,)) == 2
+    assert capsys.readouterr().err == "facerep evaluate: it goes on\n"
+
+
+def test_a_result_is_that_of_a_run_whatever_its_step(finished, tmp_path, monkeypatch):
+    task, workdir, _ = finished
+    there = replace(Results.read(workdir / "results.json"), checkpoint=Checkpoint("runs/a", 900))
+    (tmp_path / "results.json").write_text(json.dumps(there.to_json()))
+    monkeypatch.chdir(tmp_path)
+    for path in ("runs/a", tmp_path / "runs" / "a"):
+        require_same(tmp_path, task, DRAWN, Checkpoint(str(path), 1000))
+    for checkpoint in (Checkpoint("runs/b", 900), None):
+        with pytest.raises(ValueError, match=f"holds the result of {task} on .* for runs/a@900; choose another"):
+            require_same(tmp_path, task, DRAWN, checkpoint)
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(ValueError, match="was it written by facerep evaluate"):
+        require_same(tmp_path, task, DRAWN, None)
 
 
 def test_results_come_last_and_only_while_the_workdir_is_held(tmp_path):
