@@ -2,7 +2,9 @@
 
 import errno
 import importlib
+import io
 import os
+import signal
 import sys
 import traceback
 
@@ -30,6 +32,8 @@ BAD_INPUT = (flags.Error, ValueError, *PATH_ERRORS)
 
 def main(argv: list[str] | None = None) -> int:
     """Run `facerep COMMAND ...` and return the exit status. Bad input gives one line on stderr and status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a result is shown by ASCII terminals too; stderr escapes by itself
+        sys.stdout.reconfigure(errors="replace")
     if "" not in sys.path:
         sys.path.append("")  # the working directory: data sets and callables of one's own may lie there
     name, *rest = (sys.argv if argv is None else argv)[1:] or ["--help"]
@@ -40,7 +44,12 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         return fail("facerep", f"no command {name!r}; {nearest(name, COMMANDS)}", 2)
-    return run(name, [f"facerep {name}", *rest])
+    try:
+        return run(name, [f"facerep {name}", *rest])
+    except KeyboardInterrupt:
+        if os.environ.get("FACEREP_VERBOSE"):
+            raise
+        return interrupted(f"facerep {name}")
 
 
 def run(name: str, argv: list[str]) -> int:
@@ -105,6 +114,18 @@ def one_line(error: BaseException) -> str:
     """The message of an error, on one line."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     return " ".join(str(text).split())
+
+
+def interrupted(who: str) -> int:
+    """Say that Ctrl-C ended a command, and end this process by that signal, for which shells have the status 130.
+
+    So a loop of a shell ends with its command, and nothing waits for threads of XLA, which may crash at Python's exit.
+    """
+    status = fail(who, "stopped by Ctrl-C; nothing is half-written", 128 + signal.SIGINT)
+    sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+    return status
 
 
 def fail(who: str, message: str, status: int) -> int:

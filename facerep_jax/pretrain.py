@@ -8,8 +8,8 @@ and Kubernetes tell the processes about each other; elsewhere give --coordinator
 All processes must see the workdir.
 
 The exit status is 0 if all steps are done, 75 if a signal (SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2) stopped the run
-after a save (start it again), 2 on bad input, and anything else if it failed, such as 1 for a full disk or 143 for
-SIGTERM before training began.
+after a save (start it again), 2 on bad input, and anything else if it failed, such as 1 for a full disk or, before
+training began, 143 for SIGTERM and 130 for Ctrl-C.
 """
 
 import json

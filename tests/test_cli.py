@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,24 @@ def test_a_process_says_one_line_and_verbose_the_traceback():
     assert "Traceback" in err
     assert "did you mean 'variant'?" in err
     assert not (ROOT / "never_made").exists()
+
+
+def test_ctrl_c_ends_a_process_by_its_signal_with_one_line(tmp_path):
+    """Tried: the status returned; Python's exit may then crash on threads of XLA."""
+    path = tmp_path / "mine.py"
+    path.write_text("import os, signal\n\ndef get_config(arg=None):\n    os.kill(os.getpid(), signal.SIGINT)\n")
+    argv = ("pretrain", "--config", str(path), "--workdir", str(tmp_path / "run"))
+    line = "facerep pretrain: stopped by Ctrl-C; nothing is half-written\n"
+    assert in_process_of_its_own(*argv) == (-signal.SIGINT, "", line)
+    assert "Traceback" in in_process_of_its_own(*argv, FACEREP_VERBOSE="1")[2]
+
+
+def test_an_ascii_terminal_shows_what_it_can():
+    code = "from facerep_jax import cli; cli.main(['facerep', '--help']); print('7.22 ± 0.17')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("7.22 ? 0.17\n")
 
 
 # --- help
