@@ -24,7 +24,6 @@ sheets of test faces: overlays.png (predictions), worst.png (the ten worst) and 
 import contextlib
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,7 +64,7 @@ from facerep_jax.evaluation.selection import Outcome
 from facerep_jax.evaluation.summaries import described, in_words, settings_of, summarised, words_of
 from facerep_jax.evaluation.tables import evenly, write_predictions, write_statistics
 from facerep_jax.evaluation.trial import defaults
-from facerep_jax.files import local_path, write
+from facerep_jax.files import local_path, writable_folder, write
 from facerep_jax.reporting import wording
 from facerep_jax.train import hardware
 from facerep_jax.train.resume import has_begun
@@ -255,12 +254,7 @@ def folder_for(workdir: Path) -> Path:
             f"--workdir {workdir} is that of a pre-training, since it holds config.json; give another folder, which "
             "may lie in it"
         )
-    there = next(path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise NotADirectoryError(f"--workdir {workdir}: {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"--workdir {workdir}: nothing can be written in {there}")
-    return there
+    return writable_folder("--workdir", workdir)
 
 
 def require_same(workdir: Path, task: str, dataset: str, checkpoint: Checkpoint | None) -> None:

@@ -25,6 +25,23 @@ def local_path(flag: str, path: str | Path) -> Path:
         raise ValueError(f"{flag} {path}: no such home folder; a file of that name is ./{path}") from None
 
 
+def writable_folder(flag: str, path: Path) -> Path:
+    """The nearest folder that exists, of one that is to be written to and all above it.
+
+    Args:
+        flag: names the input in errors.
+
+    Raises:
+        NotADirectoryError, PermissionError: the folder could not be made there.
+    """
+    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{flag} {path}: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{flag} {path}: nothing can be written in {there}")
+    return there
+
+
 def write(path: Path, content: str | Callable[[Path], Any]) -> None:
     """Write a file atomically: under a temporary name, which is then renamed to `path`.
 

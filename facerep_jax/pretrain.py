@@ -32,7 +32,7 @@ from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import may_show_images
 from facerep_jax.data.pipeline import Part, Stream, build_transforms, split_host
 from facerep_jax.evaluation.monitor import Monitor
-from facerep_jax.files import local_path, read_object, write
+from facerep_jax.files import local_path, read_object, writable_folder, write
 from facerep_jax.train import account, checkpoint, compilation, distributed, handover, hardware, loop, sharding
 from facerep_jax.train.flops import of_jaxpr
 from facerep_jax.train.frozen import FILE as FROZEN
@@ -119,6 +119,7 @@ class Run(NamedTuple):
 
 def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
     """Pre-train as a config says, from the workdir's newest checkpoint if there is one; `command` is kept on file."""
+    writable_folder("--workdir", workdir)  # raises where nothing can be written
     run = assemble(config)
     with ExitStack() as stack:
         stack.enter_context(closing(run.stream))

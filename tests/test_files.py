@@ -1,8 +1,10 @@
 """Paths and whole files."""
 
+import os
+
 import pytest
 
-from facerep_jax.files import local_path, read_object, write
+from facerep_jax.files import local_path, read_object, writable_folder, write
 
 
 def test_a_bucket_is_refused_and_a_path_is_not():
@@ -19,6 +21,17 @@ def test_a_tilde_is_the_home_folder(monkeypatch):
     assert str(local_path("workdir", "runs/../~x")) == "runs/../~x"
     with pytest.raises(ValueError, match="workdir ~nobody_here/x: no such home folder"):
         local_path("workdir", "~nobody_here/x")
+
+
+def test_a_folder_is_made_in_one_that_can_be_written_to(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    assert writable_folder("--workdir", tmp_path) == tmp_path
+    assert writable_folder("--workdir", tmp_path / "a" / "b") == tmp_path
+    with pytest.raises(NotADirectoryError, match=r"--workdir .*/file/a: .*/file is a file"):
+        writable_folder("--workdir", tmp_path / "file" / "a")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(PermissionError, match=f"--workdir {tmp_path}/a: nothing can be written in {tmp_path}"):
+        writable_folder("--workdir", tmp_path / "a")
 
 
 @pytest.mark.parametrize("content", ["näw", lambda path: path.write_text("näw", encoding="utf-8")])

@@ -11,7 +11,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from facerep_jax import cli
+from facerep_jax import cli, pretrain
 from facerep_jax.train.checkpoint import steps_in
 from tests.processes import (
     EVERY,
@@ -274,6 +274,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, flags, messa
     assert message in error
     assert "\n" not in error
     assert not workdir.exists()
+
+
+def test_a_workdir_that_cannot_be_is_refused_before_anything_is_traced(tmp_path, capsys, monkeypatch):
+    monkeypatch.delattr(pretrain, "assemble")
+    (tmp_path / "file").write_text("")
+    assert cli.main(["facerep", "pretrain", f"--config={SMOKE}", f"--workdir={tmp_path / 'file' / 'run'}"]) == 2
+    assert capsys.readouterr().err.strip().endswith(f"{tmp_path / 'file'} is a file")
 
 
 def test_checkpoints_without_their_config_are_refused(tmp_path, capsys):
