@@ -287,6 +287,8 @@ def find(name: str) -> tuple[Path, int]:
     folder = workdir / "checkpoints"
     steps = digests.all_steps(folder)
     if not steps:
+        if meant := nearly(workdir):
+            raise FileNotFoundError(f"no checkpoint in {workdir}; did you mean {meant}?")
         raise FileNotFoundError(f"no checkpoint in {workdir}; give WORKDIR[@STEP] of a pre-training, or random")
     if wanted is not None and wanted not in steps:
         raise FileNotFoundError(f"no checkpoint of step {wanted} in {workdir}; there are {', '.join(map(str, steps))}")
@@ -295,6 +297,15 @@ def find(name: str) -> tuple[Path, int]:
             return workdir, step
         logging.error("checkpoint %s@%d is damaged: %s", workdir, step, problem)
     raise ValueError(f"{name}: no checkpoint there is undamaged; the last one tried: {problem}")
+
+
+def nearly(path: Path) -> str:
+    """The checkpoint that WORKDIR/checkpoints[/STEP] or WORKDIR@WORD means; empty if there is none."""
+    for folder in (path.parent, path):
+        if folder.name == "checkpoints" and digests.all_steps(folder):
+            return f"{folder.parent}@{path.name}" if path.name.isdigit() else str(folder.parent)
+    workdir = str(path).rpartition("@")[0]
+    return workdir if workdir and digests.all_steps(Path(workdir) / "checkpoints") else ""
 
 
 def metadata(folder: Path) -> Tree:

@@ -77,6 +77,15 @@ def test_names_of_checkpoints(saved, monkeypatch):
         checkpoint.find(f"{saved}@7")
     with pytest.raises(FileNotFoundError, match="no checkpoint in nowhere"):
         checkpoint.find("nowhere")
+    for name, meant in (
+        *(("/checkpoints/2", "@2"), ("/checkpoints", ""), ("/checkpoints/newest", "")),
+        *(("@latest", ""), ("@", "")),
+    ):
+        with pytest.raises(FileNotFoundError, match=rf"no checkpoint in {saved}{name}; did you mean {saved}{meant}\?"):
+            checkpoint.find(f"{saved}{name}")
+    for name in ("nowhere@latest", f"{saved.parent}/checkpoints/2"):
+        with pytest.raises(FileNotFoundError, match=f"no checkpoint in {name}; give WORKDIR"):
+            checkpoint.find(name)
     monkeypatch.setenv("HOME", str(saved.parent))
     assert checkpoint.find(f"~/{saved.name}@2") == checkpoint.find(f"{saved}@2")
 
