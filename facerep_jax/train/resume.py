@@ -33,7 +33,9 @@ def changes_since_start(config: ConfigDict, workdir: Path) -> list[str]:
     step = (checkpoint.steps_in(workdir) or [0])[-1]
     more = ("data.weights:",) if extends(old["data"]["weights"], new["data"]["weights"], step) else ()
     if refused := [line for line in changes if not line.startswith(MAY_CHANGE + more)]:
-        raise ValueError(f"{workdir} is the run of another config: {'; '.join(refused)}")
+        longer = new["steps"] > old["steps"]  # which schedules depend on
+        cure = f"; to train its encoder further: --config.init={workdir} and another --workdir" if longer else ""
+        raise ValueError(f"{workdir} is the run of another config: {'; '.join(refused)}{cure}")
     return changes
 
 

@@ -17,6 +17,7 @@ def config(**changes):
     made = ConfigDict(
         dict(
             seed=0,
+            steps=12,
             log_every=50,
             checkpoint_every=0,
             checkpoint_minutes=30.0,
@@ -62,8 +63,15 @@ def test_how_a_run_is_operated_and_laid_out_may_change(workdir, path, value, lin
 
 @pytest.mark.parametrize(("path", "value"), [("seed", 1), ("data__dataset", "other")])
 def test_what_is_learnt_may_not(workdir, path, value):
-    with pytest.raises(ValueError, match=rf"is the run of another config: {path.replace('__', '.')}: "):
+    with pytest.raises(ValueError, match=rf"is the run of another config: {path.replace('__', '.')}: [^;]*$"):
         changes_since_start(config(**{path: value}), workdir)
+
+
+def test_who_wants_more_steps_is_told_how_to_train_further(workdir):
+    with pytest.raises(ValueError) as error:
+        changes_since_start(config(steps=24), workdir)
+    cure = f"to train its encoder further: --config.init={workdir} and another --workdir"
+    assert str(error.value) == f"{workdir} is the run of another config: steps: 12 -> 24; {cure}"
 
 
 @pytest.mark.parametrize(
