@@ -15,10 +15,10 @@ from facerep_jax import evaluate as evaluation
 from facerep_jax.config import build
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
-from facerep_jax.evaluate import completed, require_same, save
+from facerep_jax.evaluate import completed, headline_of, percent, require_same, save
 from facerep_jax.evaluation.encoders import Loaded, load_encoder, settled
 from facerep_jax.evaluation.metrics import score
-from facerep_jax.evaluation.results import Checkpoint, Results, name_of
+from facerep_jax.evaluation.results import Checkpoint, Results, Summary, name_of
 from facerep_jax.models.vit import ViT
 from facerep_jax.reporting.workdirs import read_statistics
 from facerep_jax.train.model import arrays_of
@@ -138,6 +138,17 @@ def test_predictions_are_kept_and_score_as_reported(finished):
         prediction = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in of])
     value = score(metric, metric.rows(prediction, test).statistics)[results["headline"]]
     assert value == pytest.approx(results["metrics"][results["headline"]]["values"][1], rel=1e-6)
+
+
+def test_a_headline_that_is_not_defined_is_nan(finished):
+    """As of a test set whose masks hold one class alone."""
+    assert percent(None).strip() == "nan"
+    results = Results.read(finished[1] / "results.json")
+    metrics = {**results.judged.metrics, results.headline: Summary(None, None, [None, None])}
+    _, line, *baselines = headline_of(replace(results, judged=replace(results.judged, metrics=metrics))).splitlines()
+    assert line.split() == ["random", "nan", "±", "nan"]
+    assert baselines
+    assert "nan" not in "".join(baselines)
 
 
 def test_the_labelled_examples_are_stored(finished):
