@@ -74,13 +74,17 @@ class Examples:
             which, index = self._mixture[position + ahead] if self._mixture else (0, position + ahead)
             name = f"the record of position {position + ahead} ({self._parts[which].name})"
             example = read(self._shuffled[which], index, name)
-            if self._skip and text_of(example["id"]) in self._skip:
+            if self.skips(example):
                 return None
             with suppress(Lacking):
                 return {**self.made(which, position, example), "replaced": np.int32(ahead)}
             return None
 
         return first_readable(ahead_of, position)
+
+    def skips(self, example: Example) -> bool:
+        """Whether a decoded record is one of those that are not to be seen."""
+        return bool(self._skip) and text_of(example["id"]) in self._skip
 
     def made(self, which: int, position: int, example: Example) -> Example:
         """What the transforms of a part make of a decoded record at a position."""
@@ -138,7 +142,10 @@ class Examples:
         end_with_parent()  # for here begins what a worker does
 
     def peek(self, count: int) -> list[Example]:
-        """Examples made of readable records that are evenly spaced in all parts; of all records if there are fewer."""
+        """Examples of records that are evenly spaced in all parts, without those that the stream leaves out.
+
+        Of all records if there are fewer than `count`.
+        """
         ends = np.cumsum([len(part.records) for part in self._parts])
         found = []
         for number in np.unique(np.linspace(0, ends[-1] - 1, count).astype(int)):
@@ -147,7 +154,8 @@ class Examples:
             index = int(number - ends[which] + len(part.records))
             with suppress(Unreadable, Lacking):
                 example = read(part.records, index, f"record {index} of {part.name}")
-                found.append(self.made(which, int(number), example))
+                if not self.skips(example):
+                    found.append(self.made(which, int(number), example))
         return found
 
 

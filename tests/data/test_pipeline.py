@@ -350,6 +350,13 @@ def test_records_that_lack_what_a_transform_reads_are_left_out_and_counted(featu
     assert "no landmarks" not in caplog.text  # which nothing needs
 
 
+def test_what_is_left_out_is_not_peeked_at_either():
+    part = Part(some_lack("bbox", (2,)), (LACKS["bbox"][1], noise), "set/a", {"bbox": 1})
+    made = Stream([part], KEYS, batch_size=4, seed=0, skip_ids=frozenset({"face-5"}))
+    assert [example["id"] for example in made.peek(RECORDS)] == [f"face-{i}" for i in (0, 1, 3, 4, 6, 7, 8, 9)]
+    made.close()
+
+
 @pytest.mark.parametrize("feature", ["bbox", "caption"])
 def test_a_set_most_of_whose_records_lack_something_is_refused(feature):
     part = Part(some_lack(feature, range(3, 10)), (LACKS[feature][1], noise), "set/a", {feature: 7})
