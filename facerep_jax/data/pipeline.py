@@ -21,7 +21,7 @@ from facerep_jax.data import arrays
 from facerep_jax.data.arrays import Lazy
 from facerep_jax.data.library import Source
 from facerep_jax.data.mixture import Mixture, Weights
-from facerep_jax.data.processes import end_with_parent
+from facerep_jax.data.processes import check_shared_memory, end_with_parent
 from facerep_jax.data.transforms import Example, Lacking, Transform, decode, text_of
 
 HOST_ONLY = ("id", "truncated", "replaced")  # keys that the training loop reads and the device never sees
@@ -256,7 +256,8 @@ class Stream:
         threads, workers: that read; worker processes pay once transforms in Python dominate.
 
     Raises:
-        ValueError: a part has no records, or its transforms do not give one of the keys.
+        ValueError: a part has no records, or its transforms do not give one of the keys; or shared memory is too small
+            for the workers.
     """
 
     def __init__(
@@ -278,6 +279,8 @@ class Stream:
             raise ValueError(f"data set {empty[0]!r} has no records to train on")
         self._examples = Examples(parts, mixture if len(parts) > 1 else None, keys, seed, skip_ids)
         self.example, *_ = [self._examples.check(which) for which in range(len(parts))]  # shows shapes and types
+        example_bytes = sum(np.asarray(x).nbytes for x in self.example.values())
+        check_shared_memory(workers, example_bytes * batch_size // jax.process_count())
         self._iterator = grain.experimental.ElasticIterator(
             grain.MapDataset.source(self._examples),
             batch_size,

@@ -4,12 +4,16 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 FEW = 500  # items that one process has done before others have started
+SHARED = Path("/dev/shm")  # through which grain's workers hand over batches
+HELD = 4  # batches of each of grain's workers that lie there when training waits, as measured with grain 0.2.18
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -24,6 +28,23 @@ def mapped(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any
             yield from pool.map(function, items, chunksize=16)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def check_shared_memory(workers: int, batch_bytes: int) -> None:
+    """Raise ValueError if the batches of grain's workers do not fit into shared memory, where SIGBUS would end them.
+
+    Args:
+        batch_bytes: of this process's share of a batch.
+    """
+    if not workers or not SHARED.is_dir():
+        return
+    needed, room = (HELD * workers + 1) * batch_bytes, shutil.disk_usage(SHARED)
+    if room.free < needed and room.total:  # a total of 0 is no limit
+        raise ValueError(
+            f"{workers} workers keep up to {needed / 2**20:,.0f} MiB of batches in {SHARED}, which has "
+            f"{room.free / 2**20:,.0f} MiB free: give it more (docker run --shm-size), or read without workers, "
+            "--config.operational.workers=0"
+        )
 
 
 @functools.cache

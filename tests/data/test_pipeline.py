@@ -1,12 +1,14 @@
 import io
 import itertools
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from facerep_jax.config import OPEN, locate, spec
-from facerep_jax.data import alignment, arrays, augmentations, pipeline, transforms
+from facerep_jax.data import alignment, arrays, augmentations, pipeline, processes, transforms
 from facerep_jax.data.library import Kept
 from facerep_jax.data.pipeline import ATTEMPTS, Part, Stream, Subset, build_transforms, load
 
@@ -85,6 +87,45 @@ def test_batches_do_not_depend_on_threads_or_prefetching(batches):
 @pytest.mark.slow
 def test_batches_do_not_depend_on_worker_processes(batches):
     assert_same(take(12, stream(workers=2)), batches)
+
+
+def test_workers_whose_batches_do_not_fit_into_shared_memory_are_refused(monkeypatch):
+    batch_bytes = 4 * (SIZE * SIZE * 3 + 3 * 4 + 6 * 4 + 4)  # image, noise, id and position
+    needed = (2 * processes.HELD + 1) * batch_bytes
+
+    def start(free, total=2**26, workers=2):
+        monkeypatch.setattr(processes.shutil, "disk_usage", lambda path: SimpleNamespace(total=total, free=free))
+        stream(workers=workers).close()
+
+    start(needed)
+    start(0, workers=0)
+    start(0, total=0)  # of a file system without a limit
+    with pytest.raises(ValueError, match=r"2 workers keep .* in /dev/shm, .* --shm-size.*operational\.workers=0"):
+        start(needed - 1)
+
+
+def wide(example, rng):
+    return {**example, "image": np.zeros((SIZE, SIZE, 12347), np.uint8)}
+
+
+wide.reads = None
+
+
+@pytest.mark.slow
+def test_workers_keep_as_many_batches_as_are_counted_on():
+    """Of a size that nothing else in shared memory has."""
+    made = stream(workers=2, keys=("image",), chain=(wide,))
+    batch = next(iter(made))
+    size, deadline = batch["image"].nbytes, time.monotonic() + 60
+
+    def kept():
+        return [path.stat().st_size for path in processes.SHARED.glob("psm_*")].count(size)
+
+    while kept() < 2 * processes.HELD + 1 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)  # for more, if there were any
+    assert kept() == 2 * processes.HELD + 1
+    made.close()
 
 
 def test_draws_are_a_function_of_seed_and_position(batches):
