@@ -20,7 +20,7 @@ from facerep_jax.config import Spec, build, locate
 from facerep_jax.data import arrays
 from facerep_jax.data.arrays import Lazy
 from facerep_jax.data.library import Source
-from facerep_jax.data.mixture import Mixture, Weights
+from facerep_jax.data.mixture import PERIOD, Mixture, Weights, shares
 from facerep_jax.data.processes import check_shared_memory, end_with_parent
 from facerep_jax.data.transforms import Example, Lacking, Transform, decode, text_of
 
@@ -277,6 +277,11 @@ class Stream:
         mixture = Mixture(weights, batch_size, sets=len(parts), seed=seed)
         if empty := [part.name for part in parts if len(part.records) == 0]:
             raise ValueError(f"data set {empty[0]!r} has no records to train on")
+        most = np.max([shares(each) for _, each in weights], axis=0)
+        for part, taken in zip(parts, np.ceil(most * batch_size / PERIOD), strict=True):
+            if taken > len(part.records):
+                said = "each batch takes %d records of %s, which has %d: every batch repeats some"
+                logging.warning(said, taken, part.name, len(part.records))
         self._examples = Examples(parts, mixture if len(parts) > 1 else None, keys, seed, skip_ids)
         self.example, *_ = [self._examples.check(which) for which in range(len(parts))]  # shows shapes and types
         example_bytes = sum(np.asarray(x).nbytes for x in self.example.values())

@@ -192,6 +192,21 @@ def test_a_data_set_without_records_is_an_error():
         stream(source=Kept(), name="set/a")
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "weights", "said"),
+    [
+        (10, (1.0,), ""),
+        (12, (1.0,), "each batch takes 12 records of set/0, which has 10: every batch repeats some"),
+        (20, (1.0, 1.0), ""),
+        (16, (1.0, 3.0), "each batch takes 12 records of set/1, which has 10: every batch repeats some"),
+    ],
+)
+def test_a_batch_that_repeats_records_is_a_warning(batch_size, weights, said, caplog):
+    parts = [Part(SOURCE, (noise,), f"set/{index}") for index in range(len(weights))]
+    Stream(parts, KEYS, weights=((0, weights),), batch_size=batch_size, seed=0).close()
+    assert [entry.getMessage() for entry in caplog.records] == [said] * bool(said)
+
+
 def test_transforms_are_built_in_order():
     built = build_transforms(
         (spec(transforms.Resize, size=16), spec(transforms.BlockMask, grid=4, count=5, min_block=2))
