@@ -189,8 +189,14 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
 
 def assemble(config: ConfigDict) -> Run:
     """The parts that the steps of a config need; writes nothing."""
-    if config.steps < 1:
-        raise ValueError(f"steps is at least 1, not {config.steps}")
+    for name, value, least in (
+        ("steps", config.steps, 1),
+        ("checkpoint_every", config.checkpoint_every, 0),
+        ("checkpoint_minutes", config.checkpoint_minutes, 0),
+        ("operational.keep_checkpoints", config.operational.keep_checkpoints, 1),
+    ):
+        if value < least:
+            raise ValueError(f"{name} is at least {least}, not {value}")
     mesh = sharding.make_mesh(plain(config.mesh))
     sharding.check_batch(config.data.batch_size, mesh)
     make = model_maker(config)

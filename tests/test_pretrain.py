@@ -245,7 +245,13 @@ def test_weights_of_another_size_are_named(dvae, tmp_path, capsys):
     ("flags", "message"),
     [
         (("--config.steps=0",), "steps is at least 1, not 0"),
+        (("--config.steps=-5",), "steps is at least 1, not -5"),
+        (("--config.checkpoint_every=-1",), "checkpoint_every is at least 0, not -1"),
+        (("--config.checkpoint_minutes=-1",), "checkpoint_minutes is at least 0, not -1"),
+        (("--config.operational.keep_checkpoints=0",), "operational.keep_checkpoints is at least 1, not 0"),
+        (("--config.optimizer.learning_rate=-1",), "optimizer.learning_rate is at least 0, not -1"),
         (("--config.data.batch_size=0",), "data.batch_size is at least 1, not 0"),
+        (("--config.data.batch_size=-1",), "data.batch_size is at least 1, not -1"),
         (("--config.data.batch_size=12",), "data.batch_size 12 is not divisible by the 8 devices"),
         (("--config.data.dataset=manifest/mine",), "facerep prepare manifest --name mine"),
         (("--config.encoder.image_size=4",), "an image of 4 x 4 pixels is no grid of patches of 8 x 8"),
@@ -259,6 +265,8 @@ def test_weights_of_another_size_are_named(dvae, tmp_path, capsys):
         (("--config.encoder.heads=5",), "a width of 96 does not divide into 5 heads"),
         (("--config.encoder.patch_dropout=0.5",), "not for views with kept or masked patches"),
         (("--config.ema=1.0",), "ema is a decay of at least 0 and less than 1"),
+        (("--config.ema=-1",), "ema is a decay of at least 0 and less than 1"),
+        (("--config.ema=2",), "ema is a decay of at least 0 and less than 1"),
         (
             ("--config.optimizer.freeze=(('incoder/',5),)",),
             "optimizer.freeze has 'incoder/', which matches no parameter",

@@ -69,8 +69,10 @@ def adamw(
 def rates_of(schedule: Spec, learning_rate: float, steps: int) -> schedules.Schedule:
     """The schedule of a spec, whose `peak` is the learning rate; without a peak its `value`, or else its `first`.
 
-    Raises ValueError if the schedule has none of them, or the spec says it too.
+    Raises ValueError if the schedule has none of them, or the spec says it too, or the learning rate is negative.
     """
+    if not learning_rate >= 0:
+        raise ValueError(f"optimizer.learning_rate is at least 0, not {learning_rate}")
     taken = [name for name in ("peak", "value", "first") if name in parameters_of(schedule)]
     if not taken:
         raise ValueError(f"{schedule['call']} is no schedule of a learning rate: it has no peak, value or first")
