@@ -40,7 +40,7 @@ from facerep_jax.train.frozen import check_given, read_frozen, write_frozen
 from facerep_jax.train.model import Arrays, arrays_of, filled, model_maker
 from facerep_jax.train.optim import Optimizer
 from facerep_jax.train.profile import Profile
-from facerep_jax.train.resume import changes_since_start, has_begun, keep_start, write_config
+from facerep_jax.train.resume import changes_since_start, check_datasets, has_begun, keep_start, write_config
 from facerep_jax.train.samples import Ledger
 from facerep_jax.train.state import Model, TrainState, count, initial, split
 from facerep_jax.train.step import make_step
@@ -94,6 +94,7 @@ class Run(NamedTuple):
 
     mesh: Mesh
     stream: Stream
+    datasets: Mapping[str, str]  # name -> digest
     may_show: bool  # whether the licences of all data sets allow pictures of their images
     optimizer: Optimizer
     make: Callable[..., Model]
@@ -171,7 +172,12 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
             steps=config.steps,
             mesh=run.mesh,
             checkpoints=checkpoints,
-            meta=lambda: {"data": run.stream.state, "config": plain(config), "frozen": digest},
+            meta=lambda: {
+                "data": run.stream.state,
+                "datasets": run.datasets,
+                "config": plain(config),
+                "frozen": digest,
+            },
             writer=writer,
             faults=loop.Faults(workdir, config.operational.nonfinite_steps),
             meter=meter,
@@ -219,7 +225,7 @@ def assemble(config: ConfigDict) -> Run:
         out_shardings=(layout, whole),
         donate_argnums=0,
     )
-    stream, may_show = open_stream(config, needs=model.objective.needs)
+    stream, digests, may_show = open_stream(config, needs=model.objective.needs)
 
     def start() -> handover.Handed | None:
         if not config.get("init"):
@@ -232,6 +238,7 @@ def assemble(config: ConfigDict) -> Run:
     return Run(
         mesh=mesh,
         stream=stream,
+        datasets=digests,
         may_show=may_show,
         optimizer=optimizer,
         make=make,
@@ -256,6 +263,7 @@ def state_at(
     state, meta = checkpoints.restore(step, run.shapes)
     if meta["frozen"] != frozen_digest:
         raise ValueError(f"{workdir / FROZEN} is not what step {step} was trained with")
+    check_datasets(meta.get("datasets", {}), run.datasets, step)  # older checkpoints do not tell
     run.stream.state = meta["data"]
     logging.info("resuming at step %d", step)
     return state
@@ -276,14 +284,18 @@ def write_description(config: ConfigDict, run: Run, traced: jax.stages.Traced, w
     return read_object(path)
 
 
-def open_stream(config: ConfigDict, needs: tuple[str, ...]) -> tuple[Stream, bool]:
-    """The training data that a config describes, with what the objective needs; and whether images may be shown."""
-    parts, may_show = [], True
+def open_stream(config: ConfigDict, needs: tuple[str, ...]) -> tuple[Stream, dict[str, str], bool]:
+    """The training data that a config describes, with what the objective needs.
+
+    With it go the digests of the data sets by name, and whether their images may be shown.
+    """
+    parts, digests, may_show = list[Part](), dict[str, str](), True
     for name in config.data.dataset.split("+"):
         dataset = open_dataset(name, config.data.data_dir)
         transforms = build_transforms(config.data.transforms, dataset.meta)
         absent = dataset.meta.get("absent", {}).get(config.data.split, {})
         parts.append(Part(dataset.source(config.data.split), transforms, dataset.name, absent))
+        digests[dataset.name] = dataset.digest
         may_show = may_show and may_show_images(dataset.meta)
     stream = Stream(
         parts,
@@ -295,7 +307,7 @@ def open_stream(config: ConfigDict, needs: tuple[str, ...]) -> tuple[Stream, boo
         threads=config.operational.threads,
         workers=config.operational.workers,
     )
-    return stream, may_show
+    return stream, digests, may_show
 
 
 def ids_in(path: str) -> frozenset[str]:

@@ -12,7 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from facerep_jax import cli, pretrain
-from facerep_jax.train.checkpoint import steps_in
+from facerep_jax.train.checkpoint import Checkpoints, steps_in
 from tests.processes import (
     EVERY,
     LONG,
@@ -296,6 +296,38 @@ def test_checkpoints_without_their_config_are_refused(tmp_path, capsys):
     assert cli.main(["facerep", "pretrain", f"--config={SMOKE}", f"--workdir={tmp_path}"]) == 2
     assert "holds checkpoints (2, ...) but no config.json" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def test_a_run_does_not_go_on_with_a_data_set_that_was_prepared_anew(tmp_path, monkeypatch):
+    def prepare(seed):
+        faces = f"generated_faces:size=48,train=16,validation=0,test=0,seed={seed}"
+        assert cli.main(["facerep", "prepare", faces, f"--data_dir={tmp_path}", "--overwrite"]) == 0
+
+    data = ("--config.data.dataset=generated_faces/default", f"--config.data.data_dir={tmp_path}")
+
+    def pretrain():
+        return here("pretrain", tmp_path / "run", f"--config={TINY}", "--config.steps=1", *data)
+
+    prepare(seed=0)
+    assert pretrain()[0] == 0
+    prepare(seed=1)
+    status, output = pretrain()
+    assert status == 2
+    assert "data set 'generated_faces/default' was prepared anew after step 1, " in output
+    assert steps_in(tmp_path / "run") == [1]
+
+    restore = Checkpoints.restore
+
+    def without_digests(*args):
+        state, meta = restore(*args)
+        assert len(meta.pop("datasets")) == 1
+        return state, meta
+
+    with monkeypatch.context() as older:
+        older.setattr(Checkpoints, "restore", without_digests)
+        assert pretrain()[0] == 0
+    prepare(seed=0)
+    assert pretrain()[0] == 0
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Checkpoints, written by orbax: the state, the position in the data, the config and digests of frozen networks."""
+"""Checkpoints, written by orbax: state, position in the data, config, digests of data sets and frozen networks."""
 
 import os
 import shutil

@@ -1,6 +1,7 @@
 """What may change in a config when its run resumes, and the record of what changed."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,20 @@ def keep_start(handed: Handed | None, workdir: Path) -> None:
             raise ValueError(
                 f"config.init means other weights of {now['path']} ({later}) than when {workdir} began ({then}): "
                 "bring those back, or begin again in another --workdir"
+            )
+
+
+def check_datasets(then: Mapping[str, str], now: Mapping[str, str], step: int) -> None:
+    """Raise ValueError if a data set is not what it was when a step was saved.
+
+    Args:
+        then, now: name of a data set -> digest; names that only one of both has are passed over.
+    """
+    for name, digest in now.items():
+        if then.get(name, digest) != digest:
+            raise ValueError(
+                f"data set {name!r} was prepared anew after step {step}, from another input or by another version of "
+                "this program: bring the old one back, or begin again in another --workdir"
             )
 
 

@@ -19,7 +19,7 @@ def order(data_dir) -> list[list[str]]:
     """The ids of each step, as the stream gives them."""
     config = get_config()
     config.data.dataset, config.data.data_dir = NAME, str(data_dir)
-    stream, _ = open_stream(config, needs=("image",))
+    stream, *_ = open_stream(config, needs=("image",))
     with closing(stream):
         return [[str(name) for name in batch["id"]] for batch in itertools.islice(stream, STEPS)]
 

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from facerep_jax.train import digests
 from facerep_jax.train.handover import Handed
-from facerep_jax.train.resume import changes_since_start, extends, keep_start, write_config
+from facerep_jax.train.resume import changes_since_start, check_datasets, extends, keep_start, write_config
 
 DAMAGED = (b"", b'{"seed": ', b"\0\0", b'{"seed": "\xff"}')  # empty, cut, never written, changed
 
@@ -129,6 +129,15 @@ def test_a_damaged_record_of_a_run_is_named(workdir, raw):
     (workdir / "config.json").write_bytes(raw)
     with pytest.raises(ValueError, match=r"config\.json is not JSON: "):
         changes_since_start(config(), workdir)
+
+
+def test_data_sets_are_those_of_the_checkpoint():
+    """Tried: all names are compared, which refuses a set that is added and every checkpoint of an older version."""
+    now = {"manifest/a": "1" * 64, "manifest/b": "2" * 64}
+    for then in (now, {}, {"manifest/a": "1" * 64}, {"manifest/c": "3" * 64}):
+        check_datasets(then, now, 7)
+    with pytest.raises(ValueError, match=r"data set 'manifest/b' was prepared anew after step 7, .*another --workdir"):
+        check_datasets({**now, "manifest/b": "3" * 64}, now, 7)
 
 
 def test_the_config_is_kept_and_each_change_with_its_step(workdir):
