@@ -70,7 +70,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
         results = out / "results" / f"{task}_{name}"
         if not (results / "results.json").exists():
             # A checkpoint brings its encoder along, and stands beside the simplest rival.
-            more = ",variant=Nano/8,size=48" if name == "random" else ",patch_kmeans"
+            more = ",variant=Nano/8,stem=384,size=48" if name == "random" else ",patch_kmeans"
             call(
                 evaluate,
                 f"--config=configs/evaluate/{task}.py:{LABELS},{TASKS[task]},data_dir={quoted(data)}{more}",

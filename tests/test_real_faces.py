@@ -35,7 +35,7 @@ def test_from_a_manifest_to_a_report(sixteen, tmp_path):
     recipe = f"configs/pretrain/farl_nano.py:dataset=manifest/faces,data_dir={tmp_path / 'data'},steps=2"
     facerep("pretrain", f"--config={recipe}", f"--workdir={runs / 'pretrained'}", "--config.data.batch_size=8")
     arguments = f"dataset=manifest/faces,data_dir={tmp_path / 'data'}"
-    for name, encoder in (("random", ",variant=Nano/8,size=48"), ("pretrained", "")):
+    for name, encoder in (("random", ",variant=Nano/8,stem=384,size=48"), ("pretrained", "")):
         facerep(
             "evaluate",
             f"--config=configs/evaluate/landmarks.py:{arguments}{encoder}",

@@ -23,7 +23,7 @@ from facerep_jax.config import parse_arg, pick
 
 FACES = "generated_faces:size=80,validation=0,test=0"
 RECIPE = "configs/pretrain/farl_nano.py"
-PROBE = "variant=Nano/8,size=48"  # of random encoders too
+PROBE = "variant=Nano/8,stem=384,size=48"  # of random encoders too
 
 RATES = (2e-4, 6e-4, 2e-3)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from facerep_jax.models.layers import Linear
+from facerep_jax.models.layers import Initializer, Linear
 
 FLOOR = (
     1e-3  # added to the variance of a patch, of images normalised to a variance near 1: noise in flat ones stays small
@@ -25,11 +25,12 @@ class ContrastStem(nnx.Module):
         values: of a patch.
         hidden: units of the layer.
         width: of the result.
+        init: of the second of the two linear maps; that of a linear patch embedding, so that positions, which are added
+            to the result, weigh as much as they do there.
     """
 
-    def __init__(self, values: int, *, hidden: int, width: int, dtype: str, rngs: nnx.Rngs):
-        init = nnx.initializers.lecun_normal()
-        self.up = Linear(values + 2, hidden, init=init, dtype=dtype, rngs=rngs)
+    def __init__(self, values: int, *, hidden: int, width: int, init: Initializer, dtype: str, rngs: nnx.Rngs):
+        self.up = Linear(values + 2, hidden, init=nnx.initializers.lecun_normal(), dtype=dtype, rngs=rngs)
         self.down = Linear(hidden, width, init=init, dtype=dtype, rngs=rngs)
 
     def __call__(self, patches: Float[Array, "b n p"]) -> Float[Array, "b n d"]:

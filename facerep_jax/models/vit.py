@@ -151,7 +151,7 @@ class ViT(nnx.Module):
         pixels = 3 * self.patch**2
         self.embed: Linear | ContrastStem
         if stem:
-            self.embed = ContrastStem(pixels, hidden=stem, width=self.width, dtype=dtype, rngs=rngs)
+            self.embed = ContrastStem(pixels, hidden=stem, width=self.width, init=style.init, dtype=dtype, rngs=rngs)
         else:
             self.embed = Linear(pixels, self.width, init=style.init, use_bias=style.fixed, dtype=dtype, rngs=rngs)
         if style.fixed:
