@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.sharding import PartitionSpec as P
 
+from facerep_jax.models.vit import ViT
 from facerep_jax.train import sharding
-from facerep_jax.train.state import flat
+from facerep_jax.train.state import flat, split
 
 TREE = {
     "params": {"encoder": {"blocks": {"query": {"kernel": jnp.zeros((2, 16, 8)), "bias": jnp.zeros((2, 8))}}}},
@@ -188,3 +190,13 @@ def test_a_global_batch_keeps_rows_in_order_and_lies_on_all_devices():
     np.testing.assert_array_equal(batch, rows)
     assert len(batch.sharding.device_set) == 8
     assert {shard.data.shape for shard in batch.addressable_shards} == {(2,)}
+
+
+def test_both_kernels_of_a_stem_are_split_as_a_linear_patch_embedding_is():
+    sizes = dict(variant="Nano/8", image_size=16, width=32, depth=1, heads=2, dtype="float32", remat="none")
+    vit = nnx.eval_shape(lambda: ViT(**sizes, stem=16, rngs=nnx.Rngs(0)))
+    found = flat(sharding.shardings(split(vit)[1], sharding.make_mesh({"fsdp": -1}), sharding.rules_of("fsdp", {})))
+    assert {path for path, leaf in found.items() if path.startswith("embed") and leaf.spec == P(None, "fsdp")} == {
+        "embed/up/kernel",
+        "embed/down/kernel",
+    }
