@@ -2,16 +2,19 @@
 
 import dataclasses
 import functools
+import hashlib
+import itertools
 import warnings
+from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt64
 
-from facerep_jax.data.features import MISSING_CLASS
+from facerep_jax.data.features import MISSING_CLASS, SPLITS
 from facerep_jax.data.images import Look, check_image, class_ids
 from facerep_jax.data.meta import at
 from facerep_jax.data.plausibility import Counted, Tally, fault
@@ -56,6 +59,7 @@ class _Seen(NamedTuple):
 
     reason: str  # of its rejection, or empty
     look: Look | None  # None if the image is broken
+    digest: int  # 64 bits, of the image's bytes
     points: int = 0  # of the mesh; 0 if there is none
     classes: frozenset[int] = frozenset()  # of the mask's pixels, 255 among them
     resized: bool = False  # whether the mask was, to the size of the image
@@ -70,13 +74,14 @@ def check(raw: Samples) -> Checked:
         ValueError: a mask or mesh is wrong.
     """
     kept, rejected = [], []
+    digests = array("Q")  # of the images of `kept`
     tally, noticed = Tally(), Counted()
     vertices: dict[int, Sample] = {}  # points of a mesh -> first sample with that many
     masks: Counter[frozenset[int]] = Counter()  # classes of a mask -> how many have these
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about oddities in files; what matters to us is checked
         seen = threaded(functools.partial(_check_files, raw), raw.samples, "checking")
-        for sample, (reason, look, points, classes, resized) in zip(raw.samples, seen, strict=True):
+        for sample, (reason, look, digest, points, classes, resized) in zip(raw.samples, seen, strict=True):
             if points:
                 vertices.setdefault(points, sample)
             masks[classes] += 1
@@ -84,6 +89,7 @@ def check(raw: Samples) -> Checked:
                 rejected.append(Rejection(sample.line, sample.id, sample.values["image"], reason))
                 continue
             kept.append(dataclasses.replace(sample, direct=look.direct))
+            digests.append(digest)
             tally.add(raw.called(sample), sample.values, look.size)
             true = {"converted": not look.direct, "turned": look.turned, "flawed": look.flawed}
             true |= {"resized": resized, "white": classes == {0, MISSING_CLASS}}
@@ -98,16 +104,19 @@ def check(raw: Samples) -> Checked:
     if vertices and flip not in (0, *vertices):
         raise ValueError(f"{raw.place_of_meta}vertex_flip: has {flip} indices for {min(vertices)} vertices")
     notes = [NOTES[what].format(count, first) for what, (count, first) in noticed.items()]
-    notes += [f"warning: {warning}" for warning in tally.warnings()]
+    warned = itertools.chain(tally.warnings(), _in_two_splits(raw, kept, np.array(digests, np.uint64)))
+    notes += [f"warning: {warning}" for warning in warned]
     return Checked(tuple(kept), tuple(rejected), next(iter(vertices), None), tuple(notes))
 
 
 def _check_files(raw: Samples, sample: Sample) -> _Seen:
     """Looks at the files of a sample, and at its box and points in its image."""
     folder, values = raw.folder, dict(sample.values)
-    look, reason, points, classes, resized = None, "", 0, frozenset[int](), False
+    look, reason, digest, points, classes, resized = None, "", 0, 0, frozenset[int](), False
     try:
-        look = check_image((folder / values["image"]).read_bytes())
+        image = (folder / values["image"]).read_bytes()
+        digest = int.from_bytes(hashlib.blake2b(image, digest_size=8).digest())
+        look = check_image(image)
     except Exception as error:  # decoders raise all kinds; each is counted, written down and shown
         reason = " ".join(str(error).split()) or type(error).__name__
     size = look.size if look else None
@@ -121,7 +130,20 @@ def _check_files(raw: Samples, sample: Sample) -> _Seen:
             with at(f"vertices: {values['vertices']} "):
                 values["vertices"] = read_vertices(folder / values["vertices"])
                 points = len(values["vertices"])
-    return _Seen(reason or (fault(values, size) if size else ""), look, points, classes, resized)
+    return _Seen(reason or (fault(values, size) if size else ""), look, digest, points, classes, resized)
+
+
+def _in_two_splits(raw: Samples, samples: Sequence[Sample], digests: UInt64[np.ndarray, "n"]) -> Iterator[str]:
+    """How many images stand in two splits, byte for byte, whatever their files are called; and which is the first."""
+    of = np.array([sample.split for sample in samples])
+    for one, other in itertools.combinations(SPLITS, 2):
+        here, there = np.flatnonzero(of == one), np.flatnonzero(of == other)
+        both = np.intersect1d(digests[here], digests[there])
+        if len(both):
+            first = here[np.isin(digests[here], both)][0]
+            again = there[digests[there] == digests[first]][0]
+            places = f"{raw.called(samples[first])}, which is {raw.called(samples[again])} too"
+            yield f"{len(both)} images stand in both {one} and {other}, the first is {places}"
 
 
 def _check_black_and_white(raw: Samples, masks: Mapping[frozenset[int], int]) -> None:

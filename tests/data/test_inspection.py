@@ -119,3 +119,30 @@ def test_a_mesh_is_held_against_the_image(tmp_path):
     np.save(tmp_path / "v.npy", np.random.default_rng(0).uniform(0, 1, (9, 3)).astype(np.float32))
     (rejection,) = checked(tmp_path, {"a.png": encoded(GREY)}, vertices="v.npy").rejected
     assert rejection.reason.startswith("vertices seem to be relative to the image's size")
+
+
+def test_images_in_two_splits_are_told_whatever_their_names(tmp_path):
+    """Tried: digests of all lines, rejected ones too, held against the splits of those that are kept."""
+    faces = {f"{split}{i}.png": encoded(GREY + i) for split in ("train", "validation") for i in range(3)}
+    faces["train0.png"] = b"text"
+    faces["test0.png"] = encoded(GREY + 9)
+    checked(tmp_path, faces)
+    lines = [{"image": name, "split": name[:-5]} for name in faces]
+    lines[1]["image"] = "train2.png"  # twice in one split
+    lines[1]["id"] = "again"
+
+    def notes():
+        (tmp_path / "faces.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return samples.check(manifest.read(None, tmp_path)).notes
+
+    warning = "warning: {} images stand in both {}, the first is line {}, which is line {} too"
+    assert notes() == (warning.format(1, "train and validation", 2, 6),)
+    lines += [{"image": f"validation{i}.png", "id": f"t{i}", "split": "test"} for i in (1, 2)]
+    assert notes() == (
+        warning.format(1, "train and validation", 2, 6),
+        warning.format(1, "train and test", 2, 9),
+        warning.format(2, "validation and test", 5, 8),
+    )
+    lines[5]["split"] = lines[8]["split"] = "train"
+    lines[7]["split"] = "validation"
+    assert notes() == ()

@@ -31,7 +31,7 @@ def write(folder: Path, lines, meta=None, **files):
     """A manifest; `lines` are objects or text."""
     folder.mkdir(exist_ok=True)
     (folder / "a.jpg").write_bytes(encoded())
-    (folder / "b.jpg").write_bytes(encoded())
+    (folder / "b.jpg").write_bytes(encoded(RGB.rotate(180)))
     for name, data in files.items():
         (folder / name.replace("__", ".")).write_bytes(data)
     text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
