@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +164,17 @@ def plan(raw: Samples) -> Plan:
         meta={**meta, "absent": {split: _absent(samples, names) for split, samples in splits.items()}},
         lines=len(raw.samples),
         rejected=tuple({key: value for key, value in line.items() if key != "line" or value} for line in rejected),
-        notes=checked.notes,
+        notes=(*checked.notes, *_unsaid(raw, names)),
         more=raw.more,
         tables=raw.tables,
     )
+
+
+def _unsaid(raw: Samples, names: Sequence[str]) -> Iterator[str]:
+    """What follows from what the meta does not say, and the user should hear."""
+    if "landmarks" in names and "normaliser" not in raw.meta.get("landmarks", {}):
+        count, file = raw.sizes["landmarks"], raw.meta_file or "meta"
+        yield f"{count} landmarks without landmarks.normaliser in {file}: errors are divided by the box"
 
 
 def _absent(samples: Sequence[Sample], names: Sequence[str]) -> dict[str, int]:

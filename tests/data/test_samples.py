@@ -112,6 +112,25 @@ def test_meta_of_landmarks_takes_precedence(tmp_path):
     assert read(write(tmp_path, [{"image": "a.jpg", "landmarks": points}], given)).meta == given
 
 
+@pytest.mark.parametrize(
+    ("count", "landmarks", "told"),
+    [
+        *((98, None, True), (98, {"flip": [*range(97, -1, -1)]}, True), (68, None, False)),
+        *((68, {"threshold": 0.1}, True), (98, {"normaliser": {"kind": "box"}}, False)),
+    ],
+)
+def test_landmarks_without_a_normaliser_are_told_of(tmp_path, count, landmarks, told):
+    line = {"image": "a.jpg", "landmarks": [[1 + i % 9, 1 + i % 7] for i in range(count)]}
+    folder = write(tmp_path, [line], None if landmarks is None else {"landmarks": landmarks})
+    note = f"{count} landmarks without landmarks.normaliser in faces.meta.json: errors are divided by the box"
+    assert samples.plan(read(folder)).notes == ((note,) if told else ())
+
+
+def test_landmarks_in_space_alone_need_no_normaliser(tmp_path):
+    folder = write(tmp_path, [{"image": "a.jpg", "landmarks_3d": [[1, 1, 1], [2, 3, 4]]}])
+    assert samples.plan(read(folder)).notes == ()
+
+
 POINTS = [[1, 1], [2, 2], [3, 3]]
 LINES = {
     "unknown key": ({"image": "a.jpg", "landmark": POINTS}, r"key 'landmark' is not known; did you mean 'landmarks'\?"),
