@@ -34,10 +34,17 @@ TOKEN_LETTERS = 32  # none of CLIP's tokens has more letters
 SPECIAL = re.compile("<(?=(start|end)_of_text>)", re.IGNORECASE)  # of what the tokenizer takes for a token of its own
 
 # What captions call the sides: words that begin with left or right, "(L) and (R)", and what others are often called.
+# Not what only begins alike: health (sağlık), government (правительство), a lion (лев), who went on stage (오른).
 SIDES = re.compile(
     r"(?<![a-z0-9])((left|right)[a-z]*|(anti|counter)?-?clockwise"
-    r"|gauche|droite|links|rechts|izquierd[oa]|derech[oa]|esquerd[oa]|direit[oa]|sinistr[oa]|destr[oa])(?![a-z])"
-    r"|(?<![a-z0-9'\u2019.])[lr](?![a-z0-9'\u2019])",
+    r"|gauche|droite|links|rechts|izquierd[oa]|derech[oa]|esquerd[oa]|direit[oa]|sinistr[oa]|destr[oa]"
+    r"|kiri(nya)?|kanan(nya)?|sağ(a|lak|da\w*|ı([mn]\w*)?)?|sol(ak|da(n|ki\w*)?|u[mn](a|u|da\w*)))(?![a-z])"
+    r"|(?<![a-z0-9'\u2019.])[lr](?![a-z0-9'\u2019])"
+    r"|^(?=.*(?-i:[ğışĞİŞ])).*(?<![a-z0-9])sola?(?![a-z])"  # in Turkish; in Spanish it is the sun
+    r"|(?<![а-яё])(с(лева|права)|(в|на)(лево|право)"
+    r"|(лев|прав)(ый|ая|о[ейм]|ого|ому|ую|ы[ехм]|ыми|ее|(ш|орук|осторон)[а-яё]*))(?![а-яё])"
+    r"|左|右|왼|오른 ?([쪽편손발팔눈귀볼뺨]|다리|어깨)|[좌우]측|좌우"
+    r"|يسار(?!ع)|يمين|يسرى|يمنى|ال[أا]ي(سر|من)",
     re.IGNORECASE,
 )
 

@@ -541,6 +541,10 @@ def test_a_mirrored_generated_face_is_that_of_the_mirrored_scene():
         *("a man on the LEFT", "Right: Ann", "left-handed", "the leftmost one", "facing_left", "looking rightwards"),
         *("Ann (L) and Bo (R)", "from l to r", "L-R: Ann, Bo", "turned counterclockwise", "à gauche", "a la derecha"),
         *("&lt;left&gt;", "\uff4c\uff45\uff46\uff54 ear", "a\u0300 gauche"),  # as the tokens that are read of them say
+        *("他的左手", "右を向いた女性", "왼손을 든 남자", "오른쪽 눈", "오른 손", "좌측의 여자"),
+        *("Слева Анна", "с правой стороны", "левша", "смотрит вправо", "على اليسار", "العين اليمنى", "خده الأيسر"),
+        *("tangan kirinya", "di sebelah kanan", "SAĞDA Ayşe", "sağındaki kadın", "sağ eli", "soldan ikinci"),
+        *("sol eliyle yüzünü tutan kadın", "kız sola bakıyor"),
     ],
 )
 def test_captions_that_speak_of_sides_are_not_mirrored(caption):
@@ -552,7 +556,14 @@ def test_captions_that_speak_of_sides_are_not_mirrored(caption):
     np.testing.assert_array_equal(other({**example, "oracle": caption}, rng())["image"], example["image"])
 
 
-@pytest.mark.parametrize("caption", ["", "upright, bright copyright", "women's rugby", "a car's door", "clock", "R2D2"])
+@pytest.mark.parametrize(
+    "caption",
+    [
+        *("", "upright, bright copyright", "women's rugby", "a car's door", "clock", "R2D2"),
+        *("una mujer sola bajo el sol", "un soldat", "sağlıklı, sağlam bir kadın", "무대에 오른 가수", "계단을 오른다"),
+        *("Лев Толстой", "глава правительства", "права человека", "полевой цветок", "правда", "يسارع إلى البيت"),
+    ],
+)
 def test_captions_without_sides_are_mirrored(caption):
     example = {**annotated(), "caption": [caption]}
     assert (Flip(probability=1.0, meta=FLIPS)(example, rng())["image"] != example["image"]).any()
