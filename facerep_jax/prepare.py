@@ -155,7 +155,7 @@ def _write_rejected(plan: Plan, path: Path) -> None:
 
 
 def _write(module: datasets.DataSet, plan: Plan, digest: str, name: str, stage: Path, beam_options: Any) -> Path:
-    """Writes everything below `stage`; returns the folder of the version."""
+    """Writes everything below `stage`; returns the folder of the version. OSError if the disk is full, for instance."""
     counts = {split: len(records) for split, records in plan.records.items()}
     meta = {**plan.meta, "digest": digest, "version": module.VERSION, "counts": counts}
     family, _, own = name.partition("/")
@@ -169,7 +169,12 @@ def _write(module: datasets.DataSet, plan: Plan, digest: str, name: str, stage: 
             data_dir=stage,
         )
         download = tfds.download.DownloadConfig(beam_options=beam_options, try_download_gcs=False)
-        builder.download_and_prepare(download_config=download)
+        try:
+            builder.download_and_prepare(download_config=download)
+        except RuntimeError as error:  # of ArrayRecord, which knows no OSError
+            if not (reason := re.search(r"\(\) failed: (.*?); writing ", str(error))):
+                raise
+            raise OSError(f"{name} could not be written: {reason[1]}") from error
     folder = Path(builder.data_dir)
     write_tables(plan, folder)
     if plan.rejected:

@@ -1,4 +1,4 @@
-"""Faults while checkpoints are written: nothing older than the last whole save is lost, and a message says what was.
+"""Faults in writing checkpoints or records: nothing older than the last whole save is lost, a message says what was.
 
 Each with a real kill or a real file system; the undisturbed run is the measure.
 """
@@ -194,3 +194,15 @@ def test_a_full_disk_ends_the_save_and_leaves_the_checkpoint_before(disk):
     again.save(2, state_of(2, 2048), {})
     again.close()
     assert steps_in(disk.folder) == [2]
+
+
+def test_a_full_disk_ends_prepare_with_one_line_and_nothing_is_left(disk, capfd):
+    """Tried: the error of ArrayRecord let through, a traceback of TFDS."""
+    disk.mount("size=100k")
+    faces = ("generated_faces:size=32,train=8,validation=0,test=0", "--name=tiny", f"--data_dir={disk.folder}")
+    assert cli.main(["facerep", "prepare", *faces]) == 1
+    message = "facerep prepare: generated_faces/tiny could not be written: No space left on device\n"
+    assert capfd.readouterr() == ("", message)
+    assert list(disk.folder.iterdir()) == []
+    disk.mount("remount,size=1m")
+    assert cli.main(["facerep", "prepare", *faces]) == 0
