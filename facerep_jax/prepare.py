@@ -113,17 +113,21 @@ def _beam_options(options: str | None) -> Any:
 
 
 def _is_current(name: str, final: Path, digest: str, overwrite: bool) -> bool:
-    """Whether the set is there and made from this input; ValueError if it is another that must not be replaced."""
+    """Whether the set is there, whole, and made from this input; ValueError if it is not and must not be replaced."""
     if not final.exists():
         return False
-    if (final / "dataset_info.json").is_file() and read_folder(name, final).digest == digest:
-        return True
-    if not overwrite:
+    try:
+        current = read_folder(name, final).digest == digest
+    except ValueError:
+        if not overwrite:
+            raise
+        return False
+    if not current and not overwrite:
         raise ValueError(
             f"{final} was prepared from another input, or by another version of this program; "
             "give --overwrite to replace it, or another --name"
         )
-    return False
+    return current
 
 
 def _check_rejected(plan: Plan, limit: float, listing: Path) -> None:

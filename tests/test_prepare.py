@@ -111,6 +111,28 @@ def test_another_input_needs_overwrite(raw, data):
     assert hidden(data) == []
 
 
+DAMAGE = {
+    "a shard is gone": ("manifest-test.array_record-00000-of-00001", Path.unlink),
+    "a shard is cut": ("manifest-test.array_record-00000-of-00001", lambda path: os.truncate(path, 2**16)),
+    "dataset_info.json is empty": ("dataset_info.json", lambda path: os.truncate(path, 0)),
+    "dataset_info.json is gone": ("dataset_info.json", Path.unlink),
+}
+
+
+@pytest.mark.parametrize(("file", "damage"), DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_set_is_prepared_again_by_overwrite(raw, data, file, damage, capsys):
+    """Tried: the digest alone compared."""
+    run("manifest", "--manual_dir", raw, "--data_dir", data)
+    damage(data / "manifest/faces/1.0.0" / file)
+    with pytest.raises(ValueError, match=rf"is damaged \(.*{file}.*\): prepare it again with --overwrite"):
+        run("manifest", "--manual_dir", raw, "--data_dir", data)
+    run("manifest", "--manual_dir", raw, "--data_dir", data, "--overwrite")
+    assert "Prepared already" not in capsys.readouterr().out
+    dataset = open_dataset("manifest/faces", data)
+    assert [len(dataset.source(split)) for split in dataset.splits] == [3, 1]
+    assert hidden(data) == []
+
+
 def test_a_failed_overwrite_keeps_the_old_set(raw, data):
     run("manifest", "--manual_dir", raw, "--data_dir", data)
     before = contents(data)

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Container, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -10,11 +11,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pyarrow.parquet
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
 
 from facerep_jax.data import datasets
 from facerep_jax.data.features import NAMES, SPLITS
 from facerep_jax.data.records import Example, Plan
-from facerep_jax.files import local_path
+from facerep_jax.files import local_path, read_object
+
+DESCRIPTION = ("dataset_info.json", "features.json", "metadata.json")  # of a set, which TFDS writes beside its records
 
 
 @runtime_checkable
@@ -130,13 +134,48 @@ class Kept(list[Example]):
 
 
 def read_folder(name: str, path: Path) -> Dataset:
-    """The data set in a folder that holds one version."""
-    info = tfds.builder_from_directory(path).info
-    meta = dict(info.metadata.items())  # TFDS loads lazily, and only in items(), keys() and values()
+    """The data set in a folder that holds one version.
+
+    Raises:
+        ValueError: it is damaged: what describes it cannot be read, or not all of its records are there.
+    """
+    try:
+        for file in DESCRIPTION:
+            read_object(path / file)
+        info = tfds.builder_from_directory(path).info
+        meta = dict(info.metadata.items())  # TFDS loads lazily, and only in items(), keys() and values()
+        if "digest" not in meta:
+            raise ValueError(f"{path / 'metadata.json'} has no digest")
+        with ThreadPoolExecutor() as pool:
+            for split in info.splits.values():
+                list(pool.map(_check_shard, map(Path, split.filepaths), split.shard_lengths))
+    except Exception as error:  # TFDS raises all kinds
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise
+        what = str(error).replace(f"{path}/", "")
+        raise ValueError(
+            f"data set {name!r} in {path} is damaged ({what}): prepare it again with --overwrite"
+        ) from error
     counts = {split: info.splits[split].num_examples for split in info.splits}
     splits = {split: counts[split] for split in sorted(counts, key=[*SPLITS, *sorted(counts)].index)}
     features = sorted(info.features, key=[*NAMES, *sorted(info.features)].index)
     return Dataset(name, path, splits, tuple(features), meta, meta["digest"])
+
+
+def _check_shard(path: Path, count: int) -> None:
+    """Raises ValueError unless a file holds as many records as `count`, FileNotFoundError if it is not there.
+
+    Only its end is read: that records themselves are whole is seen when they are.
+    """
+    with path.open("rb"):  # if it cannot be, OSErrors say why, which ArrayRecord does not raise
+        try:
+            reader = ArrayRecordReader(str(path), options="readahead_buffer_size:0")
+            found = reader.num_records()
+            reader.close()
+        except RuntimeError as error:
+            raise ValueError(f"{path} is cut or holds no records") from error
+    if found != count:
+        raise ValueError(f"{path} holds {found} of {count} records")
 
 
 def open_dataset(name: str, data_dir: str | Path) -> Dataset:

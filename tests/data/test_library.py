@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facerep_jax.data import features, records
+from facerep_jax.data import features, library, records
 from facerep_jax.data.library import Kept, Source, open_dataset
 
 SIZES = {"landmarks": 5, "attributes": 1, "action_units": 2, "vertices": 4}
@@ -167,6 +167,52 @@ def test_a_set_that_is_not_there_says_how_to_prepare_it(tmp_path, name, command)
     assert f"data set {name!r} is not prepared in {tmp_path}" in str(error.value)
     assert command in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def cut(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def test_a_damaged_set_is_refused_when_it_is_opened(tmp_path):
+    """Tried: no look at the records; a look at whether their files are there, and not at how many they hold."""
+    write(tmp_path, splits=("train", "test"))
+    folder = tmp_path / "sets/tiny/1.0.0"
+    whole = {path: path.read_bytes() for path in folder.iterdir()}
+    info, shard = folder / "dataset_info.json", folder / "sets-test.array_record-00000-of-00001"
+    kept = folder / "sets-train.array_record-00000-of-00001"
+    no_json = "is not JSON: Expecting value: line 1 column 1 (char 0)"
+    for damage, what in {
+        shard.unlink: f"[Errno 2] No such file or directory: '{shard.name}'",
+        lambda: cut(shard, 0): f"{shard.name} is cut or holds no records",
+        lambda: cut(shard, 2**16): f"{shard.name} is cut or holds no records",
+        lambda: cut(shard, -1): f"{shard.name} is cut or holds no records",
+        lambda: info.write_text(info.read_text().replace('"2"', '"3"')): f"{kept.name} holds 2 of 3 records",
+        lambda: info.write_text("x"): f"dataset_info.json {no_json}",
+        lambda: info.write_text(""): f"dataset_info.json {no_json}",
+        lambda: info.write_text("{}"): "Invalid version ''",
+        lambda: cut(folder / "features.json", 0): f"features.json {no_json}",
+        (folder / "metadata.json").unlink: "[Errno 2] No such file or directory: 'metadata.json'",
+        lambda: (folder / "metadata.json").write_text("{}"): "metadata.json has no digest",
+    }.items():
+        damage()
+        with pytest.raises(ValueError) as error:
+            open_dataset("sets/tiny", tmp_path)
+        message = str(error.value)
+        assert message.startswith(f"data set 'sets/tiny' in {folder} is damaged ({what}")
+        assert message.endswith("): prepare it again with --overwrite")
+        for path, data in whole.items():
+            path.write_bytes(data)
+    assert open_dataset("sets/tiny", tmp_path).splits == {"train": 2, "test": 2}
+
+
+def test_a_set_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("Permission denied")
+
+    write(tmp_path)
+    monkeypatch.setattr(library, "_check_shard", refuse)
+    with pytest.raises(PermissionError):
+        open_dataset("sets/tiny", tmp_path)
 
 
 def test_buckets_are_refused():
