@@ -1,5 +1,6 @@
 """Paths as users give them, and files that are never written in part."""
 
+import errno
 import json
 import os
 import re
@@ -38,7 +39,8 @@ def writable_folder(flag: str, path: Path) -> Path:
     if not there.is_dir():
         raise NotADirectoryError(f"{flag} {path}: {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"{flag} {path}: nothing can be written in {there}")
+        why = f" ({os.strerror(errno.EROFS)})" if os.statvfs(there).f_flag & os.ST_RDONLY else ""
+        raise PermissionError(f"{flag} {path}: nothing can be written in {there}{why}")
     return there
 
 

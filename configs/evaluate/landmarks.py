@@ -92,7 +92,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             spec(augmentations.BoxBlur),
         ),
     )
-    stem = dict(stem=args.stem) if args.stem else {}
+    stem = args.stem or None  # None says nothing of a checkpoint's
     settings: dict[str, Any] = {}
     if args.small:
         settings = protocols.with_steps(args.protocol, steps=240, batch_size=32)
@@ -113,5 +113,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
         crop=args.crop,
         transforms=(spec(transforms.CropToBox, margin=args.margin, whole=OPEN),),
         augmentations=pick("head", args.head, augmented),
-        encoder=spec(vit.ViT, variant=args.variant, image_size=OPEN, unroll=4, **stem) if args.variant else {},
+        encoder=spec(vit.ViT, variant=args.variant, stem=stem, image_size=OPEN, unroll=4) if args.variant else {},
     )

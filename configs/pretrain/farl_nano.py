@@ -77,7 +77,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         data_dir=args.data_dir,
         transforms=(pick("crop", args.crop, crops), *flip, *pick("objective", args.objective, inputs)),
         batch_size=64,
-        encoder=spec(vit.ViT, variant=f"Nano/{PATCH}", stem=args.stem, image_size=args.size, unroll=4),
+        encoder=spec(vit.ViT, variant=f"Nano/{PATCH}", stem=args.stem or None, image_size=args.size, unroll=4),
         objective=spec(combined.Combined, **objectives[args.objective]),
         optimizer=spec(
             optim.adamw,

@@ -108,7 +108,7 @@ class ViT(nnx.Module):
         patch_dropout: share of the patches that are dropped in training; the class token stays. Source: 2212.00794.
         block_scale: multiplies the initial deviation of the linear layers behind attention and in MLPs; None scales it
             such that blocks of a narrow network change their input as much as they do at the width of B/16.
-        stem: hidden units of a `stems.ContrastStem`, which takes the place of the linear patch embedding; 0 for that.
+        stem: hidden units of a `stems.ContrastStem`, which takes the place of the linear patch embedding.
         unroll: how many blocks each iteration of the loop over blocks lays out, see `layers.scan`.
         mean, std: normalisation of RGB in [0, 1]; by default the flavour's.
     """
@@ -128,7 +128,7 @@ class ViT(nnx.Module):
         drop_path: float = 0.0,
         patch_dropout: float = 0.0,
         block_scale: float | None = 1.0,
-        stem: int = 0,
+        stem: int | None = None,
         unroll: int = 1,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
