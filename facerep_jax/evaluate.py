@@ -125,7 +125,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         dataset = open_dataset(config.data.dataset, config.data.data_dir)
         loaded = load_encoder(config, checkpoint_name)
         encoder, checkpoint = loaded.encoder, None if loaded.origin == RANDOM else Checkpoint(**loaded.origin)
-        require_same(workdir, task, dataset.name, checkpoint)
+        require_same_subject(workdir, task, dataset.name, checkpoint)
         config = settled(config, dataset, loaded)
         compares = any(protocol.compares for protocol in protocols.values())
         problem = make_problem(config, dataset, encoder, folder, compares=compares)
@@ -257,7 +257,7 @@ def folder_for(workdir: Path) -> Path:
     return writable_folder("--workdir", workdir)
 
 
-def require_same(workdir: Path, task: str, dataset: str, checkpoint: Checkpoint | None) -> None:
+def require_same_subject(workdir: Path, task: str, dataset: str, checkpoint: Checkpoint | None) -> None:
     """Check that a workdir has no result, or one of the same task, data set and checkpoint, whatever its step.
 
     Raises:

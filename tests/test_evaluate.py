@@ -15,7 +15,7 @@ from facerep_jax import evaluate as evaluation
 from facerep_jax.config import build
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
-from facerep_jax.evaluate import completed, headline_of, percent, require_same, save
+from facerep_jax.evaluate import completed, headline_of, percent, require_same_subject, save
 from facerep_jax.evaluation.encoders import Loaded, load_encoder, settled
 from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.results import Checkpoint, Results, Summary, name_of
@@ -463,13 +463,13 @@ def test_a_result_is_that_of_a_run_whatever_its_step(finished, tmp_path, monkeyp
     (tmp_path / "results.json").write_text(json.dumps(there.to_json()))
     monkeypatch.chdir(tmp_path)
     for path in ("runs/a", tmp_path / "runs" / "a"):
-        require_same(tmp_path, task, DRAWN, Checkpoint(str(path), 1000))
+        require_same_subject(tmp_path, task, DRAWN, Checkpoint(str(path), 1000))
     for checkpoint in (Checkpoint("runs/b", 900), None):
         with pytest.raises(ValueError, match=f"holds the result of {task} on .* for runs/a@900; choose another"):
-            require_same(tmp_path, task, DRAWN, checkpoint)
+            require_same_subject(tmp_path, task, DRAWN, checkpoint)
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(ValueError, match="was it written by facerep evaluate"):
-        require_same(tmp_path, task, DRAWN, None)
+        require_same_subject(tmp_path, task, DRAWN, None)
 
 
 def test_results_come_last_and_only_while_the_workdir_is_held(tmp_path):

@@ -8,8 +8,8 @@ masked tokens alone); captions, the feature that is read (caption or oracle_capt
 caption speaks of sides; stem: hidden units of the patch embedding, 0 for the published linear one.
 Changed against configs/pretrain/farl.py: everything is small, and laid out for CPUs (`unroll`, `remat`), for the number
 of steps is what counts at this scale. Patches are embedded by a layer of ReLUs behind a normalisation of their
-contrast, see `models.stems`: at this scale that helps more than pre-training does (RESULTS.md). The text tower reads 32
-tokens, which cuts 5.5 % of the oracle captions short.
+contrast, see `models.stems`: for landmarks that is worth as much as the pre-training, for parsing nothing (RESULTS.md).
+The text tower reads 32 tokens, which cuts 5.5 % of the oracle captions short.
 """
 
 from ml_collections import ConfigDict

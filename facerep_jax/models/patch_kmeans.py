@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key, UInt8
 
+from facerep_jax.models.stems import normalised
 from facerep_jax.models.vit import grid_of, patches, sincos
 from facerep_jax.typing import Features, Frozen, Rules, View
 
@@ -71,17 +72,17 @@ class PatchKMeans(nnx.Module):
 
     def activations(self, x: Float[Array, "b n p"]) -> Float[Array, "b n e"]:
         """The features of patches without their places."""
-        flat, mean, deviation = normalised(x)
+        flat, mean, variance = normalised(x, FLOOR)
         white = (flat - self.mean[...][None, None]) @ self.whiten[...]
         centres = self.centres[...]
         squared = jnp.square(white).sum(-1, keepdims=True) - 2 * white @ centres.T
         distance = jnp.sqrt(jnp.maximum(squared + jnp.square(centres).sum(-1)[None, None], 0))
         near = jnp.maximum(distance.mean(-1, keepdims=True) - distance, 0)
-        return jnp.concatenate([near, mean / 255, deviation / 255], axis=-1)
+        return jnp.concatenate([near, mean / 255, jnp.sqrt(variance) / 255], axis=-1)
 
     def fit_images(self, images: UInt8[np.ndarray, "b h w 3"], seed: int = 0) -> None:
         """Find components and centres on images. Raises ValueError if these have too few patches."""
-        flat = normalised(patches(jnp.asarray(images, jnp.float32), self.patch))[0]
+        flat = normalised(patches(jnp.asarray(images, jnp.float32), self.patch), FLOOR)[0]
         x = np.asarray(flat, np.float64).reshape(-1, flat.shape[-1])
         if len(x) < len(self.centres[...]):
             raise ValueError(f"{len(x)} patches are too few to fit {len(self.centres[...])} centres")
@@ -96,11 +97,3 @@ class PatchKMeans(nnx.Module):
         self.centres.set_value(jnp.asarray(means.fit((x - mean) @ whiten).cluster_centers_, jnp.float32))
         self.mean.set_value(jnp.asarray(mean, jnp.float32))
         self.whiten.set_value(jnp.asarray(whiten, jnp.float32))
-
-
-def normalised(
-    x: Float[Array, "b n p"],
-) -> tuple[Float[Array, "b n p"], Float[Array, "b n 1"], Float[Array, "b n 1"]]:
-    """Patches without their means, over their deviations; these means and deviations."""
-    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
-    return (x - mean) / jnp.sqrt(variance + FLOOR), mean, jnp.sqrt(variance)

@@ -149,16 +149,17 @@ class ViT(nnx.Module):
         rows, columns = self.grid((image_size, image_size))
 
         pixels = 3 * self.patch**2
+        if style.fixed:
+            sincos(rows, columns, self.width)  # raises now, not in the first step, if the width cannot be split
         self.embed: Linear | ContrastStem
         if stem:
             self.embed = ContrastStem(pixels, hidden=stem, width=self.width, init=style.init, dtype=dtype, rngs=rngs)
         else:
             self.embed = Linear(pixels, self.width, init=style.init, use_bias=style.fixed, dtype=dtype, rngs=rngs)
-        if style.fixed:
-            sincos(rows, columns, self.width)  # raises now, not in the first step, if the width cannot be split
-        if isinstance(self.embed, Linear) and style.fixed:
-            limit = pixels**-0.5  # MAE leaves the bias at the default of torch's convolutions
-            self.embed.bias = nnx.Param(jax.random.uniform(rngs.params(), (self.width,), minval=-limit, maxval=limit))
+            if style.fixed:
+                limit = pixels**-0.5  # MAE leaves the bias at the default of torch's convolutions
+                bias = jax.random.uniform(rngs.params(), (self.width,), minval=-limit, maxval=limit)
+                self.embed.bias = nnx.Param(bias)
         normal = nnx.initializers.normal(0.02 if style.fixed else self.width**-0.5)
         self.class_token = nnx.Param(normal(rngs.params(), (self.width,)))
         self.positions = None if style.fixed else nnx.Param(normal(rngs.params(), (1 + rows * columns, self.width)))
