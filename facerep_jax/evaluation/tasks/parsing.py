@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -18,6 +19,7 @@ from facerep_jax.models.heads import LINEAR, resized
 from facerep_jax.models.taps import stages_at
 from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
+TURN_BYTES = 2**27  # of logits as large as images, at a time
 COLOURS = np.array(  # of classes in pictures
     [
         *((30, 30, 30), (230, 180, 150), (120, 80, 200), (80, 120, 220), (40, 190, 220), (40, 220, 160)),
@@ -86,13 +88,9 @@ class Parsing(nnx.Module):
         step: Int[Array, ""],
         rng: Key[Array, "b"],
     ) -> tuple[Float[Array, ""], Metrics]:
-        mask = batch["mask"].astype(jnp.int32)
+        logits, mask = self.head(seen["image"].at(self.taps), rng=rng), batch["mask"]
         known = mask != MISSING_CLASS
-        logits = resized(
-            self.head(seen["image"].at(self.taps), rng=rng), (mask.shape[1], mask.shape[2]), antialias=False
-        )
-        entropy = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, mask, 0))
-        loss = jnp.where(known, entropy, 0).sum() / jnp.maximum(known.sum(), 1)
+        loss = entropy_in_turns(logits, mask) / jnp.maximum(known.sum(), 1)
         return loss, {"loss": loss, "known": known.mean()}
 
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> UInt8[Array, "b H W"]:
@@ -121,6 +119,29 @@ class Parsing(nnx.Module):
         overlays = [image] + [0.45 * image + 0.55 * COLOURS[classes % len(COLOURS)] for classes in (label, prediction)]
         strip = np.concatenate(overlays, axis=1).astype(np.uint8)
         return Image.fromarray(strip).resize((strip.shape[1] * scale, strip.shape[0] * scale), Image.Resampling.NEAREST)
+
+
+def entropy_in_turns(logits: Float[Array, "b h w k"], mask: UInt8[Array, "b H W"]) -> Float[Array, ""]:
+    """The sum over known pixels of the cross-entropy of logits that are resized to the mask.
+
+    Large logits are resized for some images at a time, in the gradient anew: those of 64 images of 448 pixels would
+    take 0.6 GB, and what their gradient needs three times that.
+    """
+
+    def entropy(part: tuple[Array, Array]) -> Float[Array, ""]:
+        logits, mask = resized(part[0], mask_size, antialias=False), part[1].astype(jnp.int32)
+        known = mask != MISSING_CLASS
+        each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, mask, 0))
+        return jnp.where(known, each, 0).sum()
+
+    count, mask_size = len(mask), (mask.shape[1], mask.shape[2])
+    most = max(1, TURN_BYTES // (4 * mask[0].size * logits.shape[-1]))  # images of a turn
+    turns = next(turns for turns in range(1, count + 1) if count % turns == 0 and count // turns <= most)
+    if turns == 1:
+        return entropy((logits, mask))
+    # Every turn has rows of all devices, over which the first axis is spread.
+    parts = [jnp.moveaxis(x.reshape(-1, turns, *x.shape[1:]), 1, 0) for x in (logits, mask)]
+    return jax.lax.map(jax.checkpoint(entropy), tuple(parts)).sum()
 
 
 def class_names(meta: Mapping[str, Any]) -> tuple[str, ...]:

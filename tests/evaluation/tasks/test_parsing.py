@@ -6,6 +6,7 @@ from flax import nnx
 
 from facerep_jax.config import build, spec
 from facerep_jax.evaluation.metrics import score
+from facerep_jax.evaluation.tasks import parsing
 from facerep_jax.evaluation.tasks.parsing import Parsing
 from facerep_jax.models.heads import PerToken, resized
 from facerep_jax.models.uper import UPerHead
@@ -66,6 +67,19 @@ def test_the_loss_is_cross_entropy_over_pixels_that_are_annotated(encoder):
     expected = -log_p[known][np.arange(known.sum()), mask[known]].mean()
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     assert metrics["known"] == known.mean()
+
+
+def test_large_logits_are_resized_in_turns_with_the_same_loss_and_gradient(monkeypatch):
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(0, 2, (6, 8, 8, 3)), jnp.float32)
+    mask = jnp.asarray(rng.choice([0, 1, 2, 255], (6, SIZE, SIZE)), jnp.uint8)
+    both = jax.value_and_grad(parsing.entropy_in_turns)
+    at_once, gradient = both(logits, mask)
+    monkeypatch.setattr(parsing, "TURN_BYTES", 4 * SIZE * SIZE * 3 * 2.5)  # two images, in three turns
+    assert "scan" in str(jax.make_jaxpr(parsing.entropy_in_turns)(logits, mask))
+    in_turns, gradient_in_turns = both(logits, mask)
+    np.testing.assert_allclose(in_turns, at_once, rtol=1e-6)
+    np.testing.assert_allclose(gradient_in_turns, gradient, rtol=1e-5, atol=1e-7)
 
 
 def test_predictions_are_the_likeliest_class_of_every_pixel(encoder):
