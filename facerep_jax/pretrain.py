@@ -33,7 +33,17 @@ from facerep_jax.data.meta import may_show_images
 from facerep_jax.data.pipeline import Part, Stream, build_transforms, split_host
 from facerep_jax.evaluation.monitor import Monitor
 from facerep_jax.files import local_path, read_object, writable_folder, write
-from facerep_jax.train import account, checkpoint, compilation, distributed, handover, hardware, loop, sharding
+from facerep_jax.train import (
+    account,
+    checkpoint,
+    collapse,
+    compilation,
+    distributed,
+    handover,
+    hardware,
+    loop,
+    sharding,
+)
 from facerep_jax.train.flops import of_jaxpr
 from facerep_jax.train.frozen import FILE as FROZEN
 from facerep_jax.train.frozen import check_given, read_frozen, write_frozen
@@ -141,7 +151,7 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
         frozen = jax.device_put(frozen, sharding.replicated(run.mesh))
         keep = config.operational.keep_checkpoints
         checkpoints = stack.enter_context(closing(checkpoint.Checkpoints(workdir / "checkpoints", keep=keep)))
-        writer = stack.enter_context(closing(Writer(workdir)))
+        writer = stack.enter_context(closing(Writer(workdir, collapse.patience_of(config.steps))))
         samples = None
         if config.operational.sample_ledger:
             samples = stack.enter_context(closing(Ledger(workdir / "sample_ledger.jsonl")))

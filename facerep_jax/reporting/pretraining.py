@@ -12,7 +12,7 @@ from facerep_jax.reporting.charts import Picture, bar_chart, curve
 from facerep_jax.reporting.page import Block, Cards, Gallery, Row, Section, Table
 from facerep_jax.reporting.workdirs import Pretraining
 from facerep_jax.train.account import NAMES, Account, duration
-from facerep_jax.train.collapse import NEAR, PATIENCE, chance_of
+from facerep_jax.train.collapse import NEAR, PATIENCE, chance_of, patience_of
 
 # Scalars that are drawn after the losses: what they are, the label of the axis, a factor.
 SPEED = {
@@ -34,7 +34,8 @@ def section(run: Pretraining, allowed: int) -> Section:
     terms = [name for name in sorted(scalars) if name.endswith("/loss")]
     losses = [name for name in ("loss", *terms) if name in scalars]
     blocks: list[Block] = []
-    pictures = [_loss(name, scalars) for name in losses]
+    patience = patience_of(run.config.get("steps", PATIENCE))
+    pictures = [_loss(name, scalars, patience) for name in losses]
     pictures += [_score(name, title, scalars[name]) for name, title in scores_in(scalars)]
     pictures += [_speed(name, scalars[name]) for name in SPEED if name in scalars]
     if pictures:
@@ -53,7 +54,7 @@ def section(run: Pretraining, allowed: int) -> Section:
     return Section(run.folder.name, facts, tuple(blocks), explanations.PRETRAINING)
 
 
-def _loss(name: str, scalars: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Picture:
+def _loss(name: str, scalars: Mapping[str, tuple[np.ndarray, np.ndarray]], patience: int) -> Picture:
     """A loss, and beside it the loss of chance if that is logged.
 
     The loss of chance is that of a guess which does not look at the image. An objective that logs its loss as `X/loss`
@@ -63,19 +64,19 @@ def _loss(name: str, scalars: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Pi
     chance = chance_of(name, scalars)
     beside = ("chance", *scalars[chance]) if chance else None
     caption = "Total loss" if name == "loss" else f"Loss of {name.removesuffix('/loss').replace('_', ' ')}"
-    if chance and (since := _at_chance_since(x, y, scalars[chance][1])) is not None:
+    if chance and (since := _at_chance_since(x, y, scalars[chance][1], patience)) is not None:
         caption += f", at chance since step {since:,}"
     alt = f"{caption} against steps: {_ends(x, y)}."
     return curve(x, y, caption=f"{caption}, ↓ lower is better", y_label="loss", alt=alt, beside=beside)
 
 
-def _at_chance_since(x: np.ndarray, y: np.ndarray, chance: np.ndarray) -> int | None:
-    """The step since which a loss has been that of chance; None if that is not long, or it is not there."""
+def _at_chance_since(x: np.ndarray, y: np.ndarray, chance: np.ndarray, patience: int) -> int | None:
+    """The step since which a loss has been that of chance; None if it is not, or for fewer steps than `patience`."""
     if y.shape != chance.shape or not len(y) or not y[-1] > NEAR * chance[-1]:
         return None
     below = np.flatnonzero(~(y > NEAR * chance))
     first = below[-1] + 1 if below.size else 0
-    return int(x[first]) if x[-1] - x[first] >= PATIENCE else None
+    return int(x[first]) if x[-1] - x[first] >= patience else None
 
 
 def _score(name: str, title: str, scalar: tuple[np.ndarray, np.ndarray]) -> Picture:

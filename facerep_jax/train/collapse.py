@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 CHANCE = ("chance", "unigram")  # names by which objectives log the loss of a guess that does not look at the image
 NEAR = 0.98  # share of the loss of chance at which a loss counts as being there
-PATIENCE = 1000  # steps at chance before it is said
+PATIENCE = 1000  # steps at chance before it is said, in a long run
 RANK, SPREAD = "effective_rank", "spread"
 LEAST = {RANK: 2.0, SPREAD: 0.01}  # below which features count as collapsed
 
@@ -42,14 +42,21 @@ def chance_of(name: str, scalars: Mapping[str, Any]) -> str | None:
     return next((each for chance in CHANCE if (each := name.removesuffix("loss") + chance) in scalars), None)
 
 
+def patience_of(steps: int) -> int:
+    """Steps at chance before it is said in a run of so many: a quarter of it, at most `PATIENCE`, at least 100."""
+    return max(100, min(PATIENCE, steps // 4))
+
+
 class Watch:
     """Looks at what is logged, and says once of each loss and measure that it shows a collapse.
 
     Args:
         lines: what was logged before, by earlier runs in the same workdir.
+        patience: steps at chance before it is said.
     """
 
-    def __init__(self, lines: Iterable[Mapping[str, Any]] = ()):
+    def __init__(self, lines: Iterable[Mapping[str, Any]] = (), patience: int = PATIENCE):
+        self._patience = patience
         self._since: dict[str, int] = {}  # loss -> the first step of those at chance
         self._said: set[str] = set()
         for line in lines:
@@ -65,7 +72,7 @@ class Watch:
                     self._since.pop(name, None)
                     continue
                 since = self._since.setdefault(name, step)
-                if step - since >= PATIENCE and self._new(name):
+                if step - since >= self._patience and self._new(name):
                     found.append(
                         f"{name} has been at that of chance since step {since} ({loss:.3f}, chance is {guess:.3f}): "
                         "nothing is learnt by it so far; look at the learning rate, the batch size and the data"

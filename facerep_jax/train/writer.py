@@ -15,7 +15,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from facerep_jax.files import append_lines, object_of
 from facerep_jax.train import distributed
-from facerep_jax.train.collapse import Watch
+from facerep_jax.train.collapse import PATIENCE, Watch
 
 LOG = "metrics.jsonl"
 FLUSH_SECONDS = 30  # between flushes of the TensorBoard events, each of which waits for the disk
@@ -26,13 +26,16 @@ class Writer:
 
     A run that resumes writes some steps again; readers take the last line of a step. Only the first process writes.
     What it writes is watched for signs of a collapse, each of which is a line of warning.
+
+    Args:
+        patience: see `collapse.Watch`.
     """
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path, patience: int = PATIENCE):
         self._open = distributed.first()
         if not self._open:
             return
-        self._watch = Watch(lines_of(workdir))
+        self._watch = Watch(lines_of(workdir), patience)
         self._lines = append_lines(workdir / LOG)
         # Not a SummaryWriter: a full disk silently ends its thread, and ten values later the run would wait for ever.
         self._events = EventsWriter(str(workdir / "events"))

@@ -67,6 +67,14 @@ def test_a_loss_that_stays_at_chance_is_named(tmp_path):
     assert picture.caption == "Loss of x, ↓ lower is better"
 
 
+def test_a_short_run_at_chance_is_named_sooner(tmp_path):
+    steps = np.arange(20, 720, 20)
+    stuck = {"x/loss": (steps, np.full(35, 3.0)), "x/chance": (steps, np.full(35, 3.0))}
+    for length, said in ((700, True), (70_000, False)):
+        (picture,) = gallery(section(tmp_path, stuck, {"steps": length}), "Curves").pictures
+        assert ("at chance since step 20" in picture.caption) is said
+
+
 def test_scores_are_drawn_beside_those_before_training(tmp_path):
     steps = np.array([0, 100, 200])
     logged = {"evaluate/landmarks": (steps, np.array([0.2, 0.1, 0.05])), "evaluate/spread": (steps[1:], np.ones(2))}
