@@ -21,7 +21,7 @@ _FLIPS = {  # -> the names whose order it permutes
 }
 _LICENCE = {"licence": str, "agreement": str, "research_only": bool, "may_show_images": bool}
 CROPS = ("box", "whole")  # what an evaluation shows of an image: the face's box and a margin, or all of it
-_NORMALISERS = {"inter_ocular": ("left", "right"), "inter_pupil": ("left", "right"), "box": (), "diagonal": ()}
+_NORMALISERS = ("inter_ocular", "inter_pupil", "box", "diagonal")
 
 # The 68 points of iBUG 300-W seen in a mirror: jaw, brows, nose bridge, nostrils, eyes, outer lips, inner lips.
 IBUG_FLIP = (
@@ -33,7 +33,7 @@ IBUG_FLIP = (
     *(*range(54, 47, -1), *range(59, 54, -1)),
     *(*range(64, 59, -1), *range(67, 64, -1)),
 )
-IBUG = {
+IBUG: dict[str, Any] = {
     "flip": list(IBUG_FLIP),
     "normaliser": {"kind": "inter_ocular", "left": 36, "right": 45},
     "five_points": [list(range(36, 42)), list(range(42, 48)), [30], [48], [54]],
@@ -58,7 +58,9 @@ def checked_meta(meta: Any) -> dict[str, Any]:
         mask_values: the grey of each of the classes in a mask's file, such as [0, 255]; without it a class's number.
         mask_flip, attribute_flip, action_unit_flip, vertex_flip: what is which in a mirror; a permutation.
         crop: what an evaluation shows of an image, `box` (the default: the face's box and a margin) or `whole`.
-        landmarks: `flip`; `normaliser` of errors; `threshold` of failure; `five_points`, see `five_points`.
+        landmarks: `flip`; `normaliser` of errors, whose `kind` gives the headline; `left` and `right`, the corners of
+            the eyes, may stand beside box and diagonal, so that errors are given inter-ocularly too; `threshold` of
+            failure; `five_points`, see `five_points`.
         licence: its text or name. agreement: what users have to sign or cite. research_only: whether other use is
             forbidden. may_show_images: whether images may be published, as in reports; see `may_show_images`.
 
@@ -136,8 +138,8 @@ def _check_landmarks(landmarks: Any) -> None:
             kind = normaliser.get("kind") if isinstance(normaliser, dict) else None
             if not isinstance(kind, str) or kind not in _NORMALISERS:
                 raise ValueError(f"`kind` must be one of {', '.join(_NORMALISERS)}, not {shown(kind)}")
-            check_keys(normaliser, ("kind", *_NORMALISERS[kind]))
-            for side in _NORMALISERS[kind]:
+            check_keys(normaliser, ("kind", "left", "right"))
+            for side in ("left", "right") if kind.startswith("inter_") or len(normaliser) > 1 else ():
                 _check_eye(normaliser.get(side), side, several=kind == "inter_pupil")
     if "five_points" in landmarks:
         groups = landmarks["five_points"]
@@ -172,7 +174,7 @@ def check_points(landmarks: Mapping[str, Any], count: int) -> None:
     normaliser = landmarks.get("normaliser", {"kind": "box"})
     with at("normaliser: "):
         seen: list[int] = []
-        for side in _NORMALISERS[normaliser["kind"]]:
+        for side in ("left", "right") if "left" in normaliser else ():
             for index in normaliser[side] if isinstance(normaliser[side], list) else [normaliser[side]]:
                 _check_index(index, count, repr(side))
                 if index in seen:

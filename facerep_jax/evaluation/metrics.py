@@ -27,7 +27,8 @@ UNITS = {
 EXPLAINED = {
     "inter_ocular": "Inter-ocular: that length is the distance between the outer corners of the eyes.",
     "inter_pupil": "Inter-pupil: that length is the distance between the centres of the eyes.",
-    "box": "Box: that length is √(width · height) of the face's box.",
+    "box": "Box: that length is √(width · height) of the face's box as the data set gives it; that of drawn faces is "
+    "made of the true landmarks.",
     "diagonal": "Diagonal: that length is the diagonal of the face's box.",
 }
 
@@ -95,6 +96,7 @@ class NME:
     def __init__(self, normaliser: Mapping[str, Any] | ConfigDict, threshold: float | None = None):
         """`normaliser` is the data set's: {"kind": "inter_ocular", "left": 36, "right": 45}, {"kind": "box"} ...
 
+        Where it names eyes beside a box or diagonal, the inter-ocular error is given too.
         `threshold`, of the failure rate and the area under the curve, is that of `THRESHOLDS` unless given.
         """
         kind = normaliser["kind"]
@@ -103,10 +105,12 @@ class NME:
         limit = THRESHOLDS[kind] if threshold is None else threshold
         if not limit > 0:
             raise ValueError(f"the threshold of a failure must be more than 0, not {threshold}")
-        self.error_limit, self.units = limit, UNITS[kind]
         # One landmark of each eye, or several whose mean counts.
-        sides = [normaliser[side] for side in ("left", "right")] if kind in ("inter_ocular", "inter_pupil") else []
+        sides = [normaliser[side] for side in ("left", "right") if side in normaliser]
         self.eyes = [np.atleast_1d(np.asarray(side, np.int64)) for side in sides]
+        self.between_eyes = "inter_pupil" if kind == "inter_pupil" else "inter_ocular"
+        beside = (self.between_eyes,) if self.eyes and self.between_eyes not in UNITS[kind] else ()
+        self.error_limit, self.units = limit, (kind, *beside, *UNITS[kind][1:])
 
         self.columns = tuple(f"nme_{unit}" for unit in self.units)
         self.headline = self.columns[0]
@@ -168,7 +172,7 @@ class NME:
         lengths = {"box": np.sqrt(width * height), "diagonal": np.hypot(width, height)}
         if self.eyes:
             left, right = (true[:, eye].mean(1) for eye in self.eyes)
-            lengths[self.units[0]] = np.linalg.norm(left - right, axis=-1)
+            lengths[self.between_eyes] = np.linalg.norm(left - right, axis=-1)
         return np.stack([lengths[unit] for unit in self.units], axis=1)
 
     def compute(

@@ -65,7 +65,10 @@ OF_LANDMARKS = {
     ),
     "threshold": ({"threshold": 0}, "threshold: must be an error, as a share of the normaliser, not 0"),
     "no threshold": ({"threshold": True}, "threshold: must be an error, .*, not true"),
-    "needless": ({"normaliser": {"kind": "box", "left": 0}}, "normaliser: key 'left' is not known; known: kind"),
+    "box, one eye": (
+        {"normaliser": {"kind": "box", "left": 0}},
+        "normaliser: 'right' must be the index of a landmark, not",
+    ),
 }
 METAS |= {f"landmarks: {k}": ({"landmarks": v}, f"landmarks: {m}") for k, (v, m) in OF_LANDMARKS.items()}
 

@@ -168,6 +168,16 @@ def test_other_normalisers_give_the_errors_of_the_box_only(kind):
     assert metric.headline == f"nme_{kind}"
 
 
+@pytest.mark.parametrize("kind", ["box", "diagonal"])
+def test_eyes_beside_a_box_give_the_inter_ocular_error_too(kind):
+    beside, alone = NME({**EYES, "kind": kind}), NME({"kind": kind})
+    assert beside.units[:2] == (kind, "inter_ocular")
+    assert beside.headline == alone.headline
+    got = score(beside, *faces())
+    assert got["nme_inter_ocular"] == score(NME(EYES), *faces())["nme_inter_ocular"]
+    assert score(alone, *faces()).items() <= got.items()
+
+
 def test_images_that_cannot_be_scored_are_left_out_and_counted():
     prediction, batch = faces()
     kept = {k: v[:3] for k, v in batch.items()}

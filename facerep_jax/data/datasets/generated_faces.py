@@ -104,7 +104,7 @@ def plan(raw: Request) -> Plan:
     sizes = {key: len(first[key]) for key in ("landmarks", "attributes", "action_units", "vertices")}
     names = tuple(name for name in features.NAMES if name in first)
     meta = json.loads(json.dumps(face_world.META))  # lists for tuples, as a manifest's meta has them
-    meta["landmarks"]["five_points"] = IBUG["five_points"]
+    meta["landmarks"] |= {"five_points": IBUG["five_points"], "normaliser": {**IBUG["normaliser"], "kind": "box"}}
     meta["identities"] = [identity(raw.world, raw.seed, person) for person in identities]
     return Plan(
         records=records,
