@@ -17,6 +17,7 @@ from facerep_jax.suggestions import nearest
 
 COMMANDS = {
     "demo": "Prepare, pre-train, evaluate and report on generated faces.",
+    "datasets": "List the data sets that can be prepared, and their terms.",
     "prepare": "Write a data set's records.",
     "pretrain": "Pre-train an encoder.",
     "evaluate": "Score a checkpoint on a task.",

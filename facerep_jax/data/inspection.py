@@ -17,6 +17,7 @@ from jaxtyping import Float32, UInt64
 from facerep_jax.data.features import MISSING_CLASS, SPLITS
 from facerep_jax.data.images import Look, check_image, class_ids
 from facerep_jax.data.meta import at
+from facerep_jax.data.paths import contents
 from facerep_jax.data.plausibility import Counted, Tally, fault
 from facerep_jax.data.raw_set import Sample, Samples, threaded
 
@@ -86,7 +87,7 @@ def check(raw: Samples) -> Checked:
                 vertices.setdefault(points, sample)
             masks[classes] += 1
             if reason or look is None:
-                rejected.append(Rejection(sample.line, sample.id, sample.values["image"], reason))
+                rejected.append(Rejection(sample.line, sample.id, str(sample.values["image"]), reason))
                 continue
             kept.append(dataclasses.replace(sample, direct=look.direct))
             digests.append(digest)
@@ -114,7 +115,7 @@ def _check_files(raw: Samples, sample: Sample) -> _Seen:
     folder, values = raw.folder, dict(sample.values)
     look, reason, digest, points, classes, resized = None, "", 0, 0, frozenset[int](), False
     try:
-        image = (folder / values["image"]).read_bytes()
+        image = contents(folder, values["image"])
         digest = int.from_bytes(hashlib.blake2b(image, digest_size=8).digest())
         look = check_image(image)
     except Exception as error:  # decoders raise all kinds; each is counted, written down and shown
@@ -123,7 +124,7 @@ def _check_files(raw: Samples, sample: Sample) -> _Seen:
     with at(raw.place(sample)):
         if "mask" in values:
             with at(f"mask: {values['mask']} "):
-                data = (folder / values["mask"]).read_bytes()
+                data = contents(folder, values["mask"])
                 ids, resized = class_ids(data, size=size, **mask_rules(raw.meta))
                 classes = frozenset(np.flatnonzero(np.bincount(ids.ravel())).tolist())
         if "vertices" in values:

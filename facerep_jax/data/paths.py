@@ -1,10 +1,38 @@
-"""The files that a raw set names, found in spite of how other systems write names."""
+"""The files that a raw set names: found in spite of how other systems write names, and read, in part or as they are."""
 
 import os
 import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Part(Protocol):
+    """An image or a mask that is no file of its own: a piece of a larger file, or put together from several.
+
+    What it depends on is in its `repr`, which the digest of a set is made from. It travels to other processes.
+    """
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it is made from, relative to the set's folder."""
+        ...
+
+    def read(self, folder: Path) -> bytes:
+        """What a file of its own would hold: an image file, or a PNG of class ids."""
+        ...
+
+
+def contents(folder: Path, named: str | Part) -> bytes:
+    """What the file holds that a sample names, or what would be in it."""
+    return named.read(folder) if isinstance(named, Part) else (folder / named).read_bytes()
+
+
+def files_of(named: str | Part) -> tuple[str, ...]:
+    """The files that have to be there for what a sample names."""
+    return named.files if isinstance(named, Part) else (named,)
 
 
 def find(root: Path, path: str, listing: str) -> tuple[str, str]:

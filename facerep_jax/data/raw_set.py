@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from facerep_jax.data.features import NO_MORE, Numbers
+from facerep_jax.data.paths import Part, files_of
 from facerep_jax.data.records import Table
 from facerep_jax.data.values import PATHS
 
@@ -23,7 +25,7 @@ RULES = 2  # of how files are read; raised where the same files give other recor
 class Sample:
     """One face of a raw set."""
 
-    values: Mapping[str, Any]  # by feature, as a line of faces.jsonl has them; paths are relative to the set's folder
+    values: Mapping[str, Any]  # by feature, as a line of faces.jsonl has them; relative paths, or `Part`s
     id: str = ""  # empty for the image's path
     split: str = "train"
     line: int = 0  # of the listing, from 1; 0 if there is no listing
@@ -44,6 +46,7 @@ class Samples:
     link: str = ""  # the first file that is a link out of the folder, in words; empty if there is none
     more: Numbers = dataclasses.field(default_factory=lambda: NO_MORE)
     tables: Mapping[str, Table] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what the user should hear of it
 
     @functools.cached_property
     def digest(self) -> str:
@@ -55,7 +58,7 @@ class Samples:
             for sample in self.samples:
                 total.update(_canonical([sample.id, sample.split, sample.values]))
         named = (sample.values[key] for sample in self.samples for key in PATHS if key in sample.values)
-        paths = list(dict.fromkeys([*self.described_by, *named]))
+        paths = list(dict.fromkeys([*self.described_by, *itertools.chain.from_iterable(map(files_of, named))]))
         for path, digest in zip(paths, threaded(self._digest_of, paths, "hashing"), strict=True):
             total.update(f"{digest} {path}\n".encode())
         return total.hexdigest()
@@ -72,7 +75,7 @@ class Samples:
 
     def called(self, sample: Sample) -> str:
         """What a sample is called among the others: its line, or its id."""
-        return f"line {sample.line}" if self.listing else sample.id or sample.values.get("image", "")
+        return f"line {sample.line}" if self.listing else sample.id or str(sample.values.get("image", ""))
 
     @property
     def place_of_meta(self) -> str:
@@ -81,7 +84,10 @@ class Samples:
 
 
 def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, default=lambda array: array.tolist()).encode() + b"\n"
+    def plain(other: Any) -> Any:
+        return repr(other) if isinstance(other, Part) else other.tolist()
+
+    return json.dumps(value, sort_keys=True, default=plain).encode() + b"\n"
 
 
 def threaded(function: Callable[[Any], Any], items: Sequence[Any], what: str) -> Iterator[Any]:

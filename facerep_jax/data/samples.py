@@ -23,6 +23,7 @@ from facerep_jax.data.features import NAMES, SPLITS, Numbers, check_more
 from facerep_jax.data.images import size_of, stored_image, stored_mask
 from facerep_jax.data.inspection import check, mask_rules, read_vertices
 from facerep_jax.data.meta import IBUG, IBUG_FLIP, at, check_flip, check_keys, check_points, checked_meta
+from facerep_jax.data.paths import Part, contents, files_of
 from facerep_jax.data.raw_set import Sample, Samples
 from facerep_jax.data.records import Example, Plan, complete
 from facerep_jax.data.values import PATHS, kinds_with, split, text
@@ -59,7 +60,8 @@ def gather(folder: Path, samples: Iterable[Sample], meta: Mapping[str, Any], **d
         place = raw.place(given)
         with at(place):
             values, leads_out = _checked_values(given.values, kinds, root, raw)
-            sample = Sample(values, text(given.id or given.values["image"]), split(given.split), given.line)
+            name = given.id or str(given.values["image"])
+            sample = Sample(values, text(name), split(given.split), given.line)
             if other := found.get(sample.id):
                 twin = f"that of line {other.line} too" if raw.listing else "that of another sample"
                 raise ValueError(f"id: {sample.id!r} is {twin}; ids must be unique")
@@ -84,9 +86,11 @@ def _checked_values(
         with at(f"{key}: "):
             values[key] = kinds[key](value)
             if key in PATHS:
-                values[key], leads_to = paths.find(root, values[key], raw.listing)
-                if leads_to:
-                    link = link or f"{key}: {value!r} is a link to {leads_to}, outside of the folder"
+                for file in files_of(values[key]):
+                    found, leads_to = paths.find(root, file, raw.listing)
+                    values[key] = values[key] if isinstance(values[key], Part) else found
+                    if leads_to:
+                        link = link or f"{key}: {file!r} is a link to {leads_to}, outside of the folder"
             elif key in FLIPS and key in raw.meta:
                 _check_names(value, raw.meta[key], f"{key} of {meta_file}")
             elif key == "expression" and "expressions" in raw.meta:
@@ -164,7 +168,7 @@ def plan(raw: Samples) -> Plan:
         meta={**meta, "absent": {split: _absent(samples, names) for split, samples in splits.items()}},
         lines=len(raw.samples),
         rejected=tuple({key: value for key, value in line.items() if key != "line" or value} for line in rejected),
-        notes=(*checked.notes, *_unsaid(raw, names)),
+        notes=(*raw.notes, *checked.notes, *_unsaid(raw, names)),
         more=raw.more,
         tables=raw.tables,
     )
@@ -208,10 +212,10 @@ def example(
 ) -> tuple[str, Example]:
     """The key of a sample and what is written for it: its numbers, and the contents of its files."""
     values = dict(sample.values, id=sample.id)
-    values["image"] = stored_image((folder / values["image"]).read_bytes(), sample.direct)
+    values["image"] = stored_image(contents(folder, values["image"]), sample.direct)
     if "mask" in values:
         size = size_of(values["image"])
-        values["mask"] = stored_mask((folder / values["mask"]).read_bytes(), size=size, **mask_rules)
+        values["mask"] = stored_mask(contents(folder, values["mask"]), size=size, **mask_rules)
     if "vertices" in values:
         values["vertices"] = read_vertices(folder / values["vertices"])
     return sample.id, complete(values, names, sizes, more)

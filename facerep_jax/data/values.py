@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int32
 
 from facerep_jax.data.features import SPLITS, Numbers
 from facerep_jax.data.meta import at, shown
+from facerep_jax.data.paths import Part
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 PATHS = ("image", "mask", "vertices")  # values that are paths of files
@@ -25,6 +26,11 @@ def text(value: Any) -> str:
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError(f"holds half of a surrogate pair, which is no character: {shown(value)}")
     return value
+
+
+def file(value: Any) -> Any:
+    """The path of a file, or a `Part`, which modules of data sets give in its place."""
+    return value if isinstance(value, Part) else text(value)
 
 
 def split(value: Any) -> str:
@@ -97,13 +103,13 @@ def counted(value: Any) -> int:
 
 
 KINDS: Mapping[str, Callable[[Any], Any]] = {
-    "image": text,
+    "image": file,
     "caption": captions,
     "bbox": lambda value: numbers(value, 4),  # held against the image later, see `plausibility`
     "landmarks": functools.partial(points, dimensions=2),
     "visible": visible,
     "landmarks_3d": functools.partial(points, dimensions=3),
-    "mask": text,
+    "mask": file,
     "identity": text,
     "attributes": named,
     "action_units": functools.partial(named, low=0.0, high=5.0),
