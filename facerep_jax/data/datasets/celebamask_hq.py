@@ -66,11 +66,11 @@ class Painted:
         return tuple(file for _, file in self.parts)
 
     def read(self, folder: Path) -> bytes:
-        ids = None
+        ids = np.zeros((0, 0), np.uint8)
         for class_id, file in self.parts:
             with Image.open(folder / file) as image:
                 part = np.asarray(image.convert("L")) > 0
-            ids = np.zeros(part.shape, np.uint8) if ids is None else ids
+            ids = ids if ids.size else np.zeros(part.shape, np.uint8)
             if part.shape != ids.shape:
                 raise ValueError(f"{file} is {part.shape[1]} x {part.shape[0]} pixels, those before it {ids.shape[1]}")
             ids[part] = class_id
