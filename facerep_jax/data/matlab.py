@@ -54,3 +54,9 @@ def hdf5(path: Path) -> Iterator[Any]:
         raise ValueError(f"{path} is no .mat file of version 7.3, which is HDF5")
     with h5py.File(path, "r") as file:
         yield file
+
+
+def cells(held: Any, name: str) -> list[str]:
+    """The texts of a cell array of texts in a file of version 7.3: references to arrays of UTF-16."""
+    references = np.asarray(held[name]).ravel()
+    return ["".join(map(chr, np.asarray(held[reference]).ravel())) for reference in references]

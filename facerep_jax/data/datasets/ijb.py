@@ -1,0 +1,96 @@
+"""IJB-B and IJB-C: templates of several images, and pairs of templates, in the form that insightface gives them out.
+
+The folder IJBB or IJBC of IJB_release.tar: loose_crop/1.jpg and so on, meta/ijbb_face_tid_mid.txt (image, template,
+media: images of one video have the same), meta/ijbb_name_5pts_score.txt (image, x and y of five points, the detector's
+score) and meta/ijbb_template_pair_label.txt (two templates, 1 if they are of one person); for IJB-C, ijbc_ in place of
+ijbb_. NIST's own protocols are not read, nor is 1:N search.
+
+All images are the test split. `template` and `media` are integers, `face_score` is from 0 to 1; the five points are
+left eye, right eye, nose, left and right corner of the mouth, as seen, in pixels of the loose crop. The table
+`template_pairs` has first, second (templates) and same. Rests on insightface's ijb evaluation and ports of it.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv
+
+from facerep_jax.data import listings, samples
+from facerep_jax.data.benchmark import Benchmark
+from facerep_jax.data.records import Table
+from facerep_jax.data.samples import Sample, Samples
+
+BENCHMARK = Benchmark(
+    name="ijb",
+    title="IJB-B and IJB-C",
+    tasks=("recognition",),
+    source="https://github.com/deepinsight/insightface/tree/master/recognition/_evaluation_/ijb (IJB_release.tar), by"
+    " NIST's terms",
+    raw="the folder IJBB or IJBC with loose_crop and meta",
+    counts={},
+    licence="NIST's; images are under Creative Commons licences of their own",
+    agreement="one asks NIST for access; research on recognition alone",
+    citation="Whitelam et al., IARPA Janus Benchmark-B, CVPRW 2017; Maze et al., IARPA Janus Benchmark-C, ICB 2018",
+)
+NAME, RAW, VERSION = "default", BENCHMARK.raw, "1.0.0"
+SETS = {"ijbb": 227_630, "ijbc": 469_375}  # -> images
+MORE = {"template": (np.int32, ()), "media": (np.int32, ()), "face_score": (np.float32, ())}
+META = {
+    "crop": "whole",
+    "landmarks": {
+        "flip": (1, 0, 2, 4, 3),
+        "normaliser": {"kind": "inter_ocular", "left": 0, "right": 1},
+        "five_points": ((0,), (1,), (2,), (3,), (4,)),
+    },
+}
+
+plan = samples.plan
+
+
+def read(arg: str | None, manual_dir: Path | None) -> Samples:
+    """The images of a set, and the table of pairs of its templates."""
+    folder = BENCHMARK.folder(arg, manual_dir)
+    faces = BENCHMARK.within(folder, *(f"meta/{name}_face_tid_mid.txt" for name in SETS))
+    name = faces.removeprefix("meta/").partition("_")[0]
+    points, pairs = (f"meta/{name}_{kind}.txt" for kind in ("name_5pts_score", "template_pair_label"))
+    found = []
+    listed = zip(listings.rows(folder / faces, 3), listings.rows(folder / points, 12), strict=True)
+    for (image, template, media), (again, *numbers) in listed:
+        if image != again or not (template.isdigit() and media.isdigit()):
+            raise ValueError(f"{folder / faces}: {image} {template} {media} does not belong to {again} of {points}")
+        values = {
+            "image": f"loose_crop/{image}",
+            "template": int(template),
+            "media": int(media),
+            "landmarks": listings.points(numbers[:10], 5, f"{image}: "),
+            "face_score": float(listings.numbers(numbers[10:], f"{image}: ")[0]),
+        }
+        found.append(Sample(values, id=image.removesuffix(".jpg"), split="test"))
+    table = template_pairs(folder / pairs, {sample.values["template"] for sample in found})
+    benchmark = dataclasses.replace(BENCHMARK, counts={"test": SETS[name]})
+    files = (faces, points, pairs)
+    tables = {"template_pairs": table}
+    return benchmark.gather(folder, found, META, more=MORE, tables=tables, described_by=files)
+
+
+def template_pairs(path: Path, known: set[int]) -> Table:
+    """The table of pairs: IJB-C has 15 million, which a loop would take minutes for."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    names = ["first", "second", "same"]
+    try:
+        held = pyarrow.csv.read_csv(
+            path,
+            read_options=pyarrow.csv.ReadOptions(column_names=names),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=" "),
+            convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.int32())),
+        )
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{path}: two templates and 0 or 1 are expected: {' '.join(str(error).split())}") from None
+    first, second, same = (held[name].to_numpy() for name in names)
+    if not set(np.unique(same)) <= {0, 1}:
+        raise ValueError(f"{path}: the third number must be 0 or 1, not {same[~np.isin(same, (0, 1))][0]}")
+    if unknown := ({*np.unique(first)} | {*np.unique(second)}) - known:
+        raise ValueError(f"{path}: template {min(unknown)} has no image")
+    return {"first": first, "second": second, "same": same.astype(bool)}

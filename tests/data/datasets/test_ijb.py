@@ -1,0 +1,67 @@
+"""Planted and seen red: the second number of a pair taken for its first."""
+
+import numpy as np
+import pytest
+
+from tests.data.datasets.drawn import face, prepare, prepared, records, sides, text, write
+from tests.data.datasets.test_celeba import points5
+
+TEMPLATES, MEDIA = (1, 1, 11065, 7), (69544, 3720, 3720, 5)
+PAIRS = ("1 11065 1", "11065 7 0", "1 7 0")
+
+
+@pytest.fixture(params=["ijbb", "ijbc"])
+def raw(request, tmp_path):
+    name, faces, points = request.param, [], []
+    for index, (template, media) in enumerate(zip(TEMPLATES, MEDIA, strict=True)):
+        write(tmp_path / "loose_crop" / f"{index + 1}.jpg", face(index)["image"])
+        faces.append(f"{index + 1}.jpg {template} {media}")
+        numbers = " ".join(f"{value:.2f}" for value in points5(face(index)["landmarks"]).ravel())
+        points.append(f"{index + 1}.jpg {numbers} 0.99{index}")
+    text(tmp_path / "meta" / f"{name}_face_tid_mid.txt", *faces)
+    text(tmp_path / "meta" / f"{name}_name_5pts_score.txt", *points)
+    text(tmp_path / "meta" / f"{name}_template_pair_label.txt", *PAIRS)
+    return tmp_path
+
+
+def test_lists_become_records_and_pairs_of_templates(raw, tmp_path, capsys):
+    dataset = prepared("ijb", raw, tmp_path / "data")
+    published = 227_630 if (raw / "meta" / "ijbb_face_tid_mid.txt").exists() else 469_375
+    assert f"4 images in split test, but IJB-B and IJB-C was published with {published}" in capsys.readouterr().out
+    found = records(dataset)
+    assert [*found] == ["1", "2", "3", "4"]
+    for index, record in enumerate(found.values()):
+        assert (record["template"], record["media"]) == (TEMPLATES[index], MEDIA[index])
+        np.testing.assert_allclose(record["face_score"], 0.99 + index / 1000, atol=1e-6)
+        np.testing.assert_array_equal(record["landmarks"], points5(face(index)["landmarks"]))
+        sides(dataset, record, [0, 3], [1, 4])
+    table = dataset.table("template_pairs")
+    np.testing.assert_array_equal(table["first"], [1, 11065, 1])
+    np.testing.assert_array_equal(table["second"], [11065, 7, 7])
+    np.testing.assert_array_equal(table["same"], [True, False, False])
+
+
+def test_a_changed_pair_is_another_input(raw, tmp_path, capsys):
+    prepared("ijb", raw, tmp_path / "data")
+    (path,) = raw.glob("meta/*pair_label.txt")
+    text(path, *PAIRS[:-1], "1 7 1")
+    assert prepare("ijb", raw, tmp_path / "data") == 2
+    assert "prepared from another input" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "lines", "message"),
+    [
+        ("template_pair_label", ("1 8 1",), "template 8 has no image"),
+        ("template_pair_label", ("1 7 2",), "the third number must be 0 or 1, not 2"),
+        ("template_pair_label", ("1 7",), "two templates and 0 or 1 are expected"),
+        ("face_tid_mid", ("1.jpg 1 1", "3.jpg 1 1", "2.jpg 1 1", "4.jpg 7 1"), "does not belong to 2.jpg"),
+    ],
+)
+def test_other_lists_are_refused(raw, tmp_path, capsys, file, lines, message):
+    (path,) = raw.glob(f"meta/*_{file}.txt")
+    text(path, *lines)
+    assert prepare("ijb", raw, tmp_path / "data") == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
