@@ -9,8 +9,3 @@ def swapping(count: int, pairs: Iterable[tuple[int, int]]) -> tuple[int, ...]:
     for one, other in pairs:
         flip[one], flip[other] = other, one
     return tuple(flip)
-
-
-def reversing(count: int, *runs: tuple[int, int]) -> tuple[int, ...]:
-    """The permutation of `count` indices that turns each run (first, last) of them around, as one goes along a jaw."""
-    return swapping(count, ((first + i, last - i) for first, last in runs for i in range((last - first + 1) // 2)))
