@@ -6,7 +6,7 @@ written from them, and their terms become the meta of what is prepared.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Benchmark:
     citation: str
     research_only: bool = True
     may_show_images: bool = False  # whether images may be published, in reports for instance
+    subsets: Mapping[str, int] = dataclasses.field(default_factory=dict)  # attribute -> its published ones in `test`
     arguments: str = ""  # what may follow the colon of `facerep prepare NAME:`, in words
 
     @property
@@ -70,18 +71,23 @@ class Benchmark:
     def gather(
         self, folder: Path, found: Iterable[Sample], meta: Mapping[str, Any] | None = None, **described: Any
     ) -> Samples:
-        """The samples with the set's terms in their meta, and a note for each split that is not of its published size.
+        """The samples with the set's terms in their meta, and a note for each split or subset of another size.
 
         Args:
             folder, found, meta, described: those of `samples.gather`.
         """
         raw = samples.gather(folder, found, {**(meta or {}), **self.terms}, **described)
-        counts = Counter(sample.split for sample in raw.samples)
-        notes = (*raw.notes, *self._differences(counts))
-        return dataclasses.replace(raw, notes=notes)
+        return dataclasses.replace(raw, notes=(*raw.notes, *self._differences(raw.samples)))
 
-    def _differences(self, counts: Mapping[str, int]) -> Iterable[str]:
-        for split in dict.fromkeys([*self.counts, *counts]) if self.counts else ():
-            here, published = counts.get(split, 0), self.counts.get(split, 0)
+    def _differences(self, found: Sequence[Sample]) -> Iterator[str]:
+        """What differs from what was published: only the splits if these do, since subsets then do too."""
+        counts = Counter(sample.split for sample in found)
+        whole = dict(counts) == dict(self.counts)
+        for split in dict.fromkeys([*self.counts, *counts]) if self.counts and not whole else ():
+            here, published = counts[split], self.counts.get(split, 0)
             if here != published:
                 yield f"warning: {here} images in split {split}, but {self.title} was published with {published}"
+        for name, published in self.subsets.items() if whole else ():
+            here = sum(s.split == "test" and s.values.get("attributes", {}).get(name) == 1 for s in found)
+            if here != published:
+                yield f"warning: {here} test images are {name}, but {self.title} was published with {published}"

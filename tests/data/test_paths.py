@@ -1,9 +1,17 @@
 import os
+import pickle
 import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from facerep_jax.data import paths
+from facerep_jax.data.datasets.celebamask_hq import Painted
+from facerep_jax.data.datasets.cofw import Cell
 from facerep_jax.data.paths import find
+from facerep_jax.data.pickled import Pickled
+from facerep_jax.data.recordio import Record
 
 NFC, NFD = (unicodedata.normalize(form, "Angélica/ü.jpg") for form in ("NFC", "NFD"))
 
@@ -83,3 +91,29 @@ def test_where_links_lead(tmp_path):
     assert find(root, "inside.jpg", "") == ("inside.jpg", "")
     for path in ("outside.jpg", "images/b.jpg"):
         assert find(root, path, "") == (path, str(store / "b.jpg"))
+
+
+@dataclass(frozen=True)
+class Joined:
+    files: tuple[str, ...]
+
+    def read(self, folder: Path) -> bytes:
+        return b"".join((folder / file).read_bytes() for file in self.files)
+
+
+def test_a_part_stands_for_a_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "b").write_bytes(b"2")
+    part = Joined(("b", "a"))
+    assert paths.contents(tmp_path, "a") == b"1"
+    assert paths.contents(tmp_path, part) == b"21"
+    assert (paths.files_of("a"), paths.files_of(part)) == (("a",), ("b", "a"))
+    assert isinstance(part, paths.Part)
+    assert not isinstance("a", paths.Part)
+
+
+@pytest.mark.parametrize("part", [Painted(((1, "a"),)), Cell("a", "IsT", 0), Record("a", 8), Pickled("a", 3)])
+def test_parts_travel_and_say_what_they_depend_on(part):
+    assert isinstance(part, paths.Part)
+    assert pickle.loads(pickle.dumps(part)) == part
+    assert eval(repr(part)) == part

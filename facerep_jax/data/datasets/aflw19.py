@@ -29,6 +29,7 @@ BENCHMARK = Benchmark(
     " http://mmlab.ie.cuhk.edu.hk/projects/compositional/AFLWinfo_release.mat",
     raw="the folder with AFLWinfo_release.mat and data/flickr",
     counts={"train": 20_000, "test": 4_386},
+    subsets={"frontal": 1_314},
     licence="research only; images are of their photographers on Flickr",
     agreement="one asks for access, and may not hand it on; at most 20 images in publications",
     citation="Koestinger et al., Annotated Facial Landmarks in the Wild, ICCVW 2011; Zhu et al., Unconstrained Face"

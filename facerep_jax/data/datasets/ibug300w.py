@@ -29,6 +29,7 @@ BENCHMARK = Benchmark(
     " https://github.com/HRNet/HRNet-Facial-Landmark-Detection",
     raw="the folder with afw, helen, ibug, lfpw and the face_landmarks_300w_*.csv of HRNet",
     counts={"train": 3_148, "test": 689},
+    subsets={"challenging": 135},
     licence="research only; images are of other owners",
     agreement="non-commercial use, by the terms on its page",
     citation="Sagonas et al., 300 Faces In-The-Wild Challenge: Database and Results, IVC 2016",

@@ -29,6 +29,7 @@ BENCHMARK = Benchmark(
     source="https://wywu.github.io/projects/LAB/WFLW.html",
     raw="the folder with WFLW_images and WFLW_annotations",
     counts={"train": 7_500, "test": 2_500},
+    subsets={"pose": 326, "expression": 314, "illumination": 698, "make_up": 206, "occlusion": 736, "blur": 773},
     licence="research only; images are those of WIDER FACE",
     agreement="non-commercial use, by the terms on its page",
     citation="Wu et al., Look at Boundary: A Boundary-Aware Face Alignment Algorithm, CVPR 2018",
