@@ -6,9 +6,10 @@ right, top, bottom), `mask_new` (1 where a landmark is seen) and `ra`, an order 
 first 20,000 are for training, the others the full test set. Those of the latter of which all landmarks are seen are the
 frontal subset (1,314; attribute `frontal`).
 
-All landmarks count, seen or not, as FaRL and HRNet have it; `visible` says which are. Errors are published divided by
-the diagonal of the box (as here) and by sqrt(w h). Numbers are taken as they are. Rests on FaRL's aflw.py (the file's
-contents, splits) and on mmpose's aflw.py (what a mirror swaps).
+All landmarks count, seen or not, as FaRL has it; `visible` says which are. Errors are published divided by the diagonal
+of the box, by sqrt(w h) and, by FaRL, by the distance of the outer corners of the eyes, 6 and 11. Numbers are taken as
+they are. Rests on FaRL's aflw.py (the file's contents, splits) and scorer, and on mmpose's aflw.py (what a mirror
+swaps).
 """
 
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ META = {
     "attribute_flip": (0,),
     "landmarks": {
         "flip": swapping(POINTS, PAIRS),
-        "normaliser": {"kind": "diagonal"},
+        "normaliser": {"kind": "diagonal", "left": 6, "right": 11},
         "five_points": ((7,), (10,), (13,), (15,), (17,)),
     },
 }

@@ -55,7 +55,7 @@ def test_faces_become_records(raw, tmp_path, capsys):
         np.testing.assert_array_equal(record["visible"], SEEN[index])
         assert record["attributes"] == [index != 4]
         sides(dataset, record, [0, 1, 2, 6, 7, 8, 12, 15], [5, 4, 3, 11, 10, 9, 14, 17])
-    assert dataset.meta["landmarks"]["normaliser"] == {"kind": "diagonal"}
+    assert dataset.meta["landmarks"]["normaliser"] == {"kind": "diagonal", "left": 6, "right": 11}
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_files_become_records(raw, tmp_path, capsys):
         np.testing.assert_allclose(record["bbox"], [*points.min(0), *points.max(0)], atol=1e-5)
         np.testing.assert_allclose(record["abs_yaw_deg"], abs(YAWS[index]) * 180 / np.pi, rtol=1e-6)
         sides(dataset, record, [0, 36, 48], [16, 45, 54])
-    assert dataset.meta["landmarks"]["normaliser"] == {"kind": "box"}
+    assert dataset.meta["landmarks"]["normaliser"] == {"kind": "box", "left": 36, "right": 45}
 
 
 @pytest.mark.parametrize(
