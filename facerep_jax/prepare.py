@@ -58,8 +58,8 @@ def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
 def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     """Prepares the data set that the one word names, and prints what was done."""
     if len(words) != 1:
-        known = ", ".join(datasets.names())
-        raise ValueError(f"one DATASET[:ARGUMENTS] is expected, not {' '.join(words) or 'none'}; known: {known}")
+        given = " ".join(words) or "none"
+        raise ValueError(f"one DATASET[:ARGUMENTS] is expected, not {given}; facerep datasets lists them")
     if not 0 <= flag_values.max_rejected <= 1:
         raise ValueError(f"--max_rejected must be a fraction between 0 and 1, not {flag_values.max_rejected}")
     family, colon, arg = words[0].partition(":")

@@ -240,7 +240,7 @@ def test_a_data_set_is_a_module_with_five_names(name):
 
 
 WRONG = {
-    "no word": ([], "one DATASET.* is expected, not none; known: affectnet, .*generated_faces, .*manifest"),
+    "no word": ([], "one DATASET.* is expected, not none; facerep datasets lists them"),
     "two words": (["manifest", "again"], "one DATASET.* is expected, not manifest again"),
     "data set": (["manifset"], "no data set 'manifset'; did you mean 'manifest'?"),
     "argument": (["manifest:a=1"], "takes no arguments after the colon"),

@@ -229,6 +229,6 @@ def _how_to_prepare(name: str, data_dir: Path) -> str:
         command += " --manual_dir FOLDER" if module.RAW else ""
         message += f"; run: {command} --data_dir {data_dir}"
     else:
-        message += f"; facerep prepare knows {', '.join(datasets.names())} and modules by their dotted path"
+        message += "; facerep datasets lists what can be prepared by name, modules can by their dotted path"
     close = difflib.get_close_matches(name, prepared(data_dir), n=1)
     return f"{message}; or did you mean {close[0]!r}?" if close else message

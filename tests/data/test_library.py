@@ -157,7 +157,7 @@ def test_unknown_split_is_an_error_that_lists_the_others(tmp_path):
         ("generated_faces/default", "run: facerep prepare generated_faces --data_dir"),
         ("generated_faces/demo", "run: facerep prepare generated_faces --name demo --data_dir"),
         ("sets/tinny", "or did you mean 'sets/tiny'?"),
-        ("nothing", "facerep prepare knows generated_faces, manifest"),
+        ("nothing", "facerep datasets lists what can be prepared by name"),
     ],
 )
 def test_a_set_that_is_not_there_says_how_to_prepare_it(tmp_path, name, command):
@@ -272,5 +272,5 @@ def test_sources_are_read_in_part_whatever_they_are(tmp_path):
 
 
 def test_a_family_that_is_not_known_may_be_a_module(tmp_path):
-    with pytest.raises(FileNotFoundError, match="knows generated_faces, manifest and modules by their dotted path"):
+    with pytest.raises(FileNotFoundError, match="facerep datasets lists .* modules can by their dotted path"):
         open_dataset("my_set/x", tmp_path)
