@@ -1,7 +1,8 @@
 """What is known of a published set of faces before its files are at hand, and what its builder has to do with it.
 
 The module of a published set holds a `Benchmark` under that name. `facerep datasets` lists them, docs/data.md is
-written from them, and their terms become the meta of what is prepared.
+written from them, and their terms become the meta of what is prepared. Addresses, sizes and terms are recalled but for
+those of CelebAMask-HQ, Face Synthetics and FairFace, which were read.
 """
 
 import dataclasses

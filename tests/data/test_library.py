@@ -272,5 +272,5 @@ def test_sources_are_read_in_part_whatever_they_are(tmp_path):
 
 
 def test_a_family_that_is_not_known_may_be_a_module(tmp_path):
-    with pytest.raises(FileNotFoundError, match="facerep datasets lists .* modules can by their dotted path"):
+    with pytest.raises(FileNotFoundError, match=r"facerep datasets lists .* modules can by their dotted path"):
         open_dataset("my_set/x", tmp_path)

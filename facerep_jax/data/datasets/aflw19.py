@@ -32,7 +32,7 @@ BENCHMARK = Benchmark(
     counts={"train": 20_000, "test": 4_386},
     subsets={"frontal": 1_314},
     licence="research only; images are of their photographers on Flickr",
-    agreement="one asks for access, and may not hand it on; at most 20 images in publications",
+    agreement="one asks for access, and may not hand it on",
     citation="Koestinger et al., Annotated Facial Landmarks in the Wild, ICCVW 2011; Zhu et al., Unconstrained Face"
     " Alignment via Cascaded Compositional Learning, CVPR 2016",
 )
