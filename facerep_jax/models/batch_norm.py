@@ -18,6 +18,9 @@ class BatchNorm(nnx.Module):
     on the number of hosts that read it. One group of all rows is torch's SyncBatchNorm: statistics of the global batch,
     which no order changes. Smaller groups stand for devices that exchange nothing.
 
+    Groups have a size, `rows`, or there is a number of them, `groups`. Of passes of different numbers of crops of the
+    same examples, such as SwAV's, each has the same examples in its groups only if it is their number that is given.
+
     If several views share a pass (see `models.views.encode`), a row is one view of one example, and all views of an
     example lie side by side.
 
@@ -29,21 +32,39 @@ class BatchNorm(nnx.Module):
         eps: added to the variance.
         momentum: share of the new statistics in the running ones.
         rows: how many rows share statistics; 0 for all rows of the batch.
+        groups: how many groups the batch is divided into, if `rows` does not say how large they are.
+        scaled, shifted: whether the result is multiplied by a learnt scale, and whether a learnt bias is added.
     """
 
-    def __init__(self, width: int, *, eps: float = 1e-5, momentum: float = 0.1, rows: int = 0):
-        self.scale = nnx.Param(jnp.ones(width))
-        self.bias = nnx.Param(jnp.zeros(width))
+    def __init__(
+        self,
+        width: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        rows: int = 0,
+        groups: int = 1,
+        scaled: bool = True,
+        shifted: bool = True,
+    ):
+        if groups < 1 or (rows and groups > 1):
+            raise ValueError(
+                f"batch normalisation has groups of so many rows or so many groups, not {rows=}, {groups=}"
+            )
+        self.scale = nnx.Param(jnp.ones(width)) if scaled else None
+        self.bias = nnx.Param(jnp.zeros(width)) if shifted else None
         self.mean = Statistics(jnp.zeros(width))
         self.variance = Statistics(jnp.ones(width))
-        self.eps, self.momentum, self.rows = eps, momentum, rows
+        self.eps, self.momentum, self.rows, self.groups = eps, momentum, rows, groups
 
     def __call__(self, x: Float[Array, "b *n d"], *, train: bool) -> Float[Array, "b *n d"]:
         """Normalise `x`. Raises ValueError if groups do not divide the rows or hold a single value of a channel."""
         mean, variance = self.mean[...][None], self.variance[...][None]
         y = x.astype(jnp.float32)
         if train:
-            if x.shape[0] % (rows := self.rows or x.shape[0]):
+            if x.shape[0] % self.groups:
+                raise ValueError(f"{x.shape[0]} rows do not divide into {self.groups} groups of batch normalisation")
+            if x.shape[0] % (rows := self.rows or x.shape[0] // self.groups):
                 raise ValueError(f"{x.shape[0]} rows do not divide into groups of {rows} rows of batch normalisation")
             y = y.reshape(x.shape[0] // rows, -1, x.shape[-1])
             if (count := y.shape[1]) < 2:
@@ -54,8 +75,12 @@ class BatchNorm(nnx.Module):
             self.follow(self.variance, variance * (count / (count - 1)))
         else:
             y = y.reshape(1, -1, x.shape[-1])
-        factor = self.scale[...][None] * jax.lax.rsqrt(variance + self.eps)
-        y = (y - mean[:, None]) * factor[:, None] + self.bias[...].reshape(1, 1, -1)
+        factor = jax.lax.rsqrt(variance + self.eps)
+        if self.scale is not None:
+            factor = factor * self.scale[...][None]
+        y = (y - mean[:, None]) * factor[:, None]
+        if self.bias is not None:
+            y = y + self.bias[...].reshape(1, 1, -1)
         return y.reshape(x.shape).astype(x.dtype)
 
     def follow(self, running: nnx.Variable, found: Float[Array, "groups d"]) -> None:

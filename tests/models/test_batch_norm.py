@@ -91,7 +91,30 @@ def test_statistics_are_carried_and_have_no_gradient():
     assert abs(gradient(0.0)) < 1e-2
 
 
+def test_a_number_of_groups_holds_for_passes_of_any_size():
+    """As SwAV's two and six crops of each example."""
+    for rows in (6, 12):
+        x = jnp.asarray(batch(shape=(rows, 4, 5, 3)), jnp.float32)
+        grouped = BatchNorm(3, groups=3)(x, train=True)
+        for part in range(3):
+            mine = slice(part * rows // 3, (part + 1) * rows // 3)
+            np.testing.assert_allclose(grouped[mine], BatchNorm(3)(x[mine], train=True), atol=1e-5)
+
+
+def test_scale_and_bias_can_be_left_out():
+    x = jnp.asarray(batch(), jnp.float32)
+    norm, plain = BatchNorm(3), BatchNorm(3, scaled=False, shifted=False)
+    np.testing.assert_array_equal(plain(x, train=True), norm(x, train=True))
+    np.testing.assert_array_equal(plain(x, train=False), norm(x, train=False))
+    assert not split(plain)[1]
+    assert set(split(BatchNorm(3, scaled=False))[1]) == {"bias"}
+
+
 def test_errors():
+    with pytest.raises(ValueError, match="6 rows do not divide into 4 groups"):
+        BatchNorm(3, groups=4)(jnp.zeros((6, 2, 2, 3)), train=True)
+    with pytest.raises(ValueError, match="rows=2, groups=3"):
+        BatchNorm(3, rows=2, groups=3)
     with pytest.raises(ValueError, match="6 rows do not divide into groups of 4 rows"):
         made(4)(jnp.zeros((6, 2, 2, 3)), train=True)
     with pytest.raises(ValueError, match="two values of a channel in each group, not 1"):

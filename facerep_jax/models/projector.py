@@ -1,0 +1,72 @@
+"""What self-supervised methods put behind an encoder: linear layers with batch normalisation between them."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from facerep_jax.models.batch_norm import BatchNorm
+from facerep_jax.models.layers import Linear
+
+
+class Projector(nnx.Module):
+    """Linear, batch normalisation, ReLU, and so on; a linear layer is last, or its normalisation without parameters.
+
+    It computes in float32, and takes its statistics over all rows that it is given at once, see `batch_norm`.
+
+    Args:
+        widths: of the input, of each hidden layer, of the output.
+        hidden_bias: whether the layers before a normalisation have a bias, which does nothing but to be decayed.
+        norm_out: whether the output is normalised too, without scale and bias.
+        norm_groups: how many groups of rows have statistics of their own.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        hidden_bias: bool = True,
+        norm_out: bool = False,
+        norm_groups: int = 1,
+        rngs: nnx.Rngs,
+    ):
+        *inputs, last = widths[:-1]
+        linear = [torch_linear(i, o, bias=hidden_bias, rngs=rngs) for i, o in zip(inputs, widths[1:-1], strict=True)]
+        self.linear = nnx.List([*linear, torch_linear(last, widths[-1], bias=not norm_out, rngs=rngs)])
+        self.norms = nnx.List(BatchNorm(width, groups=norm_groups) for width in widths[1:-1])
+        self.norm_out = BatchNorm(widths[-1], groups=norm_groups, scaled=False, shifted=False) if norm_out else None
+
+    def __call__(self, x: Float[Array, "b d"], *, train: bool = True) -> Float[Array, "b e"]:
+        x = x.astype(jnp.float32)
+        *hidden, last = self.linear
+        for linear, norm in zip(hidden, self.norms, strict=True):
+            x = jax.nn.relu(norm(linear(x), train=train))
+        x = last(x)
+        return x if self.norm_out is None else self.norm_out(x, train=train)
+
+
+def torch_linear(width_in: int, width_out: int, *, bias: bool = True, rngs: nnx.Rngs) -> Linear:
+    """A linear layer in float32 as torch initialises it: weights and bias uniform within 1 / sqrt(inputs)."""
+    uniform = bounded(width_in**-0.5)
+    linear = Linear(width_in, width_out, init=uniform, use_bias=bias, rngs=rngs)
+    if linear.bias is not None:
+        linear.bias.set_value(uniform(rngs.params(), (width_out,), jnp.float32))
+    return linear
+
+
+def bounded(limit: float) -> nnx.Initializer:
+    """An initializer that draws uniformly from [-limit, limit]."""
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+def unit(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    """Vectors scaled to length one; shorter ones than 1e-12 less so, as torch.nn.functional.normalize does."""
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
+
+
+def spread(x: Float[Array, "b d"]) -> Float[Array, ""]:
+    """Standard deviation of vectors of length one, mean over dimensions, times sqrt(d): 0 if all are alike, at most 1.
+
+    Source: SimSiam (2011.10566), figure 2, which shows a collapse by it.
+    """
+    return x.std(0).mean() * x.shape[-1] ** 0.5
