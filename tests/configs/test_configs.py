@@ -301,7 +301,8 @@ def test_a_pretraining_builds_and_its_step_traces(path, arg):
     step, state, frozen = step_of(config)
     example = {**transformed(config.data.transforms), "position": np.uint32(0)}
     wanted = (*nnx.eval_shape(model_maker(config)).objective.needs, "position")
-    batch = {k: jax.ShapeDtypeStruct((2, *example[k].shape), example[k].dtype) for k in wanted}
+    size = config.data.batch_size  # objectives may ask for a batch of some size
+    batch = {k: jax.ShapeDtypeStruct((size, *example[k].shape), example[k].dtype) for k in wanted}
     after, metrics = jax.eval_shape(step, state, frozen, batch)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert {x.shape for x in metrics.values()} == {()}

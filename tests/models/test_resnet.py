@@ -50,9 +50,9 @@ def test_the_first_distribution_is_torchs():
 def test_groups_of_a_batch_share_statistics(groups):
     """Of two groups, the first half of the images sees what it sees alone."""
     graph, state = nnx.split(make(blocks=(1, 1, 1, 1), norm_groups=groups))
-    see = jax.jit(lambda image: nnx.merge(graph, state)(View(image), train=True).pooled)
+    run = jax.jit(lambda state, image: nnx.merge(graph, state)(View(image), train=True).pooled)
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8))
-    whole, other = see(images), see(jnp.concatenate([images[:4], images[4:] // 2]))
+    whole, other = run(state, images), run(state, jnp.concatenate([images[:4], images[4:] // 2]))
     same = np.abs(np.asarray(whole - other))[:4].max() < 1e-5
     assert same == (groups == 2)
 

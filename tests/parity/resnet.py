@@ -1,4 +1,4 @@
-"""Outputs and gradients of torchvision's ResNet, in evaluation and in training, for weights and images that need no file.
+"""Outputs and gradients of torchvision's ResNet, in evaluation and training, for weights and images that need no file.
 
 python tests/parity/resnet.py
 
@@ -67,7 +67,7 @@ def theirs(case):
         model.train(mode == "train")
         maps = []
         stages = (model.layer1, model.layer2, model.layer3, model.layer4)
-        hooks = [stage.register_forward_hook(lambda _, __, x: maps.append(x)) for stage in stages]
+        hooks = [stage.register_forward_hook(lambda _, __, x, maps=maps: maps.append(x)) for stage in stages]
         model.zero_grad()
         pooled = model(seen)
         (pooled * torch.from_numpy(draws("loss", pooled.shape))).sum().backward()
