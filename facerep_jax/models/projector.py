@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from facerep_jax.models.batch_norm import BatchNorm
-from facerep_jax.models.layers import Linear
+from facerep_jax.models.layers import Initializer, Linear
 
 
 class Projector(nnx.Module):
@@ -54,7 +54,7 @@ def torch_linear(width_in: int, width_out: int, *, bias: bool = True, rngs: nnx.
     return linear
 
 
-def bounded(limit: float) -> nnx.Initializer:
+def bounded(limit: float) -> Initializer:
     """An initializer that draws uniformly from [-limit, limit]."""
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -limit, limit)
 

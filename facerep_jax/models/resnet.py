@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from facerep_jax.models.batch_norm import BatchNorm
-from facerep_jax.models.layers import applied
+from facerep_jax.models.layers import Initializer, applied
 from facerep_jax.models.vit import IMAGENET_MEAN, IMAGENET_STD
 from facerep_jax.suggestions import nearest
 from facerep_jax.typing import Features, Rules, View, pin
@@ -40,9 +40,18 @@ class Conv(nnx.Module):
     """A convolution without bias, framed with zeros so that it keeps the size at stride 1, and batch normalisation."""
 
     def __init__(
-        self, width_in: int, width_out: int, side: int, stride: int, *, norm_groups: int, dtype: str, rngs: nnx.Rngs
+        self,
+        width_in: int,
+        width_out: int,
+        side: int,
+        stride: int,
+        *,
+        init: Initializer = HE,
+        norm_groups: int,
+        dtype: str,
+        rngs: nnx.Rngs,
     ):
-        self.kernel = nnx.Param(HE(rngs.params(), (side, side, width_in, width_out), jnp.float32))
+        self.kernel = nnx.Param(init(rngs.params(), (side, side, width_in, width_out), jnp.float32))
         self.norm = BatchNorm(width_out, groups=norm_groups)
         self.stride, self.dtype = stride, dtype
 

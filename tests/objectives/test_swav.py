@@ -321,7 +321,7 @@ def test_a_run_on_eight_devices_equals_one_on_one(config, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arg", ["small,protocol=ridge", "small,head=farl,protocol=finetune,steps=4"])
+@pytest.mark.parametrize("arg", ["small,protocol=ridge", "small,head=farl,protocol=finetune,steps=6"])
 def test_its_residual_network_is_evaluated_on_landmarks(run, tmp_path, arg):
     results = probe(run, tmp_path, arg=arg)
     assert results["encoder"]["name"].startswith("ResNet")
