@@ -31,7 +31,7 @@ from facerep_jax.objectives import swav
 from facerep_jax.train import larc
 from facerep_jax.train.recipe import recipe
 
-EXAMPLES = ("encoder=vit", "encoder=vit,variant=S/16", "norm_groups=8", "smoke", "smoke,encoder=vit", "batch=8192")
+EXAMPLES = ("encoder=vit", "smoke")
 IMAGES = 3_141_890  # of an epoch
 FROZEN_STEPS = 313  # of the prototypes
 

@@ -23,7 +23,7 @@ from facerep_jax.objectives import swav
 from facerep_jax.train import larc
 from facerep_jax.train.recipe import recipe
 
-EXAMPLES = ("encoder=vit", "encoder=vit,variant=B/16", "images=20000,prototypes=300", "smoke")
+EXAMPLES = ("encoder=vit", "smoke")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from facerep_jax.models import crops
 from facerep_jax.models.projector import Projector, bounded, spread, unit
 from facerep_jax.models.views import deinterleaved, interleaved
-from facerep_jax.typing import Batch, Carried, Encoder, Features, Metrics, View, Views
+from facerep_jax.typing import Batch, Carried, Encoder, Features, Metrics, Views
 
 
 class SwAV(nnx.Module):
@@ -65,7 +66,7 @@ class SwAV(nnx.Module):
     ):
         if large < 1 or large + small < 2:
             raise ValueError(f"SwAV needs a large crop and another one, not {large} large and {small} small ones")
-        self.needs = ("image", *(("image_large",) if large > 1 else ()), *(("image_small",) if small else ()))
+        self.needs, self.crops = crops.keys_of(large, small), crops.names_of(large, small)
         self.projector = Projector((encoder.width, hidden, width), norm_groups=norm_groups, rngs=rngs)
         self.prototypes = nnx.Param(bounded(width**-0.5)(rngs.params(), (prototypes, width)))
         self.queue = Carried(jnp.zeros((large, queue, width))) if queue else None
@@ -77,14 +78,7 @@ class SwAV(nnx.Module):
         self.prototypes.set_value(unit(self.prototypes[...]))
 
     def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
-        views = {"image": View(batch["image"])}
-        views |= {f"large{i}": View(batch["image_large"][:, i - 1]) for i in range(1, self.large)}
-        return views | {f"small{i}": View(batch["image_small"][:, i]) for i in range(self.small)}
-
-    @property
-    def crops(self) -> tuple[str, ...]:
-        """The names of its views, the large ones first."""
-        return ("image", *(f"large{i}" for i in range(1, self.large)), *(f"small{i}" for i in range(self.small)))
+        return crops.views_of(batch, self.large, self.small)
 
     def loss(
         self,

@@ -30,6 +30,7 @@ from ml_collections import ConfigDict, FieldReference
 from facerep_jax import face_world, study
 from facerep_jax.config import OPEN, build, build_with, locate, plain, spec
 from facerep_jax.data.datasets import generated_faces
+from facerep_jax.data.features import NUMBERS
 from facerep_jax.data.pipeline import build_transforms
 from facerep_jax.models import vit
 from facerep_jax.train import optim, sharding
@@ -126,7 +127,8 @@ def specs(value: Any, name: str = "config") -> Iterator[tuple[str, Mapping[str, 
 
 def transformed(described: tuple[ConfigDict, ...], **given: Any) -> dict[str, Any]:
     """A generated face after a config's transforms."""
-    example = face_world.face(0, 0, 96)
+    face = face_world.face(0, 0, 96) | {"identity": 0}  # a number, as in records
+    example = face | {name: np.asarray(face[name], kind) for name, (kind, _) in NUMBERS.items() if name in face}
     for transform in build_transforms(described, face_world.META, **given):
         example = transform(example, np.random.default_rng(0))
     return example

@@ -151,7 +151,7 @@ def test_a_hundred_thousand_identities_take_an_eighth_of_their_memory_on_each_of
     assert copied.temp_size_in_bytes > weights
 
 
-@pytest.mark.parametrize("share", [1.0, 0.8])
+@pytest.mark.parametrize("share", [0.8, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_eight_devices_equal_one(share):
     rng = np.random.default_rng(0)
     batch = {

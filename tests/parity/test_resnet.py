@@ -23,6 +23,7 @@ found = importlib.util.spec_from_file_location("resnet_reference", Path(__file__
 reference = importlib.util.module_from_spec(found)
 found.loader.exec_module(reference)
 
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("basic", "wide")]
 VARIANTS = {"basic": "18", "bottleneck": "50", "wide": "50-wide"}
 
 
@@ -43,7 +44,7 @@ def loaded(case):
     return filled(empty, torchvision_resnet.imported(theirs), "the reference")
 
 
-@pytest.fixture(scope="module", params=["basic", "bottleneck", pytest.param("wide", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[SLOW[0], "bottleneck", SLOW[1]])
 def case(request):
     """What torchvision gave and what ours gives, by name."""
     graph, params, variables, frozen = split(loaded(request.param))
