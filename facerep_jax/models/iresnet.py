@@ -1,6 +1,7 @@
 """The residual network of face recognition: insightface's IResNet."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -35,7 +36,9 @@ class IResidualBlock(nnx.Module):
     """
 
     def __init__(self, width_in: int, width: int, stride: int, *, norm_groups: int, dtype: str, rngs: nnx.Rngs):
-        settings = dict(init=nnx.initializers.normal(0.1), norm_groups=norm_groups, dtype=dtype, rngs=rngs)
+        settings: dict[str, Any] = dict(
+            init=nnx.initializers.normal(0.1), norm_groups=norm_groups, dtype=dtype, rngs=rngs
+        )
         self.norm = BatchNorm(width_in, groups=norm_groups)
         self.first = Conv(width_in, width, 3, 1, **settings)
         self.activation = PReLU(width)
@@ -85,13 +88,14 @@ class IResNet(nnx.Module):
             raise ValueError(f"an IResNet sees images of a multiple of {STRIDE} pixels, not {image_size}")
         self.image_size, self.mean, self.std, self.dtype, self.remat = image_size, tuple(mean), tuple(std), dtype, remat
         self.norm_groups = norm_groups
-        settings = dict(norm_groups=norm_groups, dtype=dtype, rngs=rngs)
+        settings: dict[str, Any] = dict(norm_groups=norm_groups, dtype=dtype, rngs=rngs)
         self.stem = Conv(3, channels, 3, 1, init=nnx.initializers.normal(0.1), **settings)
         self.activation = PReLU(channels)
-        self.groups, before = nnx.List(), channels
+        before = channels
+        self.groups: nnx.List = nnx.List()
         self.widths = tuple(channels * 2**stage for stage in range(4))
         for width, count in zip(self.widths, blocks or BLOCKS[variant], strict=True):
-            group = nnx.List()
+            group: nnx.List = nnx.List()
             for index in range(count):
                 group.append(IResidualBlock(before, width, 1 if index else 2, **settings))
                 before = width

@@ -1,7 +1,7 @@
 """Residual networks as torchvision has them, to the name of each array (`weights.torchvision_resnet`)."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,12 +81,12 @@ class ResidualBlock(nnx.Module):
         plan = [(width_in, width, 3, stride), (width, width, 3, 1)]
         if sizes.bottleneck:
             plan = [(width_in, inner, 1, 1), (inner, inner, 3, stride), (inner, self.width, 1, 1)]
-        settings = dict(norm_groups=norm_groups, dtype=dtype, rngs=rngs)
+        settings: dict[str, Any] = dict(norm_groups=norm_groups, dtype=dtype, rngs=rngs)
         self.convs = nnx.List(Conv(*each, **settings) for each in plan)
         same = width_in == self.width and stride == 1
         self.shortcut = None if same else Conv(width_in, self.width, 1, stride, **settings)
         if zero_init:
-            self.convs[-1].norm.scale.set_value(jnp.zeros(self.width))
+            self.convs[-1].norm.scale = nnx.Param(jnp.zeros(self.width))
 
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b H W o"]:
         *first, last = self.convs
@@ -140,11 +140,12 @@ class ResNet(nnx.Module):
             raise ValueError(f"a residual network has four stages of at least one block, not {sizes.blocks}")
         self.mean, self.std, self.dtype, self.remat = tuple(mean), tuple(std), dtype, remat
         self.norm_groups, self.zero_init = norm_groups, zero_init
-        settings = dict(norm_groups=norm_groups, dtype=dtype, rngs=rngs)
+        settings: dict[str, Any] = dict(norm_groups=norm_groups, dtype=dtype, rngs=rngs)
         self.stem = Conv(3, channels, 7, 2, **settings)
-        self.groups, before = nnx.List(), channels
+        before = channels
+        self.groups: nnx.List = nnx.List()
         for stage, count in enumerate(sizes.blocks):
-            group = nnx.List()
+            group: nnx.List = nnx.List()
             for index in range(count):
                 stride = 2 if stage and not index else 1
                 block = ResidualBlock(before, channels * 2**stage, stride, sizes, zero_init=zero_init, **settings)

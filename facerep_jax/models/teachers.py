@@ -13,7 +13,7 @@ def teacher_of(student: Any) -> Any:
     return as_kind(student, Carried)
 
 
-def follow(teacher: nnx.Module, student: nnx.Module, momentum: float | Float[Array, ""]) -> None:
+def follow(teacher: nnx.Module, student: Any, momentum: float | Float[Array, ""]) -> None:
     """Move a teacher's weights towards the student's: momentum * its own + (1 - momentum) * the student's.
 
     Running statistics are left alone: the teacher's own passes update them.

@@ -1,6 +1,7 @@
 """SimSiam: one crop's vector is predicted from another's, without negatives, queue or teacher."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ class SimSiam(nnx.Module):
         norm_groups: int = 1,
         rngs: nnx.Rngs,
     ):
-        settings = dict(hidden_bias=False, norm_groups=norm_groups, rngs=rngs)
+        settings: dict[str, Any] = dict(hidden_bias=False, norm_groups=norm_groups, rngs=rngs)
         self.projector = Projector((encoder.width, hidden, hidden, hidden), norm_out=True, **settings)
         self.predictor = Projector((hidden, bottleneck, hidden), **settings)
 

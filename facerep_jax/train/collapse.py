@@ -10,8 +10,8 @@ from jaxtyping import Float
 CHANCE = ("chance", "unigram")  # names by which objectives log the loss of a guess that does not look at the image
 NEAR = 0.98  # share of the loss of chance at which a loss counts as being there
 PATIENCE = 1000  # steps at chance before it is said, in a long run
-RANK, SPREAD = "effective_rank", "spread"
-LEAST = {RANK: 2.0, SPREAD: 0.01}  # below which features count as collapsed
+RANK, SPREAD, USED = "effective_rank", "spread", "prototypes_used"
+LEAST = {RANK: 2.0, SPREAD: 0.01, USED: 1.5}  # below which features count as collapsed
 
 
 def measures(features: Float[np.ndarray, "n d"]) -> dict[str, float]:

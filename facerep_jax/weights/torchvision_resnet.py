@@ -45,7 +45,7 @@ def encoder(arrays: Arrays) -> dict[str, Any]:
     variant = next((name for name, sizes in SIZES.items() if sizes == found), None)
     if variant is None:
         raise ValueError(f"a residual network of {blocks} blocks of inner width {inner} is no published one")
-    spec = {"call": "facerep_jax.models.resnet:ResNet", "variant": variant}
+    spec: dict[str, Any] = {"call": "facerep_jax.models.resnet:ResNet", "variant": variant}
     require(theirs, names(blocks, bottleneck))
     if channels != 64:
         spec["channels"] = channels

@@ -10,15 +10,21 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from scipy.stats import rankdata
 
 from facerep_jax.config import spec
+from facerep_jax.data.library import open_dataset
+from facerep_jax.data.pipeline import build_transforms, load
+from facerep_jax.data.transforms import CropToBox
+from facerep_jax.evaluation.cache import extractor
 from facerep_jax.models import margins
 from facerep_jax.objectives.supervised import Supervised
-from facerep_jax.train import larc
+from facerep_jax.train import handover, larc
 from facerep_jax.train.sharding import batch_shapes, batch_sharding, make_mesh, placed, replicated, rules_of, shardings
 from facerep_jax.train.state import Model, abstract, initial, merge, split
 from facerep_jax.train.step import make_step
 from facerep_jax.typing import Features
+from tests.contracts.whole_way import assert_kill_and_resume_change_nothing, pretrain
 from tests.train.tiny import TinyEncoder
 
 B, D, K = 6, 4, 10
@@ -213,3 +219,41 @@ def test_too_small_a_share_is_named_with_one_that_is_not(pooled):
     objective = make(classes=100, share=0.02).objective
     with pytest.raises(ValueError, match=r"leaves 2 of 100 classes in a part, .* may have 6 .* at least 0\.06"):
         run(objective, pooled)
+
+
+FACES = "generated_faces:size=48,train=960,validation=0,test=240,sessions=3,frames=4"
+IDENTITIES = "configs/pretrain/supervised.py:smoke,encoder=resnet,head=cosface"
+
+
+def auc(x, people):
+    """How often two images of a person are more alike than two of different persons."""
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    one, other = np.triu_indices(len(x), 1)
+    alike, same = (x @ x.T)[one, other], people[one] == people[other]
+    return (rankdata(alike)[same].sum() - same.sum() * (same.sum() + 1) / 2) / same.sum() / (~same).sum()
+
+
+@pytest.mark.slow
+def test_persons_that_it_never_saw_are_told_apart_better_than_by_pixels(tmp_path):
+    flags = (f"--config.data.dataset={FACES}", "--config.steps=400", "--config.data.batch_size=48",
+             "--config.objective.terms.identity.classes=128", "--config.data.transforms[2].classes=128",
+             "--config.encoder.channels=16", "--config.objective.terms.identity.margin.scale=16.0",
+             "--config.optimizer.learning_rate=0.1", "--config.log_every=100")  # fmt: skip
+    run = pretrain(IDENTITIES, tmp_path, *flags)
+    dataset = open_dataset(FACES, "nowhere")
+    transforms = build_transforms((spec(CropToBox, margin=0.25, size=48),), dataset.meta)
+    test = load(dataset.source("test"), transforms, ("image", "identity"))
+    images, people = np.asarray(test["image"]), np.asarray(test["identity"])
+    assert people.min() > 79  # none of those that were trained on
+    seen = np.asarray(extractor(handover.encoder(str(run)).encoder, ())(images)["pooled"], np.float64)
+    pixels = images.reshape(len(images), -1).astype(np.float64)
+    ours, theirs = auc(seen - seen.mean(0), people), auc(pixels - pixels.mean(0), people)
+    assert ours > 0.8
+    assert ours > theirs + 0.03
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_it_is_bit_equal(tmp_path):
+    config = "configs/pretrain/supervised.py:smoke,head=adaface,parts=8,attributes=21,number=valence"
+    run = pretrain(config, tmp_path / "whole", "--config.steps=4")
+    assert_kill_and_resume_change_nothing(config, run, tmp_path / "killed", "--config.steps=4")

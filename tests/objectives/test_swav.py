@@ -5,6 +5,7 @@ of all; a queue that is used before it is full; the batch among its own queue; s
 V in place of V - 1 crops.
 """
 
+import json
 from types import SimpleNamespace
 
 import jax
@@ -22,6 +23,7 @@ from facerep_jax.train.state import Model, abstract, initial, merge, split
 from facerep_jax.train.step import look_at_views, make_step
 from tests import processes
 from tests.contracts.whole_way import (
+    LABELLED,
     assert_kill_and_resume_change_nothing,
     assert_one_device_comes_to_the_same,
     pretrain,
@@ -324,4 +326,15 @@ def test_a_run_on_eight_devices_equals_one_on_one(config, tmp_path):
 @pytest.mark.parametrize("arg", ["small,protocol=ridge", "small,head=farl,protocol=finetune,steps=6"])
 def test_its_residual_network_is_evaluated_on_landmarks(run, tmp_path, arg):
     results = probe(run, tmp_path, arg=arg)
+    assert results["encoder"]["name"].startswith("ResNet")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arg", ["small,protocol=ridge", "small,head=farl,protocol=frozen,steps=6"])
+def test_its_residual_network_is_evaluated_on_parsing(run, tmp_path, arg):
+    flags = (f"--config.data.dataset={LABELLED}", f"--checkpoint={run}", "--config.seeds=(0,)", "--config.baselines=()")
+    where = f"--config=configs/evaluate/parsing.py:{arg}"
+    status, said = processes.here("evaluate", tmp_path, where, *flags, "--config.fraction=1.0", "--config.devices=1")
+    assert status == 0, said
+    results = json.loads((tmp_path / "results.json").read_text())
     assert results["encoder"]["name"].startswith("ResNet")

@@ -70,6 +70,8 @@ def test_features_that_are_all_alike_are_said_once():
     (warning,) = watch.look(10, {"evaluate/effective_rank": 20.0, "evaluate/spread": 0.001})
     assert warning == "the features of all images are nearly alike: spread is 0.001 at step 10"
     assert watch.look(20, {"evaluate/spread": 0.001}) == []
+    (warning,) = watch.look(30, {"prototypes_used": 1.01, "spread": 0.4})
+    assert warning == "the features of all images are nearly alike: prototypes_used is 1.01 at step 30"
 
 
 def test_the_log_says_it(tmp_path, monkeypatch):

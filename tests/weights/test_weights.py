@@ -22,7 +22,7 @@ STATES = {
 
 
 def test_layouts_are_the_modules_of_the_package_that_hold_all_functions():
-    assert weights.names() == ["dalle", "open_clip", "open_clip_gelu", "timm", "torchvision_resnet"]
+    assert weights.names() == ["dalle", "insightface", "open_clip", "open_clip_gelu", "timm", "torchvision_resnet"]
     for name in weights.names():
         layout = weights.load(name)
         assert all(callable(getattr(layout, function)) for function in ("encoder", "imported", "exported")), name
