@@ -17,8 +17,14 @@ def make():
     return crops.model(BYOL, hidden=6, width=5, steps=10)
 
 
+def unlike():
+    """Crops of an example that are as different as those of two: which is predicted from which then matters."""
+    batch = crops.batch()
+    return {**batch, "image_large": jnp.roll(batch["image_large"], 1, axis=0)}
+
+
 def test_the_loss_is_that_of_its_equations_by_a_teacher_of_its_own():
-    model, batch = make(), crops.batch()
+    model, batch = make(), unlike()
     objective = model.objective
     kernel = objective.teacher_projector.linear[0].kernel
     kernel.set_value(-2 * kernel[...])  # a teacher that is not the encoder

@@ -1,6 +1,7 @@
 """SimSiam against its algorithm. Planted and seen red: a gradient into the targets; one pass for both crops."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,8 +17,14 @@ def make():
     return crops.model(SimSiam, hidden=6, bottleneck=3)
 
 
+def unlike():
+    """Crops of an example that are as different as those of two: which is predicted from which then matters."""
+    batch = crops.batch()
+    return {**batch, "image_large": jnp.roll(batch["image_large"], 1, axis=0)}
+
+
 def test_the_loss_is_that_of_algorithm_1_with_statistics_for_each_crop():
-    model, batch = make(), crops.batch()
+    model, batch = make(), unlike()
     loss, metrics = crops.loss(model, batch)
     _, seen = crops.look(make(), batch)
     objective = model.objective

@@ -1,7 +1,7 @@
 """Parity: torchvision's ResNet, as resnet.npz holds it.
 
 Planted and seen red: stride 2 in the first convolution of a bottleneck; "SAME" frames; biased running variances; a
-shortcut without normalisation; a mean over the map of the stage before.
+shortcut without normalisation.
 """
 
 import importlib.util
