@@ -1,8 +1,8 @@
 """SwAV against NumPy from its definition, and what is to be right of a port.
 
-Planted and seen red: a pass for each crop; prototypes that are trained from the first step; sums over some rows in place
-of all; a queue that is used before it is full; the batch among its own queue; small crops that have codes; the mean of
-V in place of V - 1 crops.
+Planted and seen red: a pass for each crop; prototypes that are trained from the first step; sums over some of the rows
+in place of all; a queue that is used before it is full; the batch among its own queue; small crops that have codes; the
+mean of V in place of V - 1 crops.
 """
 
 import json
