@@ -6,7 +6,7 @@ Arguments: encoder: vit or resnet; `variant` of it, S/16 and 50 by default; `dat
 large crops in pixels, and `small` of the small ones; batch over all devices; epochs of 3,141,890 images; prototypes;
 smoke: two steps of a tiny network on faces drawn as they are read.
 
-Verified in facebookresearch/dino (defaults of main_dino.py): 2 crops of 40 to 100 % and 8 of 5 to 40 %, 224 and 96 pixels;
+Verified in facebookresearch/dino (its defaults): 2 crops of 40 to 100 % and 8 of 5 to 40 %, 224 and 96 pixels;
 jitter of 0.4, 0.4, 0.2 and 0.1 for 80 %, grey for 20 %, blur for all first, a tenth of the second, half of the small
 crops, a fifth of the second solarised; 65,536 prototypes; a head of 2048-2048-256; AdamW at 0.0005 for each 256 images
 with a warm-up of 10 epochs to a cosine to 1e-6, gradients of norm 3 at most, prototypes frozen for the first epoch, a
