@@ -35,6 +35,11 @@ def gelu(x: Array) -> Array:
     return jax.nn.gelu(x, approximate=False)
 
 
+def gelu_tanh(x: Array) -> Array:
+    """GELU by the approximation with tanh, which SigLIP has."""
+    return jax.nn.gelu(x, approximate=True)
+
+
 class LayerNorm(nnx.Module):
     """Layer normalisation that computes in float32 and returns the type of its input.
 
@@ -87,6 +92,11 @@ class Block(nnx.Module):
 
     Query, key and value are three projections. On a CPU the transposing copies of a fused projection would cost a
     quarter of the step.
+
+    Args:
+        hidden: units of the MLP; by default four times the width.
+        layer_scale: initial factor of each channel of both branches, which is then learnt; None has no such factors.
+            Source: CaiT (2103.17239), section 2.
     """
 
     def __init__(
@@ -97,6 +107,8 @@ class Block(nnx.Module):
         activation: Activation = quick_gelu,
         eps: float = 1e-5,
         causal: bool = False,
+        hidden: int | None = None,
+        layer_scale: float | None = None,
         qkv_init: Initializer | None = None,
         out_init: Initializer | None = None,
         up_init: Initializer | None = None,
@@ -115,20 +127,55 @@ class Block(nnx.Module):
         self.value = linear(width, width, init=qkv_init)
         self.out = linear(width, width, init=out_init or init)
         self.mlp_norm = LayerNorm(width, eps=eps)
-        self.up = linear(width, 4 * width, init=up_init or init)
-        self.down = linear(4 * width, width, init=down_init or init)
+        self.up = linear(width, hidden or 4 * width, init=up_init or init)
+        self.down = linear(hidden or 4 * width, width, init=down_init or init)
+        self.attention_scale = self.mlp_scale = None
+        if layer_scale is not None:
+            self.attention_scale = nnx.Param(jnp.full(width, layer_scale))
+            self.mlp_scale = nnx.Param(jnp.full(width, layer_scale))
         self.heads, self.causal, self.activation = heads, causal, activation
 
     def __call__(
-        self, x: Float[Array, "b n d"], *, kept: Float[Array, "2 b 1 1"] | None = None
+        self,
+        x: Float[Array, "b n d"],
+        *,
+        kept: Float[Array, "2 b 1 1"] | None = None,
+        angles: Float[Array, "_ m e"] | None = None,
     ) -> Float[Array, "b n d"]:
-        """Apply the block; `kept` is each example's factor of each branch under drop-path: 0 or 1 / (1 - rate)."""
+        """Apply the block.
+
+        Args:
+            kept: each example's factor of each branch under drop-path, 0 or 1 / (1 - rate).
+            angles: by which queries and keys of the last m tokens are turned, see `rotated`.
+        """
         y = self.attention_norm(x)
         q, k, v = (split_heads(project(y), self.heads) for project in (self.query, self.key, self.value))
-        y = self.out(attention(q, k, v, causal=self.causal).reshape(x.shape))
+        if angles is not None:
+            q, k = rotated(q, angles), rotated(k, angles)
+        y = scaled(self.out(attention(q, k, v, causal=self.causal).reshape(x.shape)), self.attention_scale)
         x = x + (y if kept is None else y * kept[0])
-        y = self.down(self.activation(self.up(self.mlp_norm(x))))
+        y = scaled(self.down(self.activation(self.up(self.mlp_norm(x)))), self.mlp_scale)
         return x + (y if kept is None else y * kept[1])
+
+
+def scaled(x: Float[Array, "b n d"], scale: nnx.Param | None) -> Float[Array, "b n d"]:
+    """`x` times a factor of each channel; None leaves it as it is."""
+    return x if scale is None else x * scale[...].astype(x.dtype)[None, None]
+
+
+def rotated(x: Float[Array, "b n k e"], angles: Float[Array, "_ m e"]) -> Float[Array, "b n k e"]:
+    """Queries or keys whose last m tokens are turned: channel i of a head with channel i + e / 2, by an angle.
+
+    Source: RoFormer (2104.09864), in the form of DINOv3's apply_rotary_pos_emb.
+
+    Args:
+        angles: in radians, for each example or for all; the halves along e are equal.
+    """
+    before = x.shape[1] - angles.shape[1]
+    turned, wide = x[:, before:].astype(jnp.float32), angles[:, :, None]
+    a, b = jnp.split(turned, 2, axis=-1)
+    turned = turned * jnp.cos(wide) + jnp.concatenate([-b, a], axis=-1) * jnp.sin(wide)
+    return jnp.concatenate([x[:, :before], turned.astype(x.dtype)], axis=1)
 
 
 def attention(
@@ -184,6 +231,7 @@ def scan(
     remat: str,
     drop_path: float = 0.0,
     rng: Key[Array, "b"] | None = None,
+    angles: Float[Array, "_ m e"] | None = None,
     collect: bool = False,
     unroll: int = 1,
 ) -> tuple[Float[Array, "b n d"], Float[Array, "depth b n d"] | None]:
@@ -194,6 +242,7 @@ def scan(
         remat: name of a rematerialisation policy, see `remat_policy`.
         drop_path: rate of the last block; rates grow linearly from 0 at the first.
         rng: one key per example; None drops nothing.
+        angles: of rotary positions, which are the same in all blocks, see `rotated`.
         collect: whether to return every block's output.
         unroll: number of blocks that each iteration of the loop lays out in sequence. On CPUs, unrolling makes small
             models a quarter faster.
@@ -211,7 +260,7 @@ def scan(
             keys = jax.vmap(jax.random.fold_in, (0, None))(rng, index)
             draws = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, (2,)))(keys)
             kept = (draws / (1 - rate)).astype(x.dtype).T[..., None, None]  # attention and MLP are dropped apart
-        y = nnx.merge(graph, params)(x, kept=kept)
+        y = nnx.merge(graph, params)(x, kept=kept, angles=angles)
         return y, y if collect else None
 
     if (policy := remat_policy(remat)) is not None:

@@ -1,4 +1,4 @@
-"""Vision transformers in three flavours: CLIP's, which is FaRL's, CLIP's with GELU, and MAE's, which is MCF's."""
+"""Vision transformers: CLIP's, which is FaRL's, MAE's, which is MCF's, and settings in which published ones differ."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,13 +18,15 @@ from facerep_jax.models.layers import (
     Initializer,
     LayerNorm,
     Linear,
-    cubic_matrix,
     gelu,
+    gelu_tanh,
     quick_gelu,
     scan,
     stack,
     trunc_normal,
 )
+from facerep_jax.models.pooling import AttentionPool
+from facerep_jax.models.positions import KINDS, LEARNED, ROPE, SINCOS, SINCOS_ROWS, resized, rope, sincos
 from facerep_jax.models.stems import ContrastStem
 from facerep_jax.models.views import random_patches
 from facerep_jax.streams import stream
@@ -64,26 +66,36 @@ def sizes_of(variant: str) -> Sizes:
 class Flavour(NamedTuple):
     """The choices in which families of published vision transformers differ."""
 
-    activation: Activation
+    activation: str  # of `ACTIVATIONS`
     eps: float  # of the norms
     init: Initializer  # of linear layers except query, key and value
-    fixed: bool  # whether positions are sin-cos, the patch embedding has a bias and no norm precedes the blocks
+    init_scales: bool  # whether that scales with the width itself
+    deviation: float | None  # of the first tokens and positions; None: width^-1/2
+    positions: str  # of `positions.KINDS`
+    patch_bias: bool  # whether the patch embedding has a bias
+    norm_in: bool  # whether a norm precedes the blocks
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
+ACTIVATIONS: Mapping[str, Activation] = {"quick_gelu": quick_gelu, "gelu": gelu, "gelu_tanh": gelu_tanh}
+CLASS, MEAN, ATTENTION = "class", "mean", "attention"
+POOLS = dict.fromkeys((CLASS, MEAN, ATTENTION))
+CLIP = Flavour("quick_gelu", 1e-5, trunc_normal(0.02), False, None, LEARNED, False, True, CLIP_MEAN, CLIP_STD)
 FLAVOURS = {
-    "clip": Flavour(quick_gelu, 1e-5, trunc_normal(0.02), False, CLIP_MEAN, CLIP_STD),
-    "clip_gelu": Flavour(gelu, 1e-5, trunc_normal(0.02), False, CLIP_MEAN, CLIP_STD),
-    "mae": Flavour(gelu, 1e-6, nnx.initializers.xavier_uniform(), True, IMAGENET_MEAN, IMAGENET_STD),
+    "clip": CLIP,
+    "clip_gelu": CLIP._replace(activation="gelu"),
+    "mae": Flavour(
+        "gelu", 1e-6, nnx.initializers.xavier_uniform(), True, 0.02, SINCOS, True, False, IMAGENET_MEAN, IMAGENET_STD
+    ),
 }
 
 
 class ViT(nnx.Module):
-    """A vision transformer, in one of three flavours.
+    """A vision transformer, in a flavour or with settings of its own.
 
-    Patches are embedded, a class token and positions are added, blocks follow, and the pooled feature is the normalised
-    class token.
+    Patches are embedded, positions are added, a class token and registers are put before them, blocks follow, and the
+    pooled feature is the normalised class token.
 
     "clip": learned positions, a norm before the blocks, quick GELU, norms with eps 1e-5. The projection into the space
     of captions belongs to the contrastive objective.
@@ -99,11 +111,23 @@ class ViT(nnx.Module):
     is not.
 
     Args:
-        flavour: "clip", "clip_gelu" or "mae".
+        flavour: "clip", "clip_gelu" or "mae"; what other arguments leave at None is as the flavour has it.
         variant: size and patch, such as "B/16", with a size of `SIZES`.
         image_size: side in pixels of the images that positions are made for; for other images all flavours resize
             positions, as published. Checkpoints do not hold MAE's positions, so this must be the size of pre-training.
         width, depth, heads: override the variant's.
+        hidden: units of the MLPs; by default four times the width.
+        activation: of the MLPs, "quick_gelu", "gelu" or "gelu_tanh".
+        eps: of the norms.
+        positions: "learned"; "sincos", MAE's; "sincos_rows", MoCo v3's, see `positions.sincos`; or "rope", DINOv3's,
+            which turn queries and keys and which no resolution resizes.
+        patch_bias: whether the patch embedding has a bias.
+        norm_in: whether a norm precedes the blocks.
+        class_token: whether there is one; by default there is.
+        registers: further tokens, without positions, that no head sees; by default none. Source: 2309.16588.
+        layer_scale: initial factor of each branch of a block, see `layers.Block`; by default there are none.
+        pool: the pooled feature: "class", the normalised class token; "mean", the norm of the mean of all patches'
+            tokens; "attention", `pooling.AttentionPool` of their normalised tokens. By default the class token.
         drop_path: rate of the last block; rates grow linearly from 0 at the first.
         patch_dropout: share of the patches that are dropped in training; the class token stays. Source: 2212.00794.
         block_scale: multiplies the initial deviation of the linear layers behind attention and in MLPs; None scales it
@@ -125,6 +149,16 @@ class ViT(nnx.Module):
         width: int | None = None,
         depth: int | None = None,
         heads: int | None = None,
+        hidden: int | None = None,
+        activation: str | None = None,
+        eps: float | None = None,
+        positions: str | None = None,
+        patch_bias: bool | None = None,
+        norm_in: bool | None = None,
+        class_token: bool | None = None,
+        registers: int | None = None,
+        layer_scale: float | None = None,
+        pool: str | None = None,
         drop_path: float = 0.0,
         patch_dropout: float = 0.0,
         block_scale: float | None = 1.0,
@@ -139,36 +173,58 @@ class ViT(nnx.Module):
         for name, share in (("drop_path", drop_path), ("patch_dropout", patch_dropout)):
             if not 0 <= share < 1:
                 raise ValueError(f"{name} is a share of at least 0 and less than 1, not {share}")
+        said = dict(activation=activation, eps=eps, positions=positions, patch_bias=patch_bias, norm_in=norm_in)
+        said |= dict(mean=mean and tuple(mean), std=std and tuple(std))
         style = pick("flavour of the encoder", flavour, FLAVOURS)
+        style = style._replace(**{name: value for name, value in said.items() if value is not None})
+        act = pick("activation of the encoder", style.activation, ACTIVATIONS)
+        pick("positions of the encoder", style.positions, KINDS)
+        self.pool = pool or CLASS
+        pick("pool of the encoder", self.pool, POOLS)
+        has_class = class_token is not False
+        if self.pool == CLASS and not has_class:
+            raise ValueError("without a class token the pooled feature is that of pool=mean or pool=attention")
         size = sizes_of(variant)
         self.patch, self.unroll = size.patch, unroll
         self.width, self.depth, self.heads = width or size.width, depth or size.depth, heads or size.heads
         self.stages = self.depth
-        self.image_size, self.mean, self.std = image_size, tuple(mean or style.mean), tuple(std or style.std)
+        self.image_size, self.mean, self.std, self.kind = image_size, style.mean, style.std, style.positions
         self.dtype, self.remat, self.drop_path, self.patch_dropout = dtype, remat, drop_path, patch_dropout
         rows, columns = self.grid((image_size, image_size))
+        self.fixed()  # raises now, not in the first step, if the width cannot be split
 
-        pixels = 3 * self.patch**2
-        if style.fixed:
-            sincos(rows, columns, self.width)  # raises now, not in the first step, if the width cannot be split
+        pixels, hidden = 3 * self.patch**2, hidden or 4 * self.width
         self.embed: Linear | ContrastStem
         if stem:
             self.embed = ContrastStem(pixels, hidden=stem, width=self.width, init=style.init, dtype=dtype, rngs=rngs)
         else:
-            self.embed = Linear(pixels, self.width, init=style.init, use_bias=style.fixed, dtype=dtype, rngs=rngs)
-            if style.fixed:
+            linear = partial(Linear, pixels, self.width, init=style.init, dtype=dtype, rngs=rngs)
+            self.embed = linear(use_bias=style.patch_bias)
+            if style.patch_bias:
                 limit = pixels**-0.5  # MAE leaves the bias at the default of torch's convolutions
                 bias = jax.random.uniform(rngs.params(), (self.width,), minval=-limit, maxval=limit)
                 self.embed.bias = nnx.Param(bias)
-        normal = nnx.initializers.normal(0.02 if style.fixed else self.width**-0.5)
-        self.class_token = nnx.Param(normal(rngs.params(), (self.width,)))
-        self.positions = None if style.fixed else nnx.Param(normal(rngs.params(), (1 + rows * columns, self.width)))
-        self.norm_in = None if style.fixed else LayerNorm(self.width, eps=style.eps)
-        if block_scale is None:  # MAE's uniform initialisation scales with the width itself
-            block_scale = 1.0 if style.fixed else (SIZES["B"][0] / self.width) ** 0.5
-        style = style._replace(init=scaled(style.init, block_scale))
-        self.blocks = stack(partial(make_block, self.width, self.heads, style, dtype), self.depth, rngs)
+
+        def drawn(*rows: int) -> nnx.Param:
+            normal = nnx.initializers.normal(style.deviation or self.width**-0.5)
+            return nnx.Param(normal(rngs.params(), (*rows, self.width)))
+
+        self.class_token = drawn() if has_class else None
+        self.registers = drawn(registers) if registers else None
+        self.positions = drawn(has_class + rows * columns) if self.kind == LEARNED else None
+        self.norm_in = LayerNorm(self.width, eps=style.eps) if style.norm_in else None
+        if block_scale is None:
+            block_scale = 1.0 if style.init_scales else (SIZES["B"][0] / self.width) ** 0.5
+        init = scaled(style.init, block_scale)
+        inside = dict(activation=act, eps=style.eps, dtype=dtype)
+        make = partial(Block, self.width, self.heads, hidden=hidden, layer_scale=layer_scale, **inside)
+        # In all flavours, query, key and value are initialised as one xavier-uniform matrix.
+        make = partial(make, out_init=init, up_init=init, down_init=init)
+        self.blocks = stack(lambda rngs: make(rngs=rngs), self.depth, rngs)
         self.norm_out = LayerNorm(self.width, eps=style.eps)
+        self.attention_pool = None
+        if self.pool == ATTENTION:
+            self.attention_pool = AttentionPool(self.width, self.heads, hidden=hidden, **inside, rngs=rngs)
 
     def tap_widths(self, taps: tuple[int, ...]) -> tuple[int, ...]:
         return (self.width,) * len(taps)
@@ -190,16 +246,17 @@ class ViT(nnx.Module):
             raise ValueError(
                 f"taps {view.taps} are not blocks of an encoder that has {self.depth}, 0 to {self.depth - 1}"
             )
-        rows, columns = self.grid((view.image.shape[1], view.image.shape[2]))
+        grid = rows, columns = self.grid((view.image.shape[1], view.image.shape[2]))
         x = self.embed(patches(self.normalise(view.image), self.patch))
         if view.masked is not None and view.fill is not None:
             x = jnp.where(view.masked[..., None], view.fill.astype(x.dtype)[None, None], x)
-        position = self.positions_for(rows, columns).astype(x.dtype)
-        x = x + position[None, 1:]
+        before, x = self.placed(x, grid)
+        angles = jnp.asarray(rope(rows, columns, self.width // self.heads))[None] if self.kind == ROPE else None
         if view.keep is not None:
             x = jnp.take_along_axis(x, view.keep[..., None], axis=1)
-        cls = jnp.broadcast_to(self.class_token[...].astype(x.dtype) + position[0], (len(x), 1, self.width))
-        x = pin(jnp.concatenate([cls, x], axis=1))
+            angles = None if angles is None else angles[0][view.keep]
+        first = [jnp.broadcast_to(token, (len(x), *token.shape)) for token in before]
+        x = pin(jnp.concatenate([*first, x], axis=1))
         if self.norm_in is not None:
             x = self.norm_in(x)
         x, layers = scan(
@@ -208,13 +265,32 @@ class ViT(nnx.Module):
             remat=self.remat,
             drop_path=self.drop_path,
             rng=stream(rng, "drop_path") if train and rng is not None else None,
+            angles=angles,
             collect=bool(view.taps),
             unroll=self.unroll,
         )
+        count = sum(map(len, before))
         maps: dict[int, Array] = {}
         if layers is not None:
-            maps = {tap: layers[tap][:, 1:].reshape(len(x), rows, columns, self.width) for tap in view.taps}
-        return Features(pooled=self.norm_out(x[:, 0]), tokens=x[:, 1:], maps=maps, cls=x[:, 0])
+            maps = {tap: layers[tap][:, count:].reshape(len(x), rows, columns, self.width) for tap in view.taps}
+        cls, tokens = None if self.class_token is None else x[:, 0], x[:, count:]
+        return Features(pooled=self.pooled(cls, tokens), tokens=tokens, maps=maps, cls=cls)
+
+    def placed(self, x: Float[Array, "b n d"], grid: tuple[int, int]) -> tuple[list[Array], Float[Array, "b n d"]]:
+        """What stands before the patches, the class token and registers as rows, and the patches with positions."""
+        token = None if self.class_token is None else self.class_token[...].astype(x.dtype)
+        if self.kind != ROPE:
+            position = self.positions_for(*grid).astype(x.dtype)
+            x = x + position[None, -x.shape[1] :]
+            token = None if token is None else token + position[0]
+        before = [] if token is None else [token[None]]
+        return before if self.registers is None else [*before, self.registers[...].astype(x.dtype)], x
+
+    def pooled(self, cls: Float[Array, "b d"] | None, tokens: Float[Array, "b n d"]) -> Float[Array, "b d"]:
+        """The pooled feature."""
+        if self.attention_pool is not None:
+            return self.attention_pool(self.norm_out(tokens))
+        return self.norm_out(tokens.mean(1) if cls is None or self.pool == MEAN else cls)
 
     def dropped(self, view: View, rng: Key[Array, "b"] | None) -> View:
         """The view after patch dropout. Raises ValueError if patches are kept or masked already, or without keys."""
@@ -233,63 +309,27 @@ class ViT(nnx.Module):
         mean, std = jnp.asarray(self.mean) * 255, jnp.asarray(self.std) * 255
         return (image.astype(jnp.float32) - mean.reshape(1, 1, 1, 3)) / std.reshape(1, 1, 1, 3)
 
-    def positions_for(self, rows: int, columns: int) -> Float[Array, "{1+rows*columns} d"]:
-        """Positions of the class token and of a grid of patches.
+    def positions_for(self, rows: int, columns: int) -> Float[Array, "_ d"]:
+        """Positions of the class token, if there is one, and of a grid of patches.
 
         If the grid is not that of `image_size`, positions are resized by torch's bicubic kernel. FaRL does so, and so
         does MAE, which resizes its fixed positions instead of computing them anew.
         """
         side = self.image_size // self.patch
-        position = jnp.asarray(sincos(side, side, self.width)) if self.positions is None else self.positions[...]
-        if (rows, columns) == (side, side):
-            return position
-        grid = position[1:].reshape(side, side, -1)
-        grid = jnp.einsum("hi,wj,ijd->hwd", cubic_matrix(side, rows), cubic_matrix(side, columns), grid)
-        return jnp.concatenate([position[:1], grid.reshape(rows * columns, -1)])
+        table = jnp.asarray(self.fixed()) if self.positions is None else self.positions[...]
+        return resized(table, (side, side), (rows, columns), before=len(table) - side * side)
+
+    def fixed(self) -> Float[np.ndarray, "_ d"] | None:
+        """The positions that are no parameters, if there are such, of the class token and of images of `image_size`."""
+        side = self.image_size // self.patch
+        if self.kind == ROPE:
+            rope(side, side, self.width // self.heads)
+        return sincos(side, side, self.width, rows_first=self.kind == SINCOS_ROWS) if "sincos" in self.kind else None
 
 
 def scaled(init: Initializer, factor: float) -> Initializer:
     """An initializer whose values are `factor` times those of another."""
     return lambda *args: factor * init(*args)
-
-
-def make_block(width: int, heads: int, flavour: Flavour, dtype: str, rngs: nnx.Rngs) -> Block:
-    """One block of a flavour; in all, query, key and value are initialised as one xavier-uniform matrix."""
-    init = flavour.init
-    return Block(
-        width,
-        heads,
-        activation=flavour.activation,
-        eps=flavour.eps,
-        out_init=init,
-        up_init=init,
-        down_init=init,
-        dtype=dtype,
-        rngs=rngs,
-    )
-
-
-def sincos(rows: int, columns: int, width: int) -> Float[np.ndarray, "{1+rows*columns} d"]:
-    """Fixed positions of a class token, which are 0, and of a grid of patches in row-major order.
-
-    The first half of each vector encodes the column, the second half the row. Each half holds sines, then cosines, of
-    angular frequencies that fall geometrically from 1 to nearly 1 / 10000.
-    Source: util/pos_embed.py of facebookresearch/mae. MoCo v3's positions have the two halves swapped.
-    """
-    if width % 4:
-        raise ValueError(f"sin-cos positions need a width that is a multiple of 4, not {width}")
-    # A quarter of the width for each of column and row, sine and cosine. NumPy computes in float64, as MAE does.
-    frequency = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
-
-    def along(count: int) -> np.ndarray:
-        angle = np.arange(count)[:, None] * frequency
-        return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
-
-    # One line of vectors for the columns and one for the rows suffice; each is repeated along the other axis.
-    half = (rows, columns, width // 2)
-    x, y = np.broadcast_to(along(columns), half), np.broadcast_to(along(rows)[:, None], half)
-    patches = np.concatenate([x, y], axis=-1).reshape(rows * columns, width)
-    return np.concatenate([np.zeros((1, width)), patches]).astype(np.float32)
 
 
 def grid_of(image_size: tuple[int, int], patch: int) -> tuple[int, int]:
