@@ -129,10 +129,9 @@ class Block(nnx.Module):
         self.mlp_norm = LayerNorm(width, eps=eps)
         self.up = linear(width, hidden or 4 * width, init=up_init or init)
         self.down = linear(hidden or 4 * width, width, init=down_init or init)
-        self.attention_scale = self.mlp_scale = None
-        if layer_scale is not None:
-            self.attention_scale = nnx.Param(jnp.full(width, layer_scale))
-            self.mlp_scale = nnx.Param(jnp.full(width, layer_scale))
+        scales = layer_scale is not None
+        self.attention_scale = nnx.Param(jnp.full(width, layer_scale)) if scales else None
+        self.mlp_scale = nnx.Param(jnp.full(width, layer_scale)) if scales else None
         self.heads, self.causal, self.activation = heads, causal, activation
 
     def __call__(
@@ -179,7 +178,7 @@ def rotated(x: Float[Array, "b n k e"], angles: Float[Array, "_ m e"]) -> Float[
 
 
 def attention(
-    query: Float[Array, "b n k e"], key: Float[Array, "b n k e"], value: Float[Array, "b n k e"], *, causal: bool
+    query: Float[Array, "b n k e"], key: Float[Array, "b m k e"], value: Float[Array, "b m k e"], *, causal: bool
 ) -> Float[Array, "b n k e"]:
     """Attention, softmax(query key^T / sqrt(e)) value for each head, with the softmax in float32.
 

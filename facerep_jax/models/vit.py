@@ -137,7 +137,7 @@ class ViT(nnx.Module):
         mean, std: normalisation of RGB in [0, 1]; by default the flavour's.
     """
 
-    no_matter: tuple[str, ...] = ("drop_path", "patch_dropout", "block_scale", "unroll")
+    no_matter: tuple[str, ...] = ("drop_path", "patch_dropout", "block_scale", "layer_scale", "unroll")
     rules: Mapping[str, Rules] = {}
 
     def __init__(
@@ -191,7 +191,10 @@ class ViT(nnx.Module):
         self.image_size, self.mean, self.std, self.kind = image_size, style.mean, style.std, style.positions
         self.dtype, self.remat, self.drop_path, self.patch_dropout = dtype, remat, drop_path, patch_dropout
         rows, columns = self.grid((image_size, image_size))
-        self.fixed()  # raises now, not in the first step, if the width cannot be split
+        if self.kind == ROPE:  # these raise now, not in the first step, if the width cannot be split
+            rope(rows, columns, self.width // self.heads)
+        elif self.kind != LEARNED:
+            self.fixed()
 
         pixels, hidden = 3 * self.patch**2, hidden or 4 * self.width
         self.embed: Linear | ContrastStem
@@ -222,9 +225,8 @@ class ViT(nnx.Module):
         make = partial(make, out_init=init, up_init=init, down_init=init)
         self.blocks = stack(lambda rngs: make(rngs=rngs), self.depth, rngs)
         self.norm_out = LayerNorm(self.width, eps=style.eps)
-        self.attention_pool = None
-        if self.pool == ATTENTION:
-            self.attention_pool = AttentionPool(self.width, self.heads, hidden=hidden, **inside, rngs=rngs)
+        pooling = partial(AttentionPool, self.width, self.heads, hidden=hidden, **inside)
+        self.attention_pool = pooling(rngs=rngs) if self.pool == ATTENTION else None
 
     def tap_widths(self, taps: tuple[int, ...]) -> tuple[int, ...]:
         return (self.width,) * len(taps)
@@ -319,12 +321,10 @@ class ViT(nnx.Module):
         table = jnp.asarray(self.fixed()) if self.positions is None else self.positions[...]
         return resized(table, (side, side), (rows, columns), before=len(table) - side * side)
 
-    def fixed(self) -> Float[np.ndarray, "_ d"] | None:
-        """The positions that are no parameters, if there are such, of the class token and of images of `image_size`."""
+    def fixed(self) -> Float[np.ndarray, "_ d"]:
+        """Sin-cos positions of the class token and of images of `image_size`."""
         side = self.image_size // self.patch
-        if self.kind == ROPE:
-            rope(side, side, self.width // self.heads)
-        return sincos(side, side, self.width, rows_first=self.kind == SINCOS_ROWS) if "sincos" in self.kind else None
+        return sincos(side, side, self.width, rows_first=self.kind == SINCOS_ROWS)
 
 
 def scaled(init: Initializer, factor: float) -> Initializer:

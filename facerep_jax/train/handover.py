@@ -6,6 +6,7 @@ network is named by WORKDIR[@STEP] of a pre-training, or by FILE[@LAYOUT] of pub
 """
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FunctionType
@@ -18,7 +19,7 @@ from facerep_jax import weights as published
 from facerep_jax.config import build, difference
 from facerep_jax.files import local_path, read_object
 from facerep_jax.suggestions import nearest
-from facerep_jax.train import checkpoint
+from facerep_jax.train import checkpoint, distributed
 from facerep_jax.train.model import filled, model_maker
 from facerep_jax.train.state import Model, flat, replaced
 from facerep_jax.typing import Encoder
@@ -98,14 +99,21 @@ def file_of(name: str) -> tuple[Path, str] | None:
 
 def from_file(path: Path, layout: str, *, dtype: str, remat: str) -> Handed:
     """The encoder of published weights."""
-    theirs = published.read(path)
+    theirs, notes = published.contents(path)
     try:
         module = published.load(layout) if layout else published.recognised(theirs)
-        spec, arrays = module.encoder(theirs), module.imported(theirs)
+        try:
+            spec, arrays = module.encoder(theirs), module.imported(theirs)
+        except ValueError as error:
+            raise ValueError(f"{error}{published.suggestion(theirs, layout) if layout else ''}") from None
         encoder = filled(empty_encoder(spec, dtype, remat), arrays, "it")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    origin = {"path": str(path), "step": None, "weights": module.__name__.rpartition(".")[2]}
+    name = module.__name__.rpartition(".")[2]
+    if distributed.first():
+        said = "; ".join((published.report(module, theirs, arrays), *notes))
+        print(f"{path}: layout {name}; {said}", file=sys.stderr)
+    origin = {"path": str(path), "step": None, "weights": name}
     return Handed(encoder, spec, spec.get("image_size"), {**origin, "digest": digest_of(arrays)})
 
 

@@ -6,28 +6,51 @@ by a spec, as in a config, and its arrays by their paths, such as `blocks/query/
 - `encoder(arrays)`: the spec of the encoder that the arrays belong to. Raises ValueError if they are of another layout;
   the message says what is missing or unknown.
 - `imported(arrays)`: our arrays by path, from theirs by name. Every array is used, or left out for a reason.
-- `exported(arrays)`: the way back, optional; see the function `exported` of this package, which checks it.
+- `exported(arrays, spec)`: the way back, optional; see the function `exported` of this package, which checks it.
+
+and, where arrays are left out, `LEFT_OUT`: regular expressions of their names, with what they are.
 
 A layout is named by its module in this package, or by the dotted path of a module elsewhere. A module whose name begins
 with an underscore is shared by layouts and is none.
 """
 
 import importlib
+import json
 import pkgutil
-from collections.abc import Mapping
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 from absl import logging
 
+from facerep_jax import torch_files
 from facerep_jax.config import locate
 from facerep_jax.suggestions import nearest
 
 Arrays = Mapping[str, np.ndarray]
+
+INSIDE = ("state_dict", "model", "model_state_dict", "module", "net", "teacher")  # keys below which weights are saved
+BEFORE = ("module.", "_orig_mod.")  # what wrappers of torch put before each name
+RESEMBLES = 0.3  # share of the names that an unknown layout has in common with one that it resembles
+PARTS = {  # what a file may hold in place of an encoder: regex that all its names match -> what it is
+    r".*lora_.*": "the changes of a network by LoRA; merge them into the network that they are of",
+    r"(head|fc|classifier|linear|last_layer|projector|proj)\b.*": "a head without an encoder",
+    r"(state|param_groups|exp_avg)\b.*": "the state of an optimizer",
+}
+
+
+class Contents(NamedTuple):
+    """The arrays of a file, and what of the file is none of them."""
+
+    arrays: dict[str, np.ndarray]
+    notes: tuple[str, ...]  # a line each
 
 
 def names() -> list[str]:
@@ -51,25 +74,56 @@ def load(name: str) -> ModuleType:
 def recognised(arrays: Arrays) -> ModuleType:
     """The layout of this package that the arrays have.
 
-    If they fit several, the first is taken, and a warning says so. Raises ValueError, with each layout's reason, if
-    they fit none.
+    If they fit several that mean different encoders, the first is taken, and a warning says so.
+
+    Raises:
+        ValueError: they fit none. The message names the layout that they resemble, or what they are instead.
     """
-    reasons, fitting = [], []
+    fitting: dict[str, Any] = {}
+    near, nearly = "", RESEMBLES
     for name in names():
-        layout = load(name)
         try:
-            layout.encoder(arrays)
+            fitting[name] = load(name).encoder(arrays)
         except ValueError as error:
-            reasons.append(f"{name}: {error}")
-        else:
-            fitting.append(name)
-    if len(fitting) > 1:
-        first, *others = fitting
-        logging.warning("weights: arrays do not tell %s, which is assumed, from %s; give FILE@%s or FILE@%s", first,
-                        ", ".join(others), first, others[0])  # fmt: skip
+            if getattr(error, "share", 0) > nearly:
+                near, nearly = f"it resembles {name}, but: {error}", error.share
     if fitting:
-        return load(fitting[0])
-    raise ValueError(f"the layout of the weights is not known ({'; '.join(reasons)}); give FILE@LAYOUT")
+        (first, meant), *others = fitting.items()
+        if other := next((name for name, spec in others if spec != meant), ""):
+            logging.warning("weights: arrays do not tell %s, which is assumed, from %s; give FILE@%s or FILE@%s", first,
+                            other, first, other)  # fmt: skip
+        return load(first)
+    for pattern, what in PARTS.items():
+        if arrays and all(re.fullmatch(pattern, name) for name in arrays):
+            raise ValueError(f"its arrays are {what}")
+    known = near or f"its arrays are {', '.join(sorted(arrays)[:3]) or 'none'}"
+    raise ValueError(f"the layout of the weights is not known ({known}); give FILE@LAYOUT: {', '.join(names())}")
+
+
+def suggestion(arrays: Arrays, layout: str) -> str:
+    """The end of a message about arrays that are not of a layout: the one that they have, if another is known."""
+    fitting = []
+    for name in names():
+        try:
+            load(name).encoder(arrays)
+        except ValueError:
+            continue
+        fitting.append(name)
+    return f"; its arrays are of the layout {fitting[0]}" if fitting and layout not in fitting else ""
+
+
+def report(layout: ModuleType, arrays: Arrays, imported: Arrays) -> str:
+    """What became of the arrays of a file, in one line: how many were read, and which were left out or cast."""
+    left: Counter[str] = Counter()
+    kinds: set[str] = set()
+    for name, x in arrays.items():
+        reason = next((why for p, why in getattr(layout, "LEFT_OUT", {}).items() if re.fullmatch(p, name)), "")
+        left[reason] += 1
+        kinds |= {str(x.dtype)} if not reason and x.dtype != np.float32 else set()
+    read = f"{left.pop('', 0)} arrays read as {sum(map(np.size, imported.values())):,} numbers"
+    cast = [f"{' and '.join(sorted(kinds))} made float32"] if kinds else []
+    out = [f"{count} left out: {why}" for why, count in left.items()]
+    return "; ".join([read, *cast, *out])
 
 
 def exported(layout: ModuleType, arrays: Arrays, spec: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -86,7 +140,7 @@ def exported(layout: ModuleType, arrays: Arrays, spec: Mapping[str, Any]) -> dic
     """
     if not hasattr(layout, "exported"):
         raise ValueError(f"the layout {layout.__name__} has no `exported`: it can only be read")
-    theirs = layout.exported(arrays)
+    theirs = layout.exported(arrays, spec)
     guessed = layout.encoder(theirs)
     for name, value in spec.items():
         if value is None or name == "variant" or name in locate(spec).no_matter:  # a variant is sizes
@@ -100,8 +154,68 @@ def exported(layout: ModuleType, arrays: Arrays, spec: Mapping[str, Any]) -> dic
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file, by name."""
+    """The arrays of a file of safetensors or of torch.save, by name."""
+    return contents(path).arrays
+
+
+def contents(path: Path) -> Contents:
+    """The arrays of a file of safetensors or of torch.save, by name, without what wraps them, which is noted.
+
+    Raises:
+        ValueError: the file is of neither kind, is damaged, asks for what is not allowed, or holds no arrays.
+    """
+    with open(path, "rb") as file:
+        start = file.read(9)
+    if len(start) == 9 and start[8:] == b"{" and start[:2] != b"PK" and start[:1] != b"\x80":
+        return unwrapped(of_safetensors(path))
+    if start[:1] not in (b"P", b"\x80"):
+        raise ValueError(f"{path} is no file of safetensors or of torch.save")
+    try:
+        return unwrapped(torch_files.read(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+
+
+def of_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file of safetensors. Raises ValueError if its header says what the file does not hold."""
     try:
         return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, struct.error, json.JSONDecodeError, KeyError) as error:
         raise ValueError(f"{path} is no safetensors file: {error}") from None
+
+
+def unwrapped(tree: Any) -> Contents:
+    """The arrays of a network within what was saved beside them, such as an optimizer."""
+    notes, place = [], []
+    tree = {name: x for name, x in attributes(tree)} if isinstance(tree, torch_files.Inert) else tree
+    while isinstance(tree, Mapping) and (key := next((key for key in INSIDE if is_tree(tree.get(key))), "")):
+        place.append(key)
+        if others := [str(other) for other in tree if other != key]:
+            notes.append(f"left out beside {'/'.join(place)}: {', '.join(sorted(others)[:8])}")
+        tree = tree[key]
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"a dict of arrays is expected, not {type(tree).__name__}")
+    arrays = {str(name): x for name, x in tree.items() if isinstance(x, np.ndarray)}
+    if not arrays:
+        raise ValueError(f"it holds no arrays; at its top are {', '.join(map(str, list(tree)[:8])) or 'none'}")
+    if others := [str(name) for name in tree if str(name) not in arrays]:
+        notes.append(f"left out, as they are no arrays: {', '.join(sorted(others)[:8])}")
+    while prefix := next((each for each in BEFORE if all(name.startswith(each) for name in arrays)), ""):
+        arrays = {name.removeprefix(prefix): x for name, x in arrays.items()}
+    return Contents(arrays, tuple(notes))
+
+
+def attributes(module: torch_files.Inert, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The attributes of a module of TorchScript and of those within it, by their names in a state dict."""
+    if not module.name.startswith("__torch__.") or not isinstance(module.state, Mapping):
+        raise ValueError(f"a dict of arrays is expected, not an object of {module.name}")
+    for attribute, value in module.state.items():
+        if isinstance(value, torch_files.Inert):
+            yield from attributes(value, f"{name}{attribute}.")
+        elif isinstance(value, np.ndarray):
+            yield f"{name}{attribute}", value
+
+
+def is_tree(value: Any) -> bool:
+    """Whether a value is a dict that is not empty, as state dicts are."""
+    return isinstance(value, Mapping) and bool(value)

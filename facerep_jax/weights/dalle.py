@@ -37,7 +37,7 @@ def imported(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {path: x.transpose(2, 3, 1, 0) if x.ndim == 4 else x for path, x in found.items()}
 
 
-def exported(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def exported(arrays: Mapping[str, np.ndarray], spec: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
     """Their arrays by name."""
     found = {their_name(path): np.asarray(x) for path, x in arrays.items()}
     return {name: np.ascontiguousarray(x.transpose(3, 2, 0, 1)) if x.ndim == 4 else x for name, x in found.items()}

@@ -11,11 +11,12 @@ loaders say of it.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from facerep_jax.weights._transformer import Arrays, Tower, require, vit
+from facerep_jax.weights._transformer import Arrays, Tower, norm, require, square, vit, without
 
 BLOCK = {
     "qkv": "attn.in_proj_",
@@ -30,10 +31,8 @@ VISUAL = Tower(
         "class_token": "visual.class_embedding",
         "positions": "visual.positional_embedding",
         "embed/kernel": "visual.conv1.weight",
-        "norm_in/scale": "visual.ln_pre.weight",
-        "norm_in/bias": "visual.ln_pre.bias",
-        "norm_out/scale": "visual.ln_post.weight",
-        "norm_out/bias": "visual.ln_post.bias",
+        **norm("norm_in", "visual.ln_pre"),
+        **norm("norm_out", "visual.ln_post"),
     },
     "visual.transformer.resblocks",
     BLOCK,
@@ -42,8 +41,7 @@ TEXT = Tower(
     {
         "token_embedding": "token_embedding.weight",
         "positions": "positional_embedding",
-        "norm_out/scale": "ln_final.weight",
-        "norm_out/bias": "ln_final.bias",
+        **norm("norm_out", "ln_final"),
     },
     "transformer.resblocks",
     BLOCK,
@@ -53,25 +51,30 @@ TOWER = "text_encoder/"  # begins our paths of the text tower
 
 IN_SPACE = "|".join(map(re.escape, SPACE.values()))
 OF_TEXT = r"(token_embedding|transformer|ln_final)\..*|positional_embedding"
-OF_MASKED_TOKENS = r"visual\.(mask_token|(lm_transformer|ln_lm|lm_head)\..*)"  # FaRL's other objective
-SETTINGS = "input_resolution|context_length|vocab_size"  # numbers, in OpenAI's files
+OF_MASKED_TOKENS = r"visual\.(mask_token|(lm_transformer|ln_lm|lm_head)\..*)"
+SETTINGS = "input_resolution|context_length|vocab_size"
+LEFT_OUT = {
+    IN_SPACE: "what the contrastive objective has of its own",
+    OF_TEXT: "the text tower",
+    OF_MASKED_TOKENS: "FaRL's prediction of masked tokens",
+    SETTINGS: "numbers in OpenAI's files",
+}
 
 
 def encoder(arrays: Arrays) -> dict[str, Any]:
     """The spec of the visual tower. Raises ValueError if the arrays are of another layout."""
-    theirs = without(arrays, IN_SPACE, OF_TEXT, OF_MASKED_TOKENS, SETTINGS)
+    theirs = without(arrays, *LEFT_OUT)
     depth = VISUAL.depth(theirs)
-    width, _, patch, _ = theirs["visual.conv1.weight"].shape
-    side = round((len(theirs["visual.positional_embedding"]) - 1) ** 0.5)
-    return vit("clip", patch=patch, width=width, depth=depth, image_size=side * patch)
+    side, _ = square(theirs["visual.positional_embedding"], 1)
+    return vit("clip", theirs["visual.conv1.weight"], depth=depth, side=side)
 
 
 def imported(arrays: Arrays) -> dict[str, np.ndarray]:
     """The encoder's arrays by our path, in float32. What belongs to objectives is left out, and so are settings."""
-    return VISUAL.imported(without(arrays, IN_SPACE, OF_TEXT, OF_MASKED_TOKENS, SETTINGS))
+    return VISUAL.imported(without(arrays, *LEFT_OUT))
 
 
-def exported(arrays: Arrays) -> dict[str, np.ndarray]:
+def exported(arrays: Arrays, spec: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
     """The visual tower by their names, without its projection, which is the objective's."""
     return VISUAL.exported(arrays)
 
@@ -79,7 +82,7 @@ def exported(arrays: Arrays) -> dict[str, np.ndarray]:
 def imported_objective(arrays: Arrays) -> dict[str, np.ndarray]:
     """The contrastive objective's arrays by our path, in float32: the text tower, both projections and the scale."""
     require(SPACE.values() & arrays.keys(), SPACE.values())
-    tower = TEXT.imported(without(arrays, IN_SPACE, r"visual\..*", SETTINGS))
+    tower = TEXT.imported(without(arrays, IN_SPACE, r"visual\..*", SETTINGS, r".*\.attn_mask"))
     space = {path: np.asarray(arrays[name], np.float32) for path, name in SPACE.items()}
     return {TOWER + path: x for path, x in tower.items()} | space
 
@@ -89,8 +92,3 @@ def exported_objective(arrays: Arrays) -> dict[str, np.ndarray]:
     require(SPACE & arrays.keys(), SPACE)
     tower = {path.removeprefix(TOWER): x for path, x in arrays.items() if path not in SPACE}
     return TEXT.exported(tower) | {name: arrays[path] for path, name in SPACE.items()}
-
-
-def without(arrays: Arrays, *left_out: str) -> dict[str, np.ndarray]:
-    """The arrays but those whose names match a pattern."""
-    return {name: x for name, x in arrays.items() if not re.fullmatch("|".join(left_out), name)}

@@ -1,0 +1,25 @@
+"""FaRL's weights: CLIP's layout, with the branch that predicts masked tokens within the visual tower.
+
+The published files are `{"state_dict": {...}}` in float32. That branch, which has `visual.lm_transformer` of one block
+in them, belongs to an objective and is left out.
+
+Source: FacePerceiver/FaRL, README and farl/network/transformers.py (2112.03109); what the files hold beside the visual
+tower is what others' loaders say of it.
+"""
+
+import re
+from typing import Any
+
+from facerep_jax.weights import open_clip
+from facerep_jax.weights._transformer import Arrays
+
+imported, exported, LEFT_OUT = open_clip.imported, open_clip.exported, open_clip.LEFT_OUT
+imported_objective, exported_objective = open_clip.imported_objective, open_clip.exported_objective
+
+
+def encoder(arrays: Arrays) -> dict[str, Any]:
+    """The spec of the visual tower. Raises ValueError if the arrays are of another layout."""
+    spec = open_clip.encoder(arrays)
+    if any(re.fullmatch(open_clip.SETTINGS, name) for name in arrays):
+        raise ValueError("the settings of OpenAI's files are among the arrays")
+    return spec
