@@ -8,17 +8,16 @@ by a spec, as in a config, and its arrays by their paths, such as `blocks/query/
 - `imported(arrays)`: our arrays by path, from theirs by name. Every array is used, or left out for a reason.
 - `exported(arrays, spec)`: the way back, optional; see the function `exported` of this package, which checks it.
 
-and, where arrays are left out, `LEFT_OUT`: regular expressions of their names, with what they are.
+and may hold `LEFT_OUT`, regular expressions of the names of arrays that are left out, with what they are; and
+`MARK`, a regular expression of names that tell the layout from one that it shares all others with.
 
 A layout is named by its module in this package, or by the dotted path of a module elsewhere. A module whose name begins
 with an underscore is shared by layouts and is none.
 """
 
 import importlib
-import json
 import pkgutil
 import re
-import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,9 +25,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from absl import logging
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from facerep_jax import torch_files
 from facerep_jax.config import locate
@@ -82,6 +81,9 @@ def recognised(arrays: Arrays) -> ModuleType:
     fitting: dict[str, Any] = {}
     near, nearly = "", RESEMBLES
     for name in names():
+        mark = getattr(load(name), "MARK", "")
+        if mark and not any(re.fullmatch(mark, array) for array in arrays):
+            continue
         try:
             fitting[name] = load(name).encoder(arrays)
         except ValueError as error:
@@ -102,14 +104,11 @@ def recognised(arrays: Arrays) -> ModuleType:
 
 def suggestion(arrays: Arrays, layout: str) -> str:
     """The end of a message about arrays that are not of a layout: the one that they have, if another is known."""
-    fitting = []
-    for name in names():
-        try:
-            load(name).encoder(arrays)
-        except ValueError:
-            continue
-        fitting.append(name)
-    return f"; its arrays are of the layout {fitting[0]}" if fitting and layout not in fitting else ""
+    try:
+        name = recognised(arrays).__name__.rpartition(".")[2]
+    except ValueError:
+        return ""
+    return "" if name == layout else f"; its arrays are of the layout {name}"
 
 
 def report(layout: ModuleType, arrays: Arrays, imported: Arrays) -> str:
@@ -166,21 +165,20 @@ def contents(path: Path) -> Contents:
     """
     with open(path, "rb") as file:
         start = file.read(9)
-    if len(start) == 9 and start[8:] == b"{" and start[:2] != b"PK" and start[:1] != b"\x80":
+    if start[8:] == b"{" or start[:1] not in (b"P", b"\x80"):  # what begins a zip archive or a pickle
         return unwrapped(of_safetensors(path))
-    if start[:1] not in (b"P", b"\x80"):
-        raise ValueError(f"{path} is no file of safetensors or of torch.save")
+    tree = torch_files.read(path)
     try:
-        return unwrapped(torch_files.read(path))
+        return unwrapped(tree)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+        raise ValueError(f"{path}: {error}") from None
 
 
 def of_safetensors(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file of safetensors. Raises ValueError if its header says what the file does not hold."""
     try:
-        return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError, struct.error, json.JSONDecodeError, KeyError) as error:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is no safetensors file: {error}") from None
 
 

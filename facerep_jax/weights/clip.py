@@ -12,6 +12,7 @@ from facerep_jax.weights import open_clip
 from facerep_jax.weights._transformer import Arrays
 
 imported, imported_objective, LEFT_OUT = open_clip.imported, open_clip.imported_objective, open_clip.LEFT_OUT
+MARK = open_clip.SETTINGS
 
 
 def encoder(arrays: Arrays) -> dict[str, Any]:

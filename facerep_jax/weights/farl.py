@@ -7,19 +7,8 @@ Source: FacePerceiver/FaRL, README and farl/network/transformers.py (2112.03109)
 tower is what others' loaders say of it.
 """
 
-import re
-from typing import Any
-
 from facerep_jax.weights import open_clip
-from facerep_jax.weights._transformer import Arrays
 
-imported, exported, LEFT_OUT = open_clip.imported, open_clip.exported, open_clip.LEFT_OUT
+encoder, imported, exported, LEFT_OUT = open_clip.encoder, open_clip.imported, open_clip.exported, open_clip.LEFT_OUT
 imported_objective, exported_objective = open_clip.imported_objective, open_clip.exported_objective
-
-
-def encoder(arrays: Arrays) -> dict[str, Any]:
-    """The spec of the visual tower. Raises ValueError if the arrays are of another layout."""
-    spec = open_clip.encoder(arrays)
-    if any(re.fullmatch(open_clip.SETTINGS, name) for name in arrays):
-        raise ValueError("the settings of OpenAI's files are among the arrays")
-    return spec
+MARK = open_clip.OF_MASKED_TOKENS

@@ -1,6 +1,6 @@
 """MAE's weights: timm's names with MAE's fixed positions, and the decoder that reconstructs images.
 
-Its files are `{"model": {...}}`; FSFM's and FMAE's have their names. A file without a decoder is one of timm's too,
+Its files are `{"model": {...}}`; FSFM's and FMAE's have their names. A file without a decoder is recognised as timm's,
 and means the same encoder.
 
 Source: facebookresearch/mae, models_mae.py (2111.06377).
@@ -14,6 +14,7 @@ from facerep_jax.weights import timm
 from facerep_jax.weights._transformer import Arrays, without
 
 LEFT_OUT = {r"mask_token|decoder_.*": "MAE's decoder", **timm.LEFT_OUT}
+MARK = "mask_token|decoder_.*"
 
 
 def encoder(arrays: Arrays) -> dict[str, Any]:

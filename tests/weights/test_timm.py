@@ -108,26 +108,40 @@ def test_the_encoder_is_told_by_shapes(width, depth, patch, side, variant, heads
     }
 
 
-def test_positions_tell_the_size_of_images_and_are_left_out(ours, theirs):
+def test_positions_tell_the_size_of_images_and_those_of_mae_and_moco_are_left_out(ours, theirs):
     positions = {"pos_embed": sincos(4, 4, 64)[None]}
     assert timm.encoder(theirs)["image_size"] == 224
     assert timm.encoder(theirs | positions)["image_size"] == 32
+    assert "positions" not in timm.encoder(theirs | positions)
     assert_equal(timm.imported(theirs | positions), ours)
+    swapped = {"pos_embed": np.roll(sincos(4, 4, 64), 32, axis=1)[None]}  # MoCo v3's have the halves swapped
+    assert timm.encoder(theirs | swapped)["positions"] == "sincos_rows"
+    assert_equal(timm.imported(theirs | swapped), ours)
+
+
+def test_learned_positions_are_read_with_or_without_one_of_the_class_token(ours, theirs):
+    learned = np.random.RandomState(0).normal(0, 0.02, (1, 17, 64)).astype(np.float32)
+    assert timm.encoder({**theirs, "pos_embed": learned})["positions"] == "learned"
+    assert_equal(timm.imported({**theirs, "pos_embed": learned}), ours | {"positions": learned[0]})
+    bare = timm.imported({**theirs, "pos_embed": learned[:, 1:]})["positions"]
+    np.testing.assert_array_equal(bare, np.concatenate([np.zeros((1, 64)), learned[0, 1:]]))
 
 
 @pytest.mark.parametrize(
-    "positions",
+    ("positions", "message"),
     [
-        np.random.RandomState(0).normal(0, 0.02, (1, 17, 64)),  # learned
-        np.roll(sincos(4, 4, 64), 32, axis=1)[None],  # MoCo v3's, which have the halves swapped
-        sincos(4, 4, 64)[None, 1:],
-        sincos(2, 8, 64)[None],
-        sincos(4, 4, 64),
+        (np.zeros((1, 15, 64)), "15 positions are of no square grid of patches"),
+        (np.zeros((17, 64)), r"pos_embed has shape \(17, 64\), \(1, tokens, width\) is expected"),
     ],
 )
-def test_other_positions_than_maes_are_refused(theirs, positions):
-    with pytest.raises(ValueError, match=r"pos_embed .* not MAE's fixed"):
+def test_positions_of_no_square_grid_are_refused(theirs, positions, message):
+    with pytest.raises(ValueError, match=message):
         timm.encoder({**theirs, "pos_embed": positions})
+
+
+def test_what_is_written_for_timms_own_reader_holds_fixed_positions(ours, theirs):
+    spec = timm.encoder(theirs) | {"image_size": 32}
+    assert_equal(timm.exported(ours, spec), theirs | {"pos_embed": sincos(4, 4, 64)[None]})
 
 
 @pytest.mark.parametrize(
@@ -135,8 +149,9 @@ def test_other_positions_than_maes_are_refused(theirs, positions):
     [
         (lambda x: x.pop("norm.bias"), r"no array 'norm\.bias'"),
         (lambda x: x.pop("blocks.1.attn.qkv.bias"), r"no array 'blocks\.1\.attn\.qkv\.bias'"),
-        (lambda x: x.update({"blocks.0.ls1.gamma": np.ones(64)}), r"the array 'blocks\.0\.ls1\.gamma' is unknown"),
+        (lambda x: x.update({"blocks.0.ls1.gamma": np.ones(64)}), r"no array 'blocks\.0\.ls2\.gamma'"),
         (lambda x: x.update({"fc_norm.bias": np.zeros(64)}), r"the array 'fc_norm\.bias' is unknown"),
+        (lambda x: x.update({"decoder_pred.bias": np.zeros(64)}), r"the array 'decoder_pred\.bias' is unknown"),
     ],
 )
 def test_missing_and_unknown_arrays_are_named(theirs, change, message):
@@ -147,18 +162,17 @@ def test_missing_and_unknown_arrays_are_named(theirs, change, message):
             read(changed)
 
 
-def test_a_classifier_and_maes_decoder_are_left_out(ours, theirs):
-    more = {"head.weight": np.zeros((1000, 64)), "head.bias": np.zeros(1000), "mask_token": np.zeros((1, 1, 48))}
-    more |= {"decoder_blocks.0.norm1.bias": np.zeros(48), "decoder_pos_embed": np.zeros((1, 17, 48))}
+def test_a_classifier_is_left_out(ours, theirs):
+    more = {"head.weight": np.zeros((1000, 64)), "head.bias": np.zeros(1000)}
     assert timm.encoder(theirs | more) == timm.encoder(theirs)
     assert_equal(timm.imported(theirs | more), ours)
 
 
 def test_ours_that_are_missing_or_unknown_are_named(ours):
-    with pytest.raises(ValueError, match="the array 'positions' is unknown"):
-        timm.exported({**ours, "positions": np.zeros((17, 64))})
-    with pytest.raises(ValueError, match="no array 'embed/bias'"):
-        timm.exported({path: x for path, x in ours.items() if path != "embed/bias"})
+    with pytest.raises(ValueError, match="the array 'stem' is unknown"):
+        timm.exported({**ours, "stem": np.zeros((17, 64))})
+    with pytest.raises(ValueError, match="no array 'norm_out/bias'"):
+        timm.exported({path: x for path, x in ours.items() if path != "norm_out/bias"})
 
 
 @pytest.mark.parametrize(
