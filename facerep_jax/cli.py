@@ -21,6 +21,7 @@ COMMANDS = {
     "prepare": "Write a data set's records.",
     "pretrain": "Pre-train an encoder.",
     "evaluate": "Score a checkpoint on a task.",
+    "convert": "Write an encoder's weights in another layout.",
     "report": "Write tables, curves and pictures of runs and results.",
     "verify": "Check that a run's checkpoints are what was saved.",
     "replay": "Repeat one step of a run, and say what went wrong in it.",

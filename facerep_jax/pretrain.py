@@ -241,6 +241,7 @@ def assemble(config: ConfigDict) -> Run:
         if not config.get("init"):
             return None
         handed, name = handover.encoder(config.init, weights=config.init_weights), f"--config.init={config.init}"
+        handed = handover.for_images_of(handed, model.encoder)
         filled(model.encoder, arrays_of(handed.encoder), name)  # raises if they do not fit
         handover.require_same_settings(handed.encoder, model.encoder, name)
         return handed

@@ -7,8 +7,18 @@ Source: FacePerceiver/FaRL, README and farl/network/transformers.py (2112.03109)
 tower is what others' loaders say of it.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
 from facerep_jax.weights import open_clip
 
 encoder, imported, exported, LEFT_OUT = open_clip.encoder, open_clip.imported, open_clip.exported, open_clip.LEFT_OUT
 imported_objective, exported_objective = open_clip.imported_objective, open_clip.exported_objective
 MARK = open_clip.OF_MASKED_TOKENS
+
+
+def save(arrays: Mapping[str, np.ndarray]) -> tuple[str, Any]:
+    """The name of FaRL's file, and what it holds."""
+    return "farl.pth", {"state_dict": dict(arrays)}

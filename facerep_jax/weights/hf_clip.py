@@ -75,6 +75,64 @@ def exported(arrays: Arrays, spec: Mapping[str, Any] | None = None) -> dict[str,
     return {OF_VISION + name: x for name, x in VISUAL.exported(arrays).items()}
 
 
+def configs(spec: Mapping[str, Any], theirs: Arrays) -> dict[str, Any]:
+    """The files by which transformers builds the network: of CLIPModel, or of CLIPVisionModel alone."""
+    vision = {
+        "hidden_act": {"clip": "quick_gelu", "clip_gelu": "gelu"}[spec["flavour"]],
+        "hidden_size": spec["width"],
+        "image_size": spec["image_size"],
+        "intermediate_size": 4 * spec["width"],
+        "layer_norm_eps": 1e-5,
+        "num_attention_heads": spec["heads"],
+        "num_hidden_layers": spec["depth"],
+        "patch_size": int(theirs[f"{OF_VISION}embeddings.patch_embedding.weight"].shape[-1]),
+        "model_type": "clip_vision_model",
+    }
+    preprocessor = preprocessing(spec, "CLIPImageProcessor", open_clip.MEAN, open_clip.STD)
+    if "text_projection.weight" not in theirs:
+        alone = {"architectures": ["CLIPVisionModel"], **vision}
+        return {"config.json": alone, "preprocessor_config.json": preprocessor}
+    vocabulary, width = theirs[f"{OF_TEXT}embeddings.token_embedding.weight"].shape
+    space = theirs["text_projection.weight"].shape[0]
+    blocks = {name.split(".")[3] for name in theirs if name.startswith(f"{OF_TEXT}encoder.layers.")}
+    text = {
+        "bos_token_id": vocabulary - 2,
+        "eos_token_id": vocabulary - 1,
+        "pad_token_id": 0,
+        "hidden_act": "quick_gelu",
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "layer_norm_eps": 1e-5,
+        "max_position_embeddings": theirs[f"{OF_TEXT}embeddings.position_embedding.weight"].shape[0],
+        "num_attention_heads": width // 64,
+        "num_hidden_layers": len(blocks),
+        "projection_dim": space,
+        "vocab_size": vocabulary,
+        "model_type": "clip_text_model",
+    }
+    both = {"text_config": text, "vision_config": vision | {"projection_dim": space}}
+    whole = {"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": space, **both}
+    return {"config.json": whole, "preprocessor_config.json": preprocessor}
+
+
+def preprocessing(spec: Mapping[str, Any], kind: str, mean: tuple, std: tuple) -> dict[str, Any]:
+    """The file by which transformers prepares images."""
+    side = spec["image_size"]
+    return {
+        "image_processor_type": kind,
+        "do_resize": True,
+        "size": {"height": side, "width": side},
+        "resample": 3,
+        "do_center_crop": False,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": spec.get("mean") or mean,
+        "image_std": spec.get("std") or std,
+        "do_convert_rgb": True,
+    }
+
+
 def imported_objective(arrays: Arrays) -> dict[str, np.ndarray]:
     """The contrastive objective's arrays by our path, in float32: the text tower, both projections and the scale."""
     require(SPACE.values() & arrays.keys(), SPACE.values())
@@ -87,7 +145,7 @@ def exported_objective(arrays: Arrays) -> dict[str, np.ndarray]:
     """The contrastive objective's arrays by their names."""
     require(SPACE & arrays.keys(), SPACE)
     tower = {path.removeprefix(open_clip.TOWER): x for path, x in arrays.items() if path not in SPACE}
-    space = {name: np.ascontiguousarray(np.asarray(arrays[path]).T) for path, name in SPACE.items()}
+    space = {name: np.asarray(arrays[path]).T.copy() for path, name in SPACE.items()}
     return {OF_TEXT + name: x for name, x in TEXT.exported(tower).items()} | space
 
 

@@ -9,6 +9,7 @@ from facerep_jax.weights import hf_clip
 from facerep_jax.weights._transformer import Arrays
 
 imported, exported, LEFT_OUT = hf_clip.imported, hf_clip.exported, hf_clip.LEFT_OUT
+configs = hf_clip.configs
 
 
 def encoder(arrays: Arrays) -> dict[str, Any]:

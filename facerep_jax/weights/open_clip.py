@@ -47,6 +47,8 @@ TEXT = Tower(
     BLOCK,
 )
 SPACE = {"image_projection": "visual.proj", "text_projection": "text_projection", "log_scale": "logit_scale"}
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of RGB in [0, 1]
+FILE, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"  # in a folder of open_clip's
 TOWER = "text_encoder/"  # begins our paths of the text tower
 
 IN_SPACE = "|".join(map(re.escape, SPACE.values()))
@@ -77,6 +79,29 @@ def imported(arrays: Arrays) -> dict[str, np.ndarray]:
 def exported(arrays: Arrays, spec: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
     """The visual tower by their names, without its projection, which is the objective's."""
     return VISUAL.exported(arrays)
+
+
+def save(arrays: Arrays) -> tuple[str, Any]:
+    """The name of open_clip's file of weights, and what it holds."""
+    return FILE, dict(arrays)
+
+
+def configs(spec: Mapping[str, Any], theirs: Arrays) -> dict[str, Any]:
+    """The file by which `open_clip.create_model("local-dir:FOLDER")` builds the network, which has a text tower."""
+    if "text_projection" not in theirs:
+        return {}
+    vocabulary, width = theirs["token_embedding.weight"].shape
+    blocks = {name.split(".")[2] for name in theirs if name.startswith("transformer.resblocks.")}
+    text = {"context_length": theirs["positional_embedding"].shape[0], "vocab_size": vocabulary, "width": width}
+    vision = {"image_size": spec["image_size"], "layers": spec["depth"], "width": spec["width"], "head_width": 64}
+    model = {
+        "embed_dim": theirs["text_projection"].shape[1],
+        "quick_gelu": spec["flavour"] == "clip",
+        "vision_cfg": vision | {"patch_size": int(theirs["visual.conv1.weight"].shape[-1])},
+        "text_cfg": text | {"heads": width // 64, "layers": len(blocks)},
+    }
+    preprocessing = {"mean": spec.get("mean") or MEAN, "std": spec.get("std") or STD}
+    return {CONFIG: {"model_cfg": model, "preprocess_cfg": preprocessing}}
 
 
 def imported_objective(arrays: Arrays) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from facerep_jax.weights import open_clip
 from facerep_jax.weights._transformer import (
     HALF,
     LINEAR,
@@ -61,6 +62,8 @@ OPTIONAL = {  # our path -> their name, of arrays that not all have
 }
 ONES = {"class_token": 2, "registers": 1, "positions": 1, "attention_pool/probe": 2}
 POSITIONS = "pos_embed"
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of RGB in [0, 1]
+CLIP = (open_clip.MEAN, open_clip.STD)
 LEFT_OUT = {r"head\..*": "a classifier"}
 IMAGE_SIZE = 224  # pixels of a side that MAE is trained on, if a file holds no positions
 
@@ -153,6 +156,42 @@ def exported(arrays: Arrays, spec: Mapping[str, Any] | None = None) -> dict[str,
         patches = tables[kind].astype(np.float32)
         found[POSITIONS] = np.concatenate([np.zeros((classes, width), np.float32), patches])[None]
     return found
+
+
+def configs(spec: Mapping[str, Any], theirs: Arrays) -> dict[str, Any]:
+    """The file by which `timm.create_model("local-dir:FOLDER", pretrained=True)` builds the network."""
+    width, _, patch, _ = theirs["patch_embed.proj.weight"].shape
+    args: dict[str, Any] = dict(
+        img_size=spec["image_size"],
+        patch_size=patch,
+        embed_dim=width,
+        depth=spec["depth"],
+        num_heads=spec["heads"],
+        mlp_ratio=theirs["blocks.0.mlp.fc1.weight"].shape[0] / width,
+        class_token="cls_token" in theirs,
+    )
+    if "norm_pre.weight" in theirs:
+        args |= dict(pre_norm=True, act_layer="quick_gelu", norm_layer="layernorm")
+    if "blocks.0.ls1.gamma" in theirs:
+        args["init_values"] = 1e-5
+    if "reg_token" in theirs:
+        args |= dict(reg_tokens=theirs["reg_token"].shape[1], no_embed_class=True)
+    pool = {"mean": "avg", "attention": "map"}.get(spec.get("pool") or "", "token")
+    if pool == "map":
+        args["act_layer"] = "gelu_tanh"
+    mean, std = CLIP if "norm_pre.weight" in theirs else IMAGENET
+    images = {"input_size": (3, spec["image_size"], spec["image_size"]), "interpolation": "bicubic", "crop_pct": 1.0}
+    images |= {"mean": spec.get("mean") or mean, "std": spec.get("std") or std, "num_classes": 0}
+    return {
+        "config.json": {
+            "architecture": "vit_base_patch16_224",
+            "num_classes": 0,
+            "num_features": width,
+            "global_pool": pool,
+            "model_args": args,
+            "pretrained_cfg": images,
+        }
+    }
 
 
 def grid_of(theirs: Arrays) -> tuple[int, int, str]:
