@@ -49,6 +49,7 @@ EXTRAS = {
         "timm>=1.0.31,<2",
         "torch>=2.14,<3",
         "torchvision>=0.29,<1",
+        "transformers>=5,<6",
     ],
     "dev": [
         "beartype>=0.22",

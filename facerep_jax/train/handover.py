@@ -20,7 +20,7 @@ from facerep_jax.config import build, difference
 from facerep_jax.files import local_path, read_object
 from facerep_jax.suggestions import nearest
 from facerep_jax.train import checkpoint, distributed
-from facerep_jax.train.model import filled, model_maker
+from facerep_jax.train.model import arrays_of, filled, model_maker
 from facerep_jax.train.state import Model, flat, replaced
 from facerep_jax.typing import Encoder
 

@@ -39,6 +39,4 @@ def imported(arrays: Arrays) -> dict[str, np.ndarray]:
 def exported(arrays: Arrays, spec: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
     """The encoder's arrays by our path, with its spec."""
     said = json.dumps({name: value for name, value in (spec or {}).items() if value is not None}, sort_keys=True)
-    return {path: np.array(x, order="C") for path, x in arrays.items()} | {
-        SPEC: np.frombuffer(said.encode(), np.uint8)
-    }
+    return {path: np.array(x, order="C") for path, x in arrays.items()} | {SPEC: np.frombuffer(said.encode(), np.uint8)}

@@ -170,8 +170,9 @@ def configs(spec: Mapping[str, Any], theirs: Arrays) -> dict[str, Any]:
         mlp_ratio=theirs["blocks.0.mlp.fc1.weight"].shape[0] / width,
         class_token="cls_token" in theirs,
     )
+    architecture = "vit_base_patch16_224"
     if "norm_pre.weight" in theirs:
-        args |= dict(pre_norm=True, act_layer="quick_gelu", norm_layer="layernorm")
+        architecture = "vit_base_patch16_clip_quickgelu_224"  # has what cannot be said here, the eps of its norms
     if "blocks.0.ls1.gamma" in theirs:
         args["init_values"] = 1e-5
     if "reg_token" in theirs:
@@ -184,7 +185,7 @@ def configs(spec: Mapping[str, Any], theirs: Arrays) -> dict[str, Any]:
     images |= {"mean": spec.get("mean") or mean, "std": spec.get("std") or std, "num_classes": 0}
     return {
         "config.json": {
-            "architecture": "vit_base_patch16_224",
+            "architecture": architecture,
             "num_classes": 0,
             "num_features": width,
             "global_pool": pool,
