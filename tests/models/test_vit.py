@@ -461,3 +461,64 @@ def test_a_flat_patch_has_a_finite_embedding_and_gradient():
     flat = jnp.full((1, PATCH * SIDE, PATCH * SIDE, 3), 7, jnp.uint8)
     gradient = nnx.grad(lambda vit: vit(View(flat)).tokens.sum())(vit)
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(gradient))
+
+
+def see_all(**settings):
+    vit = make(**settings)
+    image = jnp.asarray(np.random.default_rng(5).integers(0, 256, (4, PATCH * SIDE, PATCH * SIDE, 3)), jnp.uint8)
+    return vit, image
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(registers=2),
+        dict(positions="rope", registers=1),
+        dict(class_token=False, pool="attention"),
+        dict(pool="mean", layer_scale=0.1),
+        dict(positions="sincos_rows", patch_bias=True, norm_in=False, activation="gelu_tanh", hidden=24),
+    ],
+    ids=str,
+)
+def test_settings_go_with_kept_patches_and_taps(settings):
+    """A view that keeps all patches, in another order, is the whole image with tokens in that order."""
+    vit, image = see_all(**settings)
+    order = jnp.asarray(np.random.default_rng(0).permuted(np.tile(np.arange(TILES), (4, 1)), axis=1))
+    whole, kept = see(vit, View(image)), see(vit, View(image, keep=order))
+    np.testing.assert_allclose(kept.pooled, whole.pooled, atol=1e-4)
+    np.testing.assert_allclose(kept.tokens, jnp.take_along_axis(whole.tokens, order[..., None], axis=1), atol=1e-4)
+    tapped = see_taps(vit, View(image))
+    np.testing.assert_allclose(tapped.maps[1].reshape(whole.tokens.shape), whole.tokens, atol=1e-5)
+    assert (whole.cls is None) == (settings.get("class_token") is False)
+
+
+def test_rotary_positions_are_seen_and_need_no_size():
+    vit, image = see_all(positions="rope")
+    moved = jnp.roll(image, PATCH, axis=2)
+    assert np.abs(np.asarray(see(vit, View(image)).pooled - see(vit, View(moved)).pooled)).max() > 1e-4
+    assert vit.positions is None
+    graph = nnx.graphdef(nnx.eval_shape(lambda: make(positions="rope", image_size=PATCH * 7)))
+    other = nnx.merge(graph, nnx.state(vit))
+    np.testing.assert_array_equal(see(other, View(image)).pooled, see(vit, View(image)).pooled)
+
+
+def test_layer_scale_of_zero_leaves_the_stream_as_it_is():
+    vit, image = see_all(layer_scale=0.0)
+    tapped = see_taps(vit, View(image))
+    np.testing.assert_array_equal(tapped.maps[0], tapped.maps[1])
+    assert vit.blocks.mlp_scale.shape == (2, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(positions="fixed"), "positions of the encoder is learned or sincos or sincos_rows or rope, not 'fixed'"),
+        (dict(activation="relu"), "activation of the encoder is quick_gelu or gelu or gelu_tanh, not 'relu'"),
+        (dict(pool="max"), "pool of the encoder is class or mean or attention, not 'max'"),
+        (dict(class_token=False), "without a class token the pooled feature is that of pool=mean or pool=attention"),
+        (dict(positions="rope", width=12), "heads whose width is a multiple of 4, not 6"),
+    ],
+)
+def test_settings_that_do_not_go_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(**settings)
