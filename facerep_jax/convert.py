@@ -73,7 +73,7 @@ def files_of(source: str, layout: ModuleType, which: str) -> Files:
     saved = getattr(layout, "save", None)
     name, tree = saved(theirs) if saved else (FILE, theirs)
     content = partial(_torch_save.save, tree) if name.endswith(".pth") else partial(save, tree)
-    described = getattr(layout, "configs", lambda spec, arrays: {})(spec, theirs)
+    described: Mapping[str, Any] = layout.configs(spec, theirs) if hasattr(layout, "configs") else {}
     configs = {file: json.dumps(plain(config), indent=1) + "\n" for file, config in described.items()}
     return {name: content, **configs, "README.md": card(handed, layout, theirs, bool(objective))}
 

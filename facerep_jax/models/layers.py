@@ -129,9 +129,8 @@ class Block(nnx.Module):
         self.mlp_norm = LayerNorm(width, eps=eps)
         self.up = linear(width, hidden or 4 * width, init=up_init or init)
         self.down = linear(hidden or 4 * width, width, init=down_init or init)
-        scales = layer_scale is not None
-        self.attention_scale = nnx.Param(jnp.full(width, layer_scale)) if scales else None
-        self.mlp_scale = nnx.Param(jnp.full(width, layer_scale)) if scales else None
+        self.attention_scale = None if layer_scale is None else nnx.Param(jnp.full(width, layer_scale))
+        self.mlp_scale = None if layer_scale is None else nnx.Param(jnp.full(width, layer_scale))
         self.heads, self.causal, self.activation = heads, causal, activation
 
     def __call__(

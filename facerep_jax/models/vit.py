@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -173,7 +173,9 @@ class ViT(nnx.Module):
         for name, share in (("drop_path", drop_path), ("patch_dropout", patch_dropout)):
             if not 0 <= share < 1:
                 raise ValueError(f"{name} is a share of at least 0 and less than 1, not {share}")
-        said = dict(activation=activation, eps=eps, positions=positions, patch_bias=patch_bias, norm_in=norm_in)
+        said: dict[str, Any] = dict(
+            activation=activation, eps=eps, positions=positions, patch_bias=patch_bias, norm_in=norm_in
+        )
         said |= dict(mean=mean and tuple(mean), std=std and tuple(std))
         style = pick("flavour of the encoder", flavour, FLAVOURS)
         style = style._replace(**{name: value for name, value in said.items() if value is not None})

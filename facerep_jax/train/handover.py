@@ -119,13 +119,14 @@ def from_file(path: Path, layout: str, *, dtype: str, remat: str) -> Handed:
 
 def for_images_of(handed: Handed, ours: Any) -> Handed:
     """The encoder with learned positions resized for the images that ours is made for, which is said."""
-    size, before = getattr(ours, "image_size", None), getattr(handed.encoder, "image_size", None)
-    arrays = arrays_of(handed.encoder)
+    theirs: Any = handed.encoder
+    size, before = getattr(ours, "image_size", None), getattr(theirs, "image_size", None)
+    arrays = arrays_of(theirs)
     if not size or not before or size == before or "positions" not in arrays:
         return handed
-    arrays["positions"] = handed.encoder.positions_for(*ours.grid((size, size)))
+    arrays["positions"] = theirs.positions_for(*ours.grid((size, size)))
     spec = {**handed.spec, "image_size": size}
-    encoder = filled(empty_encoder(spec, handed.encoder.dtype, handed.encoder.remat), arrays, "it")
+    encoder = filled(empty_encoder(spec, theirs.dtype, theirs.remat), arrays, "it")
     if distributed.first():
         print(f"{handed.origin['path']}: positions for {before} pixels resized for {size}", file=sys.stderr)
     return handed._replace(encoder=encoder, spec=spec, image_size=size)

@@ -87,8 +87,8 @@ def recognised(arrays: Arrays) -> ModuleType:
         try:
             fitting[name] = load(name).encoder(arrays)
         except ValueError as error:
-            if getattr(error, "share", 0) > nearly:
-                near, nearly = f"it resembles {name}, but: {error}", error.share
+            if (share := getattr(error, "share", 0.0)) > nearly:
+                near, nearly = f"it resembles {name}, but: {error}", share
     if fitting:
         (first, meant), *others = fitting.items()
         if other := next((name for name, spec in others if spec != meant), ""):

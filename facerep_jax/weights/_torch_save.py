@@ -33,6 +33,9 @@ class _Storage:
 class _Pickler(pickle._Pickler):
     """A pickler that writes arrays as torch's tensors and keeps their numbers aside."""
 
+    write: Callable[[bytes], Any]
+    save: Callable[[Any], None]
+
     def __init__(self, file: io.BytesIO):
         super().__init__(file, protocol=2)
         self.storages: list[np.ndarray] = []

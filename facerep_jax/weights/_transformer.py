@@ -64,8 +64,8 @@ class Tower(NamedTuple):
         depth = self.depth(arrays)
         theirs = {name: np.asarray(x, np.float32) for name, x in arrays.items()}
         found = {path: self.turned(path, theirs[name]) for path, name in self.outside.items()}
-        for name, paths in self.joined.items():
-            found |= {path: x.T for path, x in zip(paths, np.split(theirs[name], len(paths)), strict=True)}
+        for name, ours in self.joined.items():
+            found |= {path: x.T for path, x in zip(ours, np.split(theirs[name], len(ours)), strict=True)}
         for paths, name in self.block():
             stacked = np.stack([theirs[f"{self.blocks}.{index}.{name}"] for index in range(depth)])
             for path, x in zip(paths, np.split(stacked, len(paths), axis=1), strict=True):
@@ -92,8 +92,8 @@ class Tower(NamedTuple):
             x = np.asarray(arrays[path])
             turned = convolution(x) if path == PATCHES else x.T if path.endswith("kernel") else x
             found[name] = turned.reshape((1,) * self.ones.get(path, 0) + turned.shape)
-        for name, paths in self.joined.items():
-            found[name] = np.concatenate([np.asarray(arrays[path]).T for path in paths])
+        for name, parts in self.joined.items():
+            found[name] = np.concatenate([np.asarray(arrays[path]).T for path in parts])
         for paths, name in self.block():
             for index in range(len(arrays[paths[0]])):
                 found[f"{self.blocks}.{index}.{name}"] = np.concatenate([arrays[path][index].T for path in paths])

@@ -44,9 +44,9 @@ def encoder(arrays: Arrays) -> dict[str, Any]:
     theirs = own(arrays)
     depth = VISUAL.depth(theirs)
     side, _ = square(theirs["embeddings.position_embedding.weight"], 0)
-    said = hidden_of(theirs["encoder.layers.0.mlp.fc1.weight"])
-    siglip = dict(positions="learned", class_token=False, pool="attention", activation="gelu_tanh", mean=HALF, std=HALF)
-    return vit("mae", theirs["embeddings.patch_embedding.weight"], depth=depth, side=side, **siglip, **said)
+    said: dict[str, Any] = hidden_of(theirs["encoder.layers.0.mlp.fc1.weight"])
+    said |= dict(positions="learned", class_token=False, pool="attention", activation="gelu_tanh", mean=HALF, std=HALF)
+    return vit("mae", theirs["embeddings.patch_embedding.weight"], depth=depth, side=side, **said)
 
 
 def imported(arrays: Arrays) -> dict[str, np.ndarray]:

@@ -50,8 +50,7 @@ def test_a_rotation_leaves_lengths_and_the_first_tokens_and_scores_of_equal_shif
 
 
 def test_attention_takes_fewer_queries_than_keys():
-    q, k, v = (
-        jax.random.normal(key, (2, n, 3, 4)) for key, n in zip(jax.random.split(jax.random.key(0), 3), (1, 5, 5))
-    )
+    keys = jax.random.split(jax.random.key(0), 3)
+    q, k, v = (jax.random.normal(key, (2, n, 3, 4)) for key, n in zip(keys, (1, 5, 5), strict=True))
     expected = jax.nn.dot_product_attention(q, k, v)
     np.testing.assert_allclose(attention(q, k, v, causal=False), expected, atol=1e-5)

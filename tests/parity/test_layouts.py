@@ -1,8 +1,9 @@
 """Files of published layouts against the frozen outputs of the libraries that they are of; see `layouts.py`.
 
-Planted and seen red: the halves of MoCo v3's positions not swapped; registers behind the patches; the class token
-turned by rotary positions; biases of keys that a mask takes; layer scale left out; quick GELU for GELU by tanh; a norm
-behind the pooling attention; the mean over registers too.
+Planted and seen red: the halves of MoCo v3's positions not swapped; registers taken for patches; the class token
+turned by rotary positions, and these from corners of patches, columns first, or to 1 / 10000; biases of keys that a
+mask takes; no layer scale; quick GELU for GELU by tanh; no norm in the pooling attention; positions of registers left
+out; MCF's online encoder for its target.
 """
 
 from functools import partial
