@@ -70,7 +70,7 @@ def imported(arrays: Arrays) -> dict[str, np.ndarray]:
     return found | {"linear/kernel": by_place.reshape(-1, width)}
 
 
-def exported(arrays: Arrays) -> dict[str, np.ndarray]:
+def exported(arrays: Arrays, spec: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
     """Their arrays by name."""
     places = [path.split("/") for path in arrays]
     blocks = [1 + max(int(p[2]) for p in places if p[:2] == ["groups", str(stage)]) for stage in range(4)]

@@ -26,6 +26,7 @@ SIZES = {  # as in `models.resnet`, which this package does not import: blocks, 
 PREFIX = re.compile(r"^(module\.)?(base_net\.)?")
 PROTOTYPES = re.compile(r"prototypes\..*")
 OF_OTHERS = re.compile(rf"fc\..*|projection_(head|net)\..*|{PROTOTYPES.pattern}|.*num_batches_tracked")
+LEFT_OUT = {rf"(module\.)?(base_net\.)?({OF_OTHERS.pattern})": "a classifier or projection, prototypes, and counts"}
 SWAV_STD = (0.228, 0.224, 0.225)
 NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "variance": "running_var"}
 CONV = re.compile(r"(?:layer(\d+)\.(\d+)\.)?conv(\d+)\.weight")
@@ -63,7 +64,7 @@ def imported(arrays: Arrays) -> dict[str, np.ndarray]:
     return found
 
 
-def exported(arrays: Arrays) -> dict[str, np.ndarray]:
+def exported(arrays: Arrays, spec: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
     """Their arrays by name, without prefix, classifier and the number of batches that statistics were taken of."""
     found = {their_name(path): np.asarray(x) for path, x in arrays.items()}
     return {name: np.ascontiguousarray(x.transpose(3, 2, 0, 1)) if x.ndim == 4 else x for name, x in found.items()}
