@@ -9,6 +9,9 @@ Once all cells are done, study.json and study.md are written into OUT/NAME.
 
 A recipe with `rates` is first trained from seed 0 with each of these learning rates. That counts which is best on the
 validation examples of `search.evaluation` at `search.fraction` of the labels; the test set chooses nothing.
+
+A recipe that is given what another one trained names it in `after`, and where its workdir belongs in its `config`, as
+`m1={mae}`: that of seed 0, at the rate that was chosen. Such a recipe is tried once the other one is trained.
 """
 
 import itertools
@@ -66,6 +69,7 @@ class Budget(NamedTuple):
     steps: int
     images: int  # that the steps see, each as often as it comes
     flops: int  # of all steps: both copies of an image, text tower, heads, and their gradients
+    with_given: int  # the same with the training of the encoders that it was given
 
 
 class Score(NamedTuple):
@@ -100,10 +104,14 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     config = flag_values.config
     require_kind(config, "study", "prepare", "pretrain", "evaluate")
     ends = time.monotonic() + 60 * flag_values.minutes if flag_values.minutes else math.inf
-    if status := run_all(list(trials(config, folder)), flag_values.jobs, ends):
-        return status
-    tried = list(rates_tried(config, folder))
-    rates = {each.encoder: each.chosen for each in tried}
+    tried, rates = list[Tried](), dict[str, float]()
+    for names in rounds(config):
+        if status := run_all(list(trials(config, folder, names, rates)), flag_values.jobs, ends):
+            return status
+        tried += rates_tried(config, folder, names)
+        rates |= {each.encoder: each.chosen for each in tried}
+        if status := run_all(list(givers(config, folder, names, rates)), flag_values.jobs, ends):
+            return status
     if status := run_all(list(cells(config, folder, rates)), flag_values.jobs, ends):
         return status
     budgets = list(budgets_of(config, folder, rates))
@@ -146,14 +154,33 @@ def run_all(todo: list[Cell], jobs: int, until: float) -> int:
     return ends[0] if ends else 0
 
 
-def trials(config: ConfigDict, folder: Path) -> Iterator[Cell]:
-    """The commands that try learning rates, in order; none if there is nothing to choose."""
-    searched = {name: recipe for name, recipe in config.pretrain.items() if recipe.get("rates")}
+def rounds(config: ConfigDict) -> Iterator[tuple[str, ...]]:
+    """The names of all recipes, each in a round behind those that it is given an encoder of.
+
+    Raises:
+        ValueError: one is given what no recipe trains, or what is trained with what it trains itself.
+    """
+    done: set[str] = set()
+    while left := [name for name in config.pretrain if name not in done]:
+        now = tuple(name for name in left if set(config.pretrain[name].get("after", ())) <= done)
+        if not now:
+            after = ", ".join(sorted({each for name in left for each in config.pretrain[name].get("after", ())}))
+            raise ValueError(f"{', '.join(left)} come after {after}, which no recipe trains before")
+        yield now
+        done |= {*now}
+
+
+def trials(config: ConfigDict, folder: Path, names: Sequence[str], rates: Mapping[str, float]) -> Iterator[Cell]:
+    """The commands that try learning rates of some recipes, in order; none if there is nothing to choose.
+
+    `rates` are those that were chosen of the recipes that these come after.
+    """
+    searched = {name: config.pretrain[name] for name in names if config.pretrain[name].get("rates")}
     if searched:
         yield from preparations(config, folder)
     for name, recipe in searched.items():
         for rate in recipe.rates:
-            yield pretraining(recipe, folder, workdir_of(folder, name, 0, rate), 0, rate)
+            yield pretraining(recipe, folder, workdir_of(folder, name, 0, rate), 0, rate, rates)
     for name, recipe in searched.items():
         for rate in recipe.rates:
             command = judging(config, folder, config.search.evaluation, config.search.fraction)
@@ -161,10 +188,10 @@ def trials(config: ConfigDict, folder: Path) -> Iterator[Cell]:
             yield Cell(workdir, ("evaluate", command, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))
 
 
-def rates_tried(config: ConfigDict, folder: Path) -> Iterator[Tried]:
-    """What each learning rate came to, and which is the best, for each recipe that has several."""
-    for name, recipe in config.pretrain.items():
-        if rates := recipe.get("rates"):
+def rates_tried(config: ConfigDict, folder: Path, names: Sequence[str]) -> Iterator[Tried]:
+    """What each learning rate came to, and which is the best, for each of some recipes that has several."""
+    for name in names:
+        if rates := config.pretrain[name].get("rates"):
             found = {rate: search_folder(folder, name, rate) for rate in rates}
             better = min if read_evaluation(found[rates[0]]).results.lower_is_better else max
             selected = {rate: [of["validation"] for _, of in read_selected(each)] for rate, each in found.items()}
@@ -190,9 +217,24 @@ def preparations(config: ConfigDict, folder: Path) -> Iterator[Cell]:
         yield Cell(folder / "prepare" / name, ("prepare", dataset, f"--name={name}", f"--data_dir={data}", *source))
 
 
-def pretraining(recipe: ConfigDict, folder: Path, workdir: Path, seed: int, rate: float | None) -> Cell:
-    """The command of a pre-training; without a rate at that of the recipe."""
-    which = (f"--config={recipe.config},data_dir={quoted(folder / 'data')}", f"--config.seed={seed}")
+def givers(config: ConfigDict, folder: Path, names: Sequence[str], rates: Mapping[str, float]) -> Iterator[Cell]:
+    """The commands of the pre-trainings of some recipes whose encoders others are given; seed 0 is theirs."""
+    wanted = {each for recipe in config.pretrain.values() for each in recipe.get("after", ())}
+    if wanted := wanted & {*names}:
+        yield from preparations(config, folder)
+    for name in sorted(wanted):
+        rate = rates.get(name)
+        yield pretraining(config.pretrain[name], folder, workdir_of(folder, name, 0, rate), 0, rate, rates)
+
+
+def pretraining(
+    recipe: ConfigDict, folder: Path, workdir: Path, seed: int, rate: float | None, rates: Mapping[str, float]
+) -> Cell:
+    """The command of a pre-training; without a rate at that of the recipe. `rates` are those of the others."""
+    described = recipe.config
+    for name in recipe.get("after", ()):
+        described = described.replace(f"{{{name}}}", quoted(workdir_of(folder, name, 0, rates.get(name))))
+    which = (f"--config={described},data_dir={quoted(folder / 'data')}", f"--config.seed={seed}")
     at = () if rate is None else (f"--config.optimizer.learning_rate={rate:g}",)
     return Cell(workdir, ("pretrain", *which, *at, f"--workdir={workdir}"))
 
@@ -203,7 +245,7 @@ def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Itera
     for name, recipe in config.pretrain.items():
         for seed in range(recipe.seeds):
             workdir = workdir_of(folder, name, seed, rates.get(name))
-            yield pretraining(recipe, folder, workdir, seed, rates.get(name))
+            yield pretraining(recipe, folder, workdir, seed, rates.get(name), rates)
     for name, evaluation in config.evaluate.items():
         for fraction, (encoder, seed) in itertools.product(evaluation.fractions, encoders(config)):
             workdir = folder / "evaluate" / name / f"{fraction:g}" / f"{encoder}_{seed}"
@@ -211,7 +253,9 @@ def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Itera
             more: tuple[str, ...] = config.whole if fraction == 1 else ()
             checkpoint = RANDOM if encoder == RANDOM else workdir_of(folder, encoder, seed, rates.get(encoder))
             if encoder == RANDOM:
-                more = (*more, f"--config.encoder_seed={seed}")
+                untrained = config.get("untrained", {})  # says of the encoder what a checkpoint says itself
+                recipe = ",".join((recipe, *untrained.get("arguments", ())))
+                more = (*more, *untrained.get("flags", ()), f"--config.encoder_seed={seed}")
                 if seed == 0:
                     recipe = ",".join((recipe, *config.rivals))
                 if seed == 0 and fraction in evaluation.scratch:
@@ -264,12 +308,15 @@ def execute(arguments: Sequence[str], log: TextIO, variables: Mapping[str, str])
 
 
 def budgets_of(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Iterator[Budget]:
-    """The cost of each kind of pre-training."""
-    for name in config.pretrain:
+    """The cost of each kind of pre-training, each behind those that it is given an encoder of."""
+    whole: dict[str, int] = {}
+    for name in itertools.chain(*rounds(config)):
         workdir = workdir_of(folder, name, 0, rates.get(name))
         recipe, model = (read_object(workdir / file) for file in ("config.json", "model.json"))
         images = recipe["steps"] * recipe["data"]["batch_size"]
-        yield Budget(name, recipe["steps"], images, images * model["flops_per_image"])
+        flops = images * model["flops_per_image"]
+        whole[name] = flops + sum(whole[other] for other in config.pretrain[name].get("after", ()))
+        yield Budget(name, recipe["steps"], images, flops, whole[name])
 
 
 def scores_of(config: ConfigDict, folder: Path, evaluation: str) -> Iterator[Score]:
@@ -300,8 +347,12 @@ def lines_of(config: ConfigDict, folder: Path) -> dict[str, Line]:
 
 def markdown(tried: Sequence[Tried], budgets: Sequence[Budget], scores: Sequence[Score]) -> str:
     """Tables: learning rates tried, costs of pre-training, and for each evaluation a line per encoder and fraction."""
-    took = tuple(Row((b.encoder, f"{b.steps:,}", f"{b.images:,}", f"{b.flops / 1e12:.2f}")) for b in budgets)
-    tables = [Table("Pre-training", "", ("Encoder", "Steps", "Images seen", "TFLOP"), took)]
+    took = tuple(
+        Row((b.encoder, f"{b.steps:,}", f"{b.images:,}", f"{b.flops / 1e12:.2f}", f"{b.with_given / 1e12:.2f}"))
+        for b in budgets
+    )
+    columns = ("Encoder", "Steps", "Images seen", "TFLOP", "With what it was given")
+    tables = [Table("Pre-training", "", columns, took)]
     if tried:
         rows = tuple(
             Row((each.encoder, f"{rate:g}", wording.percent(score), "chosen" if rate == each.chosen else ""))

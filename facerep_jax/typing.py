@@ -74,6 +74,7 @@ class Features(NamedTuple):
     tokens: Float[Array, "b n d"]  # one per patch (or per kept patch), row-major, as the last block leaves them
     maps: Mapping[int, Float[Array, "b _ _ _"]] = {}  # "b h w d" of each tap of the view, as that stage leaves it
     cls: Float[Array, "b d"] | None = None  # the class token as the last block leaves it, if there is one
+    cls_at: Mapping[int, Float[Array, "b d"]] = {}  # the class token as the stage of each tap leaves it, likewise
 
     def at(self, taps: tuple[int, ...]) -> tuple[Float[Array, "b _ _ _"], ...]:
         """The maps of some taps, in their order."""

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from facerep_jax import cli, study
 
@@ -81,7 +82,7 @@ def test_the_table_holds_what_the_cells_found(finished):
     found = json.loads((finished / "tiny" / "study.json").read_text())
     model = json.loads((trained(finished, 1) / "model.json").read_text())
     flops = 2 * 64 * model["flops_per_image"]  # two steps of 64
-    assert found["budgets"] == [{"encoder": "farl", "steps": 2, "images": 128, "flops": flops}]
+    assert found["budgets"] == [{"encoder": "farl", "steps": 2, "images": 128, "flops": flops, "with_given": flops}]
     scores = found["scores"]
     simple = ["mean_shape", "linear_pixels"]
     assert [(s["fraction"], s["labels"], s["encoder"]) for s in scores] == [
@@ -112,6 +113,57 @@ def trained(finished, seed):
     """The workdir of a seed at the rate that was chosen."""
     (tried,) = json.loads((finished / "tiny" / "study.json").read_text())["rates"]
     return finished / "tiny" / "pretrain" / f"farl_{tried['chosen']:g}_{seed}"
+
+
+GIVEN = ConfigDict(
+    dict(
+        prepare=dict(tiny="generated_faces:size=48,train=30"),
+        manual_dirs={},
+        pretrain=dict(
+            both=dict(config="a.py:m1={mae},m2={mcf}", seeds=1, after=("mae", "mcf")),
+            mae=dict(config="b.py:x", seeds=2, rates=(1e-3, 2e-3)),
+            mcf=dict(config="a.py:m1={mae}", seeds=2, rates=(3e-3, 4e-3), after=("mae",)),
+        ),
+        search=dict(evaluation="landmarks", fraction=0.5),
+        evaluate=dict(landmarks=dict(config="c.py:d", fractions=(0.5,), scratch=())),
+    )
+)
+
+
+def test_a_recipe_that_is_given_an_encoder_comes_after_the_one_that_trains_it(tmp_path):
+    """It is tried with the encoder of seed 0, at the rate that was chosen, which is trained once."""
+    assert list(study.rounds(GIVEN)) == [("mae",), ("mcf",), ("both",)]
+    rates = {"mae": 2e-3}
+    tried = [cell for cell in study.trials(GIVEN, tmp_path, ("mcf",), rates) if cell.arguments[0] == "pretrain"]
+    mae = tmp_path / "pretrain" / "mae_0.002_0"
+    assert [cell.arguments[1] for cell in tried] == [f"--config=a.py:m1={mae},data_dir={tmp_path / 'data'}"] * 2
+    *_, trained = study.givers(GIVEN, tmp_path, ("mae",), rates)
+    assert trained.folder == mae
+    assert not list(study.givers(GIVEN, tmp_path, ("both",), rates))
+    assert not list(study.trials(GIVEN, tmp_path, ("both",), rates))
+
+    rates |= {"mcf": 3e-3}
+    *_, cell = study.givers(GIVEN, tmp_path, ("mcf",), rates)
+    assert cell in tried  # so that it is done
+
+
+@pytest.mark.parametrize("after", [("nothing",), ("mae", "both")])
+def test_a_recipe_that_is_given_what_no_recipe_trains_before_is_refused(after):
+    config = ConfigDict(dict(pretrain=dict(mae=dict(), both=dict(after=after))))
+    with pytest.raises(ValueError, match=f"both come after {', '.join(sorted(after))}, which no recipe trains before"):
+        list(study.rounds(config))
+
+
+def test_what_an_encoder_was_given_is_part_of_its_cost(tmp_path):
+    flops = dict(mae=10, mcf=30, both=7)
+    rates = dict(mae=2e-3, mcf=3e-3)
+    for name, cost in flops.items():
+        workdir = study.workdir_of(tmp_path, name, 0, rates.get(name))
+        workdir.mkdir(parents=True)
+        (workdir / "config.json").write_text(json.dumps({"steps": 5, "data": {"batch_size": 2}}))
+        (workdir / "model.json").write_text(json.dumps({"flops_per_image": cost}))
+    found = {each.encoder: (each.flops, each.with_given) for each in study.budgets_of(GIVEN, tmp_path, rates)}
+    assert found == {"mae": (100, 100), "mcf": (300, 400), "both": (70, 570)}
 
 
 def test_the_seeds_are_seeds(finished):

@@ -1,5 +1,6 @@
 """Encoding of views: which views share a pass of the encoder, and views that several objectives can share."""
 
+import math
 from typing import Any
 
 import jax
@@ -104,14 +105,47 @@ class RandomPatches:
     """
 
     def __init__(self, *, share: float, image: str = "image"):
-        if not 0 < share <= 1:
-            raise ValueError(f"the share of kept patches is above 0 and at most 1, not {share}")
-        self.share, self.image = share, image
+        self.share, self.image, self.needs = checked_share(share), image, (image,)
 
     def __call__(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> View:
         image = batch[self.image]
-        rows, columns = encoder.grid((image.shape[1], image.shape[2]))
-        return View(image, keep=random_patches(rng, rows * columns, max(1, int(rows * columns * self.share))))
+        count = math.prod(encoder.grid((image.shape[1], image.shape[2])))
+        return View(image, keep=random_patches(rng, count, kept_of(count, self.share)))
+
+
+class UnmaskedPatches:
+    """A view of the patches that `masked` of the batch leaves, for objectives that share one masked pass.
+
+    Masks come from the pipeline: `data.region_mask.RegionMask`, or blocks. Where one masks fewer patches than is to be
+    left out, the first that it leaves are kept; where it masks more, the first of the masked ones are kept too.
+
+    Args:
+        share: share of the patches that are kept, above 0; at least one patch is kept.
+        image: key of the batch that holds the images.
+    """
+
+    def __init__(self, *, share: float, image: str = "image"):
+        self.share, self.image, self.needs = checked_share(share), image, (image, "masked")
+
+    def __call__(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> View:
+        image, masked = batch[self.image], batch["masked"]
+        count = math.prod(encoder.grid((image.shape[1], image.shape[2])))
+        if masked.shape[1] != count:
+            raise ValueError(f"masks of {masked.shape[1]} patches are not for images of {count}: give them that grid")
+        first = jnp.argsort(masked, axis=1, stable=True)[:, : kept_of(count, self.share)]
+        return View(image, keep=jnp.sort(first, axis=1))
+
+
+def checked_share(share: float) -> float:
+    """A share of kept patches. Raises ValueError if it is not above 0 and at most 1."""
+    if not 0 < share <= 1:
+        raise ValueError(f"the share of kept patches is above 0 and at most 1, not {share}")
+    return share
+
+
+def kept_of(count: int, share: float) -> int:
+    """How many of `count` patches a share is, rounded down, but at least one."""
+    return max(1, int(count * share))
 
 
 def random_patches(rng: Key[Array, "b"], count: int, kept: int) -> Int[Array, "b m"]:

@@ -275,10 +275,12 @@ class ViT(nnx.Module):
         )
         count = sum(map(len, before))
         maps: dict[int, Array] = {}
+        cls_at: dict[int, Array] = {}
         if layers is not None:
             maps = {tap: layers[tap][:, count:].reshape(len(x), rows, columns, self.width) for tap in view.taps}
+            cls_at = {} if self.class_token is None else {tap: layers[tap][:, 0] for tap in view.taps}
         cls, tokens = None if self.class_token is None else x[:, 0], x[:, count:]
-        return Features(pooled=self.pooled(cls, tokens), tokens=tokens, maps=maps, cls=cls)
+        return Features(pooled=self.pooled(cls, tokens), tokens=tokens, maps=maps, cls=cls, cls_at=cls_at)
 
     def placed(self, x: Float[Array, "b n d"], grid: tuple[int, int]) -> tuple[list[Array], Float[Array, "b n d"]]:
         """What stands before the patches, the class token and registers as rows, and the patches with positions."""

@@ -25,7 +25,7 @@ class Combined(nnx.Module):
     Args:
         terms: name -> spec of an objective. None is called `encoder`, which names the encoder's own stream.
         weights: name -> factor of its loss; missing names have factor 1.
-        views: name -> spec of a view that terms share, such as `models.views.RandomPatches`.
+        views: name -> spec of a view that terms share, such as `models.views.RandomPatches`; it may have `needs` too.
         steps: length of the run.
     """
 
@@ -47,11 +47,13 @@ class Combined(nnx.Module):
         for name in weights:
             if name not in terms:
                 raise ValueError(f"a weight is given for {name!r}, which is no term; {nearest(name, terms)}")
-        built = {name: build_with(term, {"steps": steps}, encoder, rngs=rngs) for name, term in terms.items()}
+        ordered = sorted(terms.items())  # as nnx.Dict orders them once a model was taken apart and merged
+        built = {name: build_with(term, {"steps": steps}, encoder, rngs=rngs) for name, term in ordered}
         self.terms = nnx.Dict(built)
         self.weights = tuple(float(weights.get(name, 1.0)) for name in built)
         self.shared = tuple((name, build(view)) for name, view in (views or {}).items())
-        self.needs = tuple(sorted({key for term in built.values() for key in term.needs}))
+        parts = (*built.values(), *(view for _, view in self.shared))
+        self.needs = tuple(sorted({key for part in parts for key in getattr(part, "needs", ())}))
         often = Counter(name for term in built.values() for name, _ in term.offers)
         self.offers = tuple(
             (name if often[name] == 1 else f"{owner}.{name}", f"terms/{owner}/{path}".rstrip("/"))

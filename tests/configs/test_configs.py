@@ -225,7 +225,7 @@ def test_its_docstring_holds_a_command_that_is_right(path, monkeypatch):
 def commands_of(config, folder):
     """The cells of a study, those that try learning rates too; the second rate of each recipe is chosen."""
     rates = {name: recipe.rates[1] for name, recipe in config.pretrain.items() if recipe.rates}
-    return {*study.trials(config, folder), *study.cells(config, folder, rates)}
+    return {*study.trials(config, folder, tuple(config.pretrain), rates), *study.cells(config, folder, rates)}
 
 
 @pytest.mark.parametrize(("path", "arg"), [(path, arg) for path in STUDY for arg in ("", *examples(path))])
@@ -281,6 +281,40 @@ def test_twice_the_steps_of_one_loss_compute_as_much_as_both():
     both, itc, mim = (flops(*step_of(each), batch) for each in config.values())
     assert both == pytest.approx(2 * itc, rel=0.03)
     assert both == pytest.approx(2 * mim, rel=0.03)
+
+
+def test_a_long_mae_computes_as_much_as_mcf_and_its_frozen_network():
+    """What configs/study/mcf.py says of mae_long and farl."""
+    shapes = dict(image=((48, 48, 3), np.uint8), position=((), np.uint32), text=((32,), np.int32), masked=((36,), bool))
+    batch = {name: jax.ShapeDtypeStruct((64, *shape), dtype) for name, (shape, dtype) in shapes.items()}
+    nano = load("configs/pretrain/mcf_nano.py").get_config
+    recipes = nano("objective=mae"), nano(""), load("configs/pretrain/farl_nano.py").get_config("")
+    mae, mcf, farl = (flops(*step_of(each), batch) for each in recipes)
+    assert pytest.approx((mae + mcf) / mae, rel=0.002) == load("configs/study/mcf.py").LONG
+    assert farl == pytest.approx(mae + mcf, rel=0.01)
+
+
+def test_the_frozen_network_of_a_study_is_trained_first():
+    config = load("configs/study/mcf.py").get_config("encoders=mcf_regions")
+    assert list(study.rounds(config)) == [("mae",), ("mcf_regions",)]
+    with pytest.raises(ValueError, match=r"encoder is mae or mae_long or .*, not 'both'"):
+        load("configs/study/mcf.py").get_config("encoders=both")
+
+
+def test_mcf_trains_its_two_losses_together_or_apart():
+    mcf = load("configs/pretrain/mcf.py").get_config
+    terms = {arg: list(mcf(arg).objective.terms) for arg in ("", "objective=features", "objective=contrast")}
+    assert terms == {
+        "": ["masked_features", "momentum_contrast"],
+        "objective=features": ["masked_features"],
+        "objective=contrast": ["momentum_contrast"],
+    }
+    whole = mcf("")
+    assert whole.objective.weights.to_dict() == {"masked_features": 1000.0, "momentum_contrast": 1.0}
+    assert whole.objective.terms.momentum_contrast.momentum["value"] == pytest.approx(0.923, abs=1e-3)
+    assert (whole.steps, whole.data.batch_size, whole.optimizer.learning_rate) == (78_112, 4096, 2.4e-3)
+    with pytest.raises(ValueError, match="objective is mcf or features or contrast, not 'mae'"):
+        mcf("objective=mae")
 
 
 def test_a_study_of_some_encoders_draws_only_what_they_read_and_changes_no_command():

@@ -8,7 +8,15 @@ from flax import nnx
 
 from facerep_jax.config import build, spec
 from facerep_jax.models.batch_norm import BatchNorm
-from facerep_jax.models.views import RandomPatches, Seen, deinterleaved, encode, interleaved, random_patches
+from facerep_jax.models.views import (
+    RandomPatches,
+    Seen,
+    UnmaskedPatches,
+    deinterleaved,
+    encode,
+    interleaved,
+    random_patches,
+)
 from facerep_jax.models.vit import ViT
 from facerep_jax.streams import stream
 from facerep_jax.typing import Features, View
@@ -244,7 +252,22 @@ def test_random_patches_keep_a_share_of_the_grid_and_go_with_the_key(vit, image,
     assert share in (1.0,) or not np.array_equal(other, view.keep)
 
 
+def test_unmasked_patches_are_those_that_a_mask_leaves(vit, image):
+    """tried: those that it masks."""
+    masked = np.zeros((BATCH, TILES), bool)
+    masked[0, [0, 3]] = masked[1, [1, 2]] = masked[2, [0, 1]] = True
+    masked[3, 1] = masked[4, :3] = True  # one that masks too few patches, one that masks too many
+    make = build(spec(UnmaskedPatches, share=0.5, image="photo"))
+    assert make.needs == ("photo", "masked")
+    view = make({"photo": image, "masked": jnp.asarray(masked)}, encoder=vit, rng=KEYS)
+    assert view.image is image
+    np.testing.assert_array_equal(view.keep[:6], [[1, 2], [0, 3], [2, 3], [0, 2], [0, 3], [0, 1]])
+    with pytest.raises(ValueError, match="masks of 9 patches are not for images of 4"):
+        make({"photo": image, "masked": jnp.zeros((BATCH, 9), bool)}, encoder=vit, rng=KEYS)
+
+
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
-def test_a_share_that_keeps_nothing_or_too_much_is_an_error(share):
+@pytest.mark.parametrize("view", [RandomPatches, UnmaskedPatches])
+def test_a_share_that_keeps_nothing_or_too_much_is_an_error(view, share):
     with pytest.raises(ValueError, match=f"the share of kept patches is above 0 and at most 1, not {share}"):
-        RandomPatches(share=share)
+        view(share=share)

@@ -135,6 +135,9 @@ def test_taps_give_outputs_of_blocks_as_maps(reference, vit, image):
     assert set(seen.maps) == {0, 1}
     for ours, layer in zip(seen.at((1, 0)), (layers[1], layers[0]), strict=True):
         reference.assert_equal(ours, layer[:, 1:].reshape(4, SIDE, SIDE, WIDTH))
+    assert set(seen.cls_at) == {0, 1}
+    for tap, cls in seen.cls_at.items():
+        reference.assert_equal(cls, layers[tap][:, 0])
     reference.assert_equal(seen.pooled, pooled)
     assert vit.tap_widths((1, 0)) == (WIDTH, WIDTH)
     assert vit.tap_strides((1, 0)) == (PATCH, PATCH)

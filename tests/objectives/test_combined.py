@@ -8,7 +8,7 @@ from facerep_jax import schedules
 from facerep_jax.config import build, spec
 from facerep_jax.models.text import TextTransformer
 from facerep_jax.models.tokenizer import KMeansTokenizer
-from facerep_jax.models.views import RandomPatches, random_patches
+from facerep_jax.models.views import RandomPatches, UnmaskedPatches, random_patches
 from facerep_jax.models.vit import ViT
 from facerep_jax.objectives.combined import Combined
 from facerep_jax.objectives.contrastive import Contrastive
@@ -98,9 +98,11 @@ def two():
     return combine(dict(first=first, second=second), weights=dict(second=0.5))
 
 
-def test_needs_are_those_of_all_terms(two):
+def test_needs_are_those_of_all_terms_and_shared_views(two):
     assert isinstance(two, Objective)
     assert set(two.needs) == {"image", "text", "masked"}
+    masks = combine(dict(a=spec(Reading, view="kept")), views=dict(kept=spec(UnmaskedPatches, share=0.5)))
+    assert masks.needs == ("image", "masked")
 
 
 def test_views_of_equal_names_are_one_with_the_taps_of_all(two):
@@ -124,6 +126,15 @@ def test_loss_is_the_weighted_sum_and_each_term_sees_its_own_taps(two):
     values = {name: float(value) for name, value in metrics.items()}
     assert values == {"first/loss": 2, "first/maps": 101, "second/loss": 5, "second/maps": 10}
     assert loss == 1.0 * (2 + 101) + 0.5 * (5 + 10)
+
+
+def test_weights_go_with_their_terms_in_whatever_order_these_are_given():
+    """A model that was merged has its terms in the order of their names."""
+    terms = dict(second=spec(Term, value=5.0), first=spec(Term, value=2.0))
+    encoder = nnx.eval_shape(make_encoder)
+    objective = Combined(encoder, terms=terms, weights=dict(first=10.0), steps=1, rngs=nnx.Rngs(params=0))
+    merged, seen = nnx.merge(*nnx.split(objective)), {"image": Features(jnp.zeros((2, 16)), jnp.zeros((2, 1, 16)))}
+    assert merged.loss(seen, {}, {}, encoder=encoder, step=jnp.int32(0), rng=KEYS)[0] == 10 * 2 + 5
 
 
 def test_a_weight_without_its_term_is_an_error():

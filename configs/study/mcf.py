@@ -1,0 +1,103 @@
+r"""Which part of MCF teaches an encoder about faces: a frozen network's features, the contrast, or the masks?
+
+facerep study mcf --config configs/study/mcf.py:faces=$FACEREP_FACES
+
+Encoders of one size see equally many images, from three seeds each: masked pixels (mae), masked features alone
+(features), contrast alone (contrast), both (mcf), both with a random frozen network (mcf_random, a control), and mae
+and mcf whose masks hide a part of the face wholly (mae_regions, mcf_regions). The frozen network M1 is the encoder of
+mae from seed 0: a student must beat this row, which is its teacher's. mae_long has as many steps as make it compute as
+much as mcf and its M1 together. Beside them stands FaRL (farl), which reads captions, with a CLIP-like encoder; it
+computes as much as those two.
+Each kind has its learning rate chosen among RATES, from one seed, by validation faces (`rates`, see `facerep study`).
+They are probed on landmarks and parsing of another generator's faces and, where `faces` names the folder of a manifest,
+on landmarks of those, at 10 % of the labels, five subsets each, and at 100 %, beside encoders that were never trained
+(random), k-means features of patches (patch_kmeans) and networks trained from nothing on the same labels (scratch).
+
+Arguments: faces, steps of each pre-training, images to pre-train on, seeds of each encoder; encoders, names joined by
++, where not all are wanted (mae comes with those that need it); one_rate for that of the recipe alone; smoke: two steps
+on few faces, one seed, mae and mcf alone, to try the way out.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from facerep_jax.config import parse_arg, pick
+
+RECIPE = "configs/pretrain/mcf_nano.py"
+FARL = "configs/pretrain/farl_nano.py"
+LONG = 4.04  # steps of mae, in those of mcf and its M1 together, by their operations
+M1 = "m1={mae}"  # filled in by `facerep study`
+
+RATES = (2e-4, 6e-4, 2e-3)
+
+EXAMPLES = ("faces=elsewhere", "encoders=mcf+contrast", "one_rate", "smoke")
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The study; `arg` is what follows the colon."""
+    args = parse_arg(arg, faces="", steps=700, images=16_000, seeds=3, encoders="", one_rate=False, smoke=False)
+    labelled = "generated_faces:world=evaluate,size=80,train=2000,validation=500,test=1000,seed=1"
+    if args.smoke:
+        args.steps, args.images, args.seeds, args.encoders = 2, 128, 1, args.encoders or "mae+mcf"
+        labelled = "generated_faces:world=evaluate,size=48,train=200,validation=20,test=20,seed=1"
+    fractions = (0.1, 1.0)
+
+    def nano(objective: str, *more: str, steps: int = args.steps) -> str:
+        return ",".join((f"{RECIPE}:dataset=generated_faces/web,objective={objective},steps={steps}", *more))
+
+    pretrain: dict[str, dict[str, Any]] = dict(
+        mae=dict(config=nano("mae")),
+        mae_long=dict(config=nano("mae", steps=round(LONG * args.steps))),
+        mae_regions=dict(config=nano("mae", "masks=regions")),
+        features=dict(config=nano("features", M1), after=("mae",)),
+        contrast=dict(config=nano("contrast")),
+        mcf=dict(config=nano("mcf", M1), after=("mae",)),
+        mcf_random=dict(config=nano("mcf", "m1=random")),
+        mcf_regions=dict(config=nano("mcf", M1, "masks=regions"), after=("mae",)),
+        farl=dict(config=f"{FARL}:dataset=generated_faces/web,steps={args.steps}"),
+    )
+    for recipe in pretrain.values():
+        recipe |= dict(seeds=args.seeds, rates=() if args.one_rate else RATES)
+    if args.encoders:
+        chosen = {name: pick("encoder", name, pretrain) for name in args.encoders.split("+")}
+        needed = {name for recipe in chosen.values() for name in recipe.get("after", ())}
+        pretrain = {name: recipe for name, recipe in pretrain.items() if name in chosen or name in needed}
+    config = ConfigDict(
+        dict(
+            prepare=dict(web=f"generated_faces:size=80,validation=0,test=0,train={args.images}", labelled=labelled),
+            manual_dirs={},
+            pretrain=pretrain,
+            search=dict(evaluation="landmarks", fraction=0.1),
+            random=args.seeds,
+            untrained=dict(
+                arguments=("variant=Nano/8", "stem=384", "size=48"), flags=("--config.encoder.flavour=mae",)
+            ),
+            scratch=("--config.scratch.steps=6",) if args.smoke else ("--config.scratch.steps=1000",),
+            rivals=("patch_kmeans",),
+            whole=("--config.seeds=(0,)",),  # all subsets of 100 % are the same
+            against=("random", *(name for name in ("mae", "mae_long", "mcf") if name in pretrain)),
+            evaluate=dict(
+                landmarks=dict(
+                    config="configs/evaluate/landmarks.py:dataset=generated_faces/labelled,small",
+                    fractions=fractions,
+                    scratch=fractions,
+                ),
+                parsing=dict(
+                    config="configs/evaluate/parsing.py:dataset=generated_faces/labelled,small",
+                    fractions=fractions,
+                    scratch=fractions,
+                ),
+            ),
+        )
+    )
+    if args.smoke:
+        for evaluation in config.evaluate.values():
+            evaluation.config += ",steps=6"
+    if args.faces:
+        config.prepare.real = "manifest"
+        config.manual_dirs.real = args.faces
+        config.evaluate.real_landmarks = dict(
+            config="configs/evaluate/landmarks.py:dataset=manifest/real", fractions=fractions, scratch=fractions
+        )
+    return config
