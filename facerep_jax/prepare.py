@@ -31,12 +31,14 @@ import tensorflow_datasets as tfds
 from absl import flags, logging
 
 from facerep_jax import lock
-from facerep_jax.data import datasets
+from facerep_jax.data import datasets, parts
 from facerep_jax.data.library import Dataset, read_folder
+from facerep_jax.data.parts import Parts
 from facerep_jax.data.records import Builder, Plan, write_tables
 from facerep_jax.files import local_path
 
 STAGING = ".preparing-"  # prefix of the folders of unfinished runs, in the data folder
+PARTS = ".parts-"  # prefix of the folders with the parts of sets that are not complete, which the next run goes on with
 REJECTED = "rejected.jsonl"
 REASONS = 2  # beside that of the first rejected image, which are told with their numbers of images
 
@@ -78,14 +80,19 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     else:
         with _staging(data_dir, name) as stage:
             plan = module.plan(raw)
-            _check_rejected(plan, flag_values.max_rejected, final.parent.with_suffix(f".{REJECTED}"))
-            folder = _write(module, plan, raw.digest, name, stage, beam_options)
+            if isinstance(plan, Parts):
+                folder, notes = _write_parts(module, plan, raw.digest, name, final, stage, beam_options)
+            else:
+                _check_rejected(plan, flag_values.max_rejected, final.parent.with_suffix(f".{REJECTED}"))
+                folder, notes = _write(module, plan, raw.digest, name, stage, beam_options), plan.notes
             # Another process may have prepared it since the first look.
             if not _is_current(name, final, raw.digest, flag_values.overwrite):
                 _publish(folder, final, stage)
-        for note in plan.notes:
+        for note in notes:
             print(note)
-        if plan.rejected:
+        if isinstance(plan, Parts):
+            shutil.rmtree(_unfinished(data_dir, name))
+        elif plan.rejected:
             share = f"{len(plan.rejected)} of {plan.lines} images rejected, see {final / REJECTED}"
             print(f"{share}; {_reasons(plan)}")
     print(_summary(read_folder(name, final)))
@@ -184,6 +191,28 @@ def _write(module: datasets.DataSet, plan: Plan, digest: str, name: str, stage: 
     if plan.rejected:
         _write_rejected(plan, folder / REJECTED)
     return folder
+
+
+def _write_parts(
+    module: datasets.DataSet, plan: Parts, digest: str, name: str, final: Path, stage: Path, beam_options: Any
+) -> tuple[Path, tuple[str, ...]]:
+    """The like for a set in parts, and what the user should hear. Parts that are done stay in a folder of their own."""
+    family, _, own = name.partition("/")
+    work, folder = _unfinished(final.parents[2], name), stage / family / own / module.VERSION
+    work.mkdir(exist_ok=True)
+    folder.mkdir(parents=True)
+    with _quiet_tfds():
+        told = parts.write(plan, work, final, beam_options)
+        counts = sum((Counter(part["counts"]) for part in told), Counter())
+        if not any(part["records"] for part in told):
+            raise ValueError(f"nothing would be written; {'; '.join(plan.report(counts, work))}")
+        parts.assemble(plan, told, work, folder, family, digest=digest, version=module.VERSION)
+    return folder, plan.report(counts, folder)
+
+
+def _unfinished(data_dir: Path, name: str) -> Path:
+    """The folder of the parts of a set that is not complete."""
+    return data_dir / (PARTS + name.replace("/", "-"))
 
 
 @contextlib.contextmanager

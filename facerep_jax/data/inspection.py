@@ -112,7 +112,7 @@ def check(raw: Samples) -> Checked:
 
 def _check_files(raw: Samples, sample: Sample) -> _Seen:
     """Looks at the files of a sample, and at its box and points in its image."""
-    folder, values = raw.folder, dict(sample.values)
+    folder, values = raw.folder, dict(sample.values.items())
     look, reason, digest, points, classes, resized = None, "", 0, 0, frozenset[int](), False
     try:
         image = contents(folder, values["image"])

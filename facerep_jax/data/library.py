@@ -205,6 +205,8 @@ def _drawn(name: str, module: datasets.DataSet, arg: str) -> Dataset:
         )
     raw = module.read(arg, None)
     plan = module.plan(raw)
+    if not isinstance(plan, Plan):
+        raise ValueError(f"data set {name!r} is written in parts and must be prepared")
     splits = {split: len(records) for split, records in plan.records.items()}
     return Dataset(name, Path(), splits, plan.names, dict(plan.meta), raw.digest, plan)
 

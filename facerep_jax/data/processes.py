@@ -17,15 +17,19 @@ HELD = 4  # batches of each of grain's workers that lie there when training wait
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def mapped(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """Maps over all cores, in order; in this process if the items are few."""
-    if len(items) < FEW or (os.cpu_count() or 1) == 1:
+def mapped(function: Callable[[Any], Any], items: Sequence[Any], *, few: int = 0, chunk: int = 16) -> Iterator[Any]:
+    """Maps over all cores, in order; in this process if there are less than `few` items, or `FEW` if it is 0.
+
+    Args:
+        chunk: items that a process takes at a time.
+    """
+    if len(items) < (few or FEW) or (os.cpu_count() or 1) == 1:
         yield from map(function, items)
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy the threads of JAX and Beam half-way
     with _single_threaded(), ProcessPoolExecutor(mp_context=context, initializer=end_with_parent) as pool:
         try:
-            yield from pool.map(function, items, chunksize=16)
+            yield from pool.map(function, items, chunksize=chunk)
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -5,12 +5,14 @@ import functools
 import hashlib
 import itertools
 import json
+import marshal
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from facerep_jax.data.features import NO_MORE, Numbers
@@ -21,7 +23,43 @@ from facerep_jax.data.values import PATHS
 RULES = 2  # of how files are read; raised where the same files give other records, so that sets are prepared anew
 
 
-@dataclasses.dataclass(frozen=True)
+class Packed(Mapping[str, Any]):
+    """The values of a sample as one string of bytes, unpacked whenever they are asked for.
+
+    As objects they take a kilobyte and more, which a manifest of a million lines has no room for. A `Part` stays one.
+    """
+
+    __slots__ = ("_bytes", "_parts")
+
+    def __init__(self, values: Mapping[str, Any]):
+        arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
+        parts = {key: value for key, value in values.items() if isinstance(value, Part)}
+        others = {key: value for key, value in values.items() if key not in arrays and key not in parts}
+        shown = {key: (array.dtype.str, array.shape, array.tobytes()) for key, array in arrays.items()}
+        self._bytes, self._parts = marshal.dumps((tuple(values), shown, others)), parts or None
+
+    def _unpacked(self) -> dict[str, Any]:
+        order, arrays, others = marshal.loads(self._bytes)
+        for key, (dtype, shape, content) in arrays.items():
+            others[key] = np.frombuffer(content, dtype).reshape(shape)
+        others |= self._parts or {}
+        return {key: others[key] for key in order}
+
+    def __getitem__(self, key: str) -> Any:
+        return self._unpacked()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(marshal.loads(self._bytes)[0])
+
+    def __len__(self) -> int:
+        return len(marshal.loads(self._bytes)[0])
+
+    def items(self) -> ItemsView[str, Any]:
+        """All at once, which to ask for one after the other would unpack each time."""
+        return self._unpacked().items()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
     """One face of a raw set."""
 
@@ -56,7 +94,7 @@ class Samples:
             more = {name: (dtype.__name__, shape) for name, (dtype, shape) in self.more.items()}
             total.update(_canonical([self.meta, self.sizes, more, self.tables]))
             for sample in self.samples:
-                total.update(_canonical([sample.id, sample.split, sample.values]))
+                total.update(_canonical([sample.id, sample.split, dict(sample.values.items())]))
         named = (sample.values[key] for sample in self.samples for key in PATHS if key in sample.values)
         paths = list(dict.fromkeys([*self.described_by, *itertools.chain.from_iterable(map(files_of, named))]))
         for path, digest in zip(paths, threaded(self._digest_of, paths, "hashing"), strict=True):

@@ -24,7 +24,7 @@ from facerep_jax.data.images import size_of, stored_image, stored_mask
 from facerep_jax.data.inspection import check, mask_rules, read_vertices
 from facerep_jax.data.meta import IBUG, IBUG_FLIP, at, check_flip, check_keys, check_points, checked_meta
 from facerep_jax.data.paths import Part, contents, files_of
-from facerep_jax.data.raw_set import Sample, Samples
+from facerep_jax.data.raw_set import Packed, Sample, Samples
 from facerep_jax.data.records import Example, Plan, complete
 from facerep_jax.data.values import PATHS, kinds_with, split, text
 from facerep_jax.suggestions import nearest
@@ -61,7 +61,7 @@ def gather(folder: Path, samples: Iterable[Sample], meta: Mapping[str, Any], **d
         with at(place):
             values, leads_out = _checked_values(given.values, kinds, root, raw)
             name = given.id or str(given.values["image"])
-            sample = Sample(values, text(name), split(given.split), given.line)
+            sample = Sample(Packed(values), text(name), split(given.split), given.line)
             if other := found.get(sample.id):
                 twin = f"that of line {other.line} too" if raw.listing else "that of another sample"
                 raise ValueError(f"id: {sample.id!r} is {twin}; ids must be unique")
@@ -155,7 +155,7 @@ def plan(raw: Samples) -> Plan:
     }
     splits: dict[str, list[Sample]] = {}
     for sample in checked.samples:
-        values = _numbered(sample.values, labels, raw.meta)
+        values = Packed(_numbered(sample.values, labels, raw.meta))
         splits.setdefault(sample.split, []).append(dataclasses.replace(sample, values=values))
     rejected = [dataclasses.asdict(rejection) for rejection in checked.rejected]
     shared = dict(folder=raw.folder.resolve(), names=names, sizes=sizes, more=raw.more, **mask_rules(raw.meta))
@@ -191,7 +191,7 @@ def _numbered(
     values: Mapping[str, Any], labels: Mapping[str, Mapping[str, int]], meta: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The values of a sample, numbers in place of names."""
-    numbered = dict(values)
+    numbered = dict(values.items())
     for key, label in labels.items():
         if key in values:
             numbered[key] = label[values[key]]
@@ -211,7 +211,7 @@ def example(
     **mask_rules: Any,
 ) -> tuple[str, Example]:
     """The key of a sample and what is written for it: its numbers, and the contents of its files."""
-    values = dict(sample.values, id=sample.id)
+    values = {**dict(sample.values.items()), "id": sample.id}
     values["image"] = stored_image(contents(folder, values["image"]), sample.direct)
     if "mask" in values:
         size = size_of(values["image"])

@@ -9,6 +9,7 @@ import pkgutil
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
+from facerep_jax.data.parts import Parts
 from facerep_jax.data.records import Plan
 from facerep_jax.suggestions import nearest
 
@@ -35,8 +36,8 @@ class DataSet(Protocol):
         """
         ...
 
-    def plan(self, raw: Any) -> Plan:
-        """What is written: takes what `read` returned, and does the slow checks."""
+    def plan(self, raw: Any) -> Plan | Parts:
+        """What is written, at once or in parts: takes what `read` returned, and does the slow checks."""
         ...
 
 
