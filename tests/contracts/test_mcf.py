@@ -1,6 +1,6 @@
 """MCF goes the whole way: MAE trains its frozen network, both losses share one masked pass, and runs are exact.
 
-Planted and seen red: a view of its own for each loss; a checkpoint that holds M1; a gradient of M1's weights.
+Planted and seen red: a view of its own for each loss; an M1 that is learnt.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Planted and seen red: a part of which a patch stays visible; the skin masked first; too few masked patches."""
+"""Planted and seen red: a part of which a patch stays visible; a larger share of the first regions; too few patches."""
 
 import numpy as np
 import pytest

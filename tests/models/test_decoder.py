@@ -1,5 +1,5 @@
-"""Planted and seen red: positions added before the missing patches are put in; tokens in the order of the kept patches;
-tokens that the encoder's norm did not end; rows and columns of a patch swapped.
+"""Planted and seen red: no positions; tokens put in the places of other kept patches; tokens that the encoder's norm did
+not end; rows and columns of a patch swapped.
 """
 
 import jax
