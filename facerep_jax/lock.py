@@ -11,9 +11,10 @@ import fcntl
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 from absl import logging
 from filelock import LeaseCompromise, SoftFileLease, Timeout
@@ -99,12 +100,16 @@ def lost(loss: LeaseCompromise) -> None:
     os._exit(1)
 
 
-def works(folder: Path) -> bool:
-    """Whether files of a folder can be locked by `fcntl`, as tensorstore does; some file systems have no such locks."""
+def works(folder: Path, how: Callable[[IO[str], int], None] | None = None) -> bool:
+    """Whether files of a folder can be locked; some file systems have no locks.
+
+    Args:
+        how: `fcntl.flock`, as `take`; by `fcntl.lockf` without it, as tensorstore.
+    """
     path = folder / f".{NAME}.{socket.gethostname()}.{os.getpid()}.tmp"
     try:
         with path.open("w") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (how or fcntl.lockf)(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     finally:

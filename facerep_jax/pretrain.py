@@ -14,7 +14,7 @@ training began, 143 for SIGTERM and 130 for Ctrl-C.
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -203,8 +203,8 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
         print(f"facerep pretrain: {config.steps} steps; {meter.account.summary()}", flush=True)
 
 
-def assemble(config: ConfigDict) -> Run:
-    """The parts that the steps of a config need; writes nothing."""
+def assemble(config: ConfigDict, devices: Sequence[Any] | None = None) -> Run:
+    """The parts that the steps of a config need, on these devices or all that jax has; writes nothing."""
     for name, value, least in (
         ("steps", config.steps, 1),
         ("checkpoint_every", config.checkpoint_every, 0),
@@ -213,7 +213,7 @@ def assemble(config: ConfigDict) -> Run:
     ):
         if value < least:
             raise ValueError(f"{name} is at least {least}, not {value}")
-    mesh = sharding.make_mesh(plain(config.mesh))
+    mesh = sharding.make_mesh(plain(config.mesh), devices)
     sharding.check_batch(config.data.batch_size, mesh)
     make = model_maker(config)
     model = nnx.eval_shape(make)

@@ -193,5 +193,17 @@ def visible_gpus() -> int:
     for variable in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
         if variable in os.environ:
             return _listed(variable)
+    return gpus_of_machine()
+
+
+def gpus_of_machine() -> int:
+    """How many GPUs this machine has, whether this process may see them or not."""
     nvidia = [path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()]
     return len(nvidia) or max(hardware_utils.num_available_amd_gpus(), 0)
+
+
+def processes_on_machine() -> int:
+    """How many processes of the run are on this machine, as far as its launcher tells; 1 if it does not."""
+    tasks = _tasks_per_node(os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    node = _number("SLURM_NODEID", 0)
+    return _number("OMPI_COMM_WORLD_LOCAL_SIZE", tasks[node] if node < len(tasks) else 1)

@@ -32,12 +32,8 @@ def check(wanted: str = "") -> None:
     """
     if wanted not in ("", *PLATFORMS):
         raise ValueError(f"operational.platform is {', '.join(PLATFORMS)} or empty, not {wanted!r}")
-    for gpu in crowded():
-        logging.warning(
-            "GPU %s: other commands use %.0f %% of its memory, and this one is to reserve %.0f %%: one of them may run "
-            "out of it; start each with a share, such as %s=0.4",
-            *(gpu.name, 100 * gpu.used, 100 * reserved(), FRACTIONS[0]),
-        )
+    for line in crowding():
+        logging.warning("%s", line)
     try:
         found = jax.default_backend()
     except (RuntimeError, AssertionError) as error:  # the latter if what the user chose is not there
@@ -134,6 +130,15 @@ def crowded() -> list[Gpu]:
     return [gpu for gpu in mine if gpu.used > 1 - reserved()]
 
 
+def crowding() -> list[str]:
+    """What may become of it that others use much of a GPU's memory, and what to do."""
+    return [
+        f"GPU {gpu.name}: other commands use {100 * gpu.used:.0f} % of its memory, and this one is to reserve "
+        f"{100 * reserved():.0f} %: one of them may run out of it; start each with a share, such as {FRACTIONS[0]}=0.4"
+        for gpu in crowded()
+    ]
+
+
 def reserved() -> float:
     """The share of a GPU's memory that jax reserves at its first use."""
     if os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE") in ("false", "False", "0"):
@@ -165,10 +170,18 @@ def compute_dtype(name: str) -> str:
     return name
 
 
+def slow_dtype(name: str) -> str:
+    """That a config's `dtype` asks for what the device has no units for, and what to do; empty if it does not."""
+    device = jax.devices()[0]
+    if compute_dtype(name) == "bfloat16" and lacks_bfloat16(device):
+        return f"{device.device_kind} has no units for bfloat16: --config.dtype=float32 is faster there"
+    return ""
+
+
 def check_dtype(name: str) -> None:
     """Log if a config's `dtype` asks for what the device has no units for, or `auto` decides against bfloat16."""
     device = jax.devices()[0]
-    if compute_dtype(name) == "bfloat16" and lacks_bfloat16(device):
-        logging.warning("%s has no units for bfloat16: --config.dtype=float32 is faster there", device.device_kind)
+    if slow := slow_dtype(name):
+        logging.warning("%s", slow)
     elif name == "auto" and device.platform != "cpu" and lacks_bfloat16(device):
         logging.warning("%s has no units for bfloat16: dtype=auto is float32 there", device.device_kind)
