@@ -51,8 +51,8 @@ notebooks: setup
 	$(BIN)/python notebooks/execute.py notebooks/*.ipynb
 
 lock:  # needs uv
-	uv pip compile --quiet --no-header --python-version 3.11 --extra dev --extra prepare setup.py -o requirements/py311.lock
-	uv pip compile --quiet --no-header --python-version 3.12 --extra dev --extra prepare setup.py -o requirements/py312.lock
+	uv pip compile --quiet --no-header --python-version 3.11 --extra dev --extra prepare --extra matlab setup.py -o requirements/py311.lock
+	uv pip compile --quiet --no-header --python-version 3.12 --extra dev --extra prepare --extra matlab setup.py -o requirements/py312.lock
 
 clean:
 	rm -rf .venv .cache demo build *.egg-info

@@ -1,6 +1,5 @@
-"""Planted and seen red: no positions; tokens put in the places of other kept patches; tokens that the encoder's norm did
-not end; rows and columns of a patch swapped.
-"""
+"""Planted and seen red: no positions; tokens put in the places of other kept patches; tokens that the encoder's norm
+did not end; rows and columns of a patch swapped."""
 
 import jax
 import jax.numpy as jnp

@@ -42,9 +42,9 @@ def mesh():
     return jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 
 
-def compiled(function, mesh, shape, split, out=PartitionSpec()):
+def compiled(function, mesh, shape, split, out=None):
     x = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, split))
-    return jax.jit(function, out_shardings=NamedSharding(mesh, out)).lower(x).compile().as_text()
+    return jax.jit(function, out_shardings=NamedSharding(mesh, out or PartitionSpec())).lower(x).compile().as_text()
 
 
 def test_of_a_sum_over_devices(mesh):
