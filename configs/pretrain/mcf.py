@@ -4,7 +4,8 @@ facerep pretrain --config configs/pretrain/mcf.py:dataset=manifest/faces,m1=runs
 
 Arguments:
   m1: the frozen network, WORKDIR[@STEP] of a pre-training, such as one of configs/pretrain/mae.py, or FILE[@LAYOUT] of
-    published weights; `random` is a control; m1_variant: its size and patch, such as B/16;
+    published weights; `random` is a control; m1_variant: its size and patch, such as B/16; m1_positions: sincos, which
+    are MAE's, or sincos_rows, which MoCo v3's published networks have, such as the paper's;
   variant of the encoder; `size` of the images in pixels; `dataset` and its `data_dir`;
   objective: mcf, which is the paper's; features or contrast, one of its two losses alone;
   crop: whole, the image as it is; box, the face's box and a margin, where images are more than a face;
@@ -41,7 +42,7 @@ from facerep_jax.train.recipe import recipe
 
 EXAMPLES = (
     *("objective=features", "objective=contrast", "crop=box", "masks=regions", "pair=whole", "pair=complementary"),
-    *("decoder_depth=1", "variant=L/16", "variant=S/8,size=112,m1_variant=S/8", "m1_variant=L/16", "smoke"),
+    *("decoder_depth=1", "variant=L/16", "variant=S/8,size=112,m1_variant=S/8", "m1_positions=sincos_rows", "smoke"),
     *("smoke,masks=regions", "smoke,m1=x", "smoke,objective=contrast,pair=shared"),
 )
 SHARE = 0.25  # of the patches that an encoder sees
@@ -53,6 +54,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         arg,
         m1="",
         m1_variant="B/16",
+        m1_positions="sincos",
         variant="B/16",
         size=224,
         dataset="generated_faces/default",
@@ -79,7 +81,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     sizes = dict(width=64, heads=2) if args.smoke else dict(width=512, heads=16)
     features = spec(
         masked_features.MaskedFeatures,
-        network=spec(vit.ViT, flavour="mae", variant=args.m1_variant, image_size=args.size),
+        network=spec(
+            vit.ViT, flavour="mae", variant=args.m1_variant, positions=args.m1_positions, image_size=args.size
+        ),
         weights=args.m1,
         taps=tuple(depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)),
         decoder=spec(decoder.Decoder, depth=args.decoder_depth, **sizes),
