@@ -14,6 +14,7 @@ The exit status is 0 if the run fits or nothing is known against it, and 1 if it
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from facerep_jax.command_line import require_kind
+from facerep_jax.command_line import command_line, require_kind
 from facerep_jax.files import local_path, write
 from facerep_jax.pretrain import Run, assemble
 from facerep_jax.train.chips import Chip, topology
@@ -64,7 +65,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
         look(config, chip, chips, flag_values.topology, Path(out))
         return 0
     kept = local_path("--json", flag_values.json) if flag_values.json else None
-    found = in_child(chips)
+    found = in_child(shlex.split(command_line("plan", flag_values))[1:], chips)
     if "error" in found:
         raise ValueError(found["error"])
     plan = found | roofline(found, chip, chips, config, flag_values.efficiency, flag_values.price)
@@ -75,7 +76,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     return int(plan["fits"] is False)
 
 
-def in_child(chips: int) -> dict[str, Any]:
+def in_child(command: list[str], chips: int) -> dict[str, Any]:
     """What `look` finds in a process of its own, which has as many devices as there are chips, and may load libtpu."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
@@ -88,13 +89,13 @@ def in_child(chips: int) -> dict[str, Any]:
             "TPU_SKIP_MDS_QUERY": "1",
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "facerep_jax.cli", *sys.argv[1:]], env=environment, capture_output=True, text=True
-        )
+        argv = [sys.executable, "-m", "facerep_jax.cli", *command]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True)
+        said = done.stderr.strip().splitlines() or [f"the process that plans ended with status {done.returncode}"]
         if not out.exists():
-            said = done.stderr.strip().splitlines() or [f"the process that plans ended with status {done.returncode}"]
             return {"error": said[-1].removeprefix("facerep plan: ")}
-        return json.loads(out.read_text())
+        found: dict[str, Any] = json.loads(out.read_text())
+        return found | ({"compiled": {"error": said[-1]}} if done.returncode else {})
 
 
 # --- in the child
@@ -183,7 +184,7 @@ def roofline(
     held = sum(memory.values())
     whole = sum(compiled.get(part, 0) for part in ("arguments", "temporaries", "results"))
     room = (1 - RESERVED) * chip.memory
-    fits = None if "arguments" not in compiled and held <= room else max(whole, 0 if whole else held) <= room
+    too_much = (whole or held) > room or "RESOURCE_EXHAUSTED" in compiled.get("error", "")
     state = memory["parameters"] + memory["optimizer"] + memory["average"]
     hosts = max(1, chips // chip.of_host)
     links = chip.network if chip.tpu or hosts == 1 else chip.beyond
@@ -204,7 +205,7 @@ def roofline(
         "held": held,
         "whole": whole or None,
         "room": room,
-        "fits": False if "error" in compiled else fits,
+        "fits": False if too_much else True if whole else None,
         "times": times,
         "seconds_per_step": step,
         "images_per_second_per_chip": batch / step / chips,
@@ -257,11 +258,7 @@ def lines(plan: Mapping[str, Any], chip: Chip) -> list[str]:
         "decoded by a core; figures of chips recalled, nothing measured",
     ]
     if plan["fits"] is False:
-        state = plan["memory"]["optimizer"] + plan["memory"]["parameters"] + plan["memory"]["average"]
-        cure = (
-            "--config.sharding=fsdp"
-            if state > 0.5 * plan["held"]
-            else "--config.remat=nothing_saveable, a smaller batch, or more chips"
-        )
+        of_state = plan["held"] > 0.5 * plan["room"]
+        cure = "--config.sharding=fsdp" if of_state else "--config.remat=nothing_saveable, a smaller batch, more chips"
         said.append(f"try         {cure}")
     return said

@@ -90,10 +90,20 @@ def line(found, chip="v5e", chips=16):
         (FOUND | {"compiled": dict(arguments=2**30, temporaries=2**33, results=0, collectives={})}, True),
         (FOUND | {"compiled": dict(arguments=2**30, temporaries=2**34, results=0, collectives={})}, False),
         (FOUND | {"compiled": {"error": "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm"}}, False),
+        (FOUND | {"compiled": {"error": "INTERNAL: it broke"}}, None),
     ],
 )
 def test_what_fits_is_said_only_where_it_is_known(found, fits):
     assert line(found)["fits"] is fits
+
+
+@pytest.mark.parametrize(("average", "cure"), [(2**34, "sharding=fsdp"), (0, "remat=nothing_saveable")])
+def test_what_does_not_fit_is_said_with_what_to_try(average, cure):
+    refused = {"compiled": {"error": "RESOURCE_EXHAUSTED"}}
+    found = FOUND | refused | {"memory": FOUND["memory"] | {"average": average}, "dtype": "bfloat16"}
+    text = plan.lines(found | line(found) | {"topology": "v5e:4x4", "chips": 16}, CHIPS["v5e"])
+    assert cure in text[-1]
+    assert text[-1].startswith("try ")
 
 
 def test_the_longest_of_three_times_is_that_of_a_step():
