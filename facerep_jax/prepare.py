@@ -205,7 +205,7 @@ def _write_parts(
         told = parts.write(plan, work, final, beam_options)
         counts = sum((Counter(part["counts"]) for part in told), Counter())
         if not any(part["records"] for part in told):
-            raise ValueError(f"nothing would be written; {'; '.join(plan.report(counts, work))}")
+            raise ValueError(f"nothing would be written to {work}; {'; '.join(plan.report(counts, work))}")
         parts.assemble(plan, told, work, folder, family, digest=digest, version=module.VERSION)
     return folder, plan.report(counts, folder)
 

@@ -1,6 +1,6 @@
 """Planted copies are found, others are not, and what is found is taken by `laion_face:exclude_ids`.
 
-Planted and seen red: mirror images left out; crops left out; people compared by their labels of two sets.
+Planted and seen red: mirror images left out; crops left out.
 """
 
 import io

@@ -45,7 +45,7 @@ def report(counts: Counter[str], folder: Path) -> tuple[str, ...]:
     if told["links"]:
         lines.append(f"{_share(told['downloaded'], told['links'])} links gave an image{_why(links)}")
     lines.append(f"{_share(told['kept'], told['images'])} images are kept{_why(samples)}")
-    return (*lines, f"all reasons: {folder / f'{REPORT}.json'}, {folder / f'{REPORT}.png'}")
+    return (*lines, f"all reasons are in {REPORT}.json and {REPORT}.png beside the records")
 
 
 def _by_reason(counts: Counter[str], prefix: str) -> Counter[str]:

@@ -21,28 +21,30 @@ from facerep_jax.data.records import Table
 from facerep_jax.data.values import PATHS
 
 RULES = 2  # of how files are read; raised where the same files give other records, so that sets are prepared anew
+PLAIN = (str, int, float, bool, tuple, list, dict)  # types of values that `Packed` packs, beside arrays
 
 
 class Packed(Mapping[str, Any]):
     """The values of a sample as one string of bytes, unpacked whenever they are asked for.
 
-    As objects they take a kilobyte and more, which a manifest of a million lines has no room for. A `Part` stays one.
+    As objects they take a kilobyte and more, which a manifest of a million lines has no room for.
     """
 
-    __slots__ = ("_bytes", "_parts")
+    __slots__ = ("_bytes", "_objects")
 
     def __init__(self, values: Mapping[str, Any]):
         arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
-        parts = {key: value for key, value in values.items() if isinstance(value, Part)}
-        others = {key: value for key, value in values.items() if key not in arrays and key not in parts}
+        plain = {key: value for key, value in values.items() if type(value) in PLAIN}
+        # A `Part` stays as it is: it may share what is large with those of other samples.
+        self._objects = {key: values[key] for key in values if key not in arrays and key not in plain} or None
         shown = {key: (array.dtype.str, array.shape, array.tobytes()) for key, array in arrays.items()}
-        self._bytes, self._parts = marshal.dumps((tuple(values), shown, others)), parts or None
+        self._bytes = marshal.dumps((tuple(values), shown, plain))
 
     def _unpacked(self) -> dict[str, Any]:
         order, arrays, others = marshal.loads(self._bytes)
+        others.update(self._objects or {})
         for key, (dtype, shape, content) in arrays.items():
             others[key] = np.frombuffer(content, dtype).reshape(shape)
-        others |= self._parts or {}
         return {key: others[key] for key in order}
 
     def __getitem__(self, key: str) -> Any:

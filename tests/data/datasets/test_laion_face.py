@@ -151,7 +151,7 @@ def test_parts_are_chosen_by_their_folders(raw):
 def test_nothing_kept_is_an_error_that_says_why(raw, capsys):
     prepare(raw, "no_safety_list,similarity=0.9", status=2)
     err = capsys.readouterr().err
-    assert "nothing would be written; " in err
+    assert "nothing would be written to " in err
     assert "similarity too low, or not said" in err
 
 
