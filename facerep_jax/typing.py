@@ -77,8 +77,8 @@ class Features(NamedTuple):
     cls_at: Mapping[int, Float[Array, "b d"]] = {}  # the class token as the stage of each tap leaves it, likewise
 
     def at(self, taps: tuple[int, ...]) -> tuple[Float[Array, "b _ _ _"], ...]:
-        """The maps of some taps, in their order."""
-        return tuple(self.maps[tap] for tap in taps)
+        """The maps of some taps, in their order; of none, the pooled feature as a map of one cell."""
+        return tuple(self.maps[tap] for tap in taps) if taps else (self.pooled[:, None, None],)
 
 
 @runtime_checkable
@@ -187,7 +187,7 @@ class Metric(Protocol):
 
     def compute(
         self, statistics: Float[np.ndarray, "n s"], weights: Float[np.ndarray, "r n"]
-    ) -> dict[str, Float[np.ndarray, "r"]]:
+    ) -> Mapping[str, Float[np.ndarray, "r"]]:
         """The values of the metric for each of r sets of weights; NaN for a value that is not defined.
 
         A metric that is a function of sums takes `weights @ statistics`.

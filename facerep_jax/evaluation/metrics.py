@@ -4,7 +4,7 @@ Both are functions of sums over images, so `compute` takes `weights @ statistics
 value that is not defined is NaN.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,22 @@ def units_of(split: Arrays) -> list[str]:
     """The person that each image shows, whose images are alike; the image itself if its person is not known."""
     persons = np.asarray(split.get(PERSON, np.full(len(split["id"]), -1)))
     return [f"person {person}" if person >= 0 else name for name, person in zip(split["id"], persons, strict=True)]
+
+
+class Deferred(Mapping[str, Any]):
+    """Values by name, each computed when it is asked for: a bootstrap asks for the headline alone."""
+
+    def __init__(self, values: Mapping[str, Callable[[], Any]]):
+        self._values = values
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 class NME:
@@ -181,9 +197,9 @@ class NME:
         sums = (weights @ statistics).T
         errors, counts, (images, failures, area) = np.split(sums, [len(self.units), 2 * len(self.units)])
         return {
-            **dict(zip(self.columns, _ratio(errors, counts), strict=True)),
-            self.failures: _ratio(failures, counts[0]),
-            self.area: _ratio(area, counts[0]),
+            **dict(zip(self.columns, ratio(errors, counts), strict=True)),
+            self.failures: ratio(failures, counts[0]),
+            self.area: ratio(area, counts[0]),
             "images": counts[0],
             **dict(zip(self.left_out, images - counts, strict=True)),
         }
@@ -250,21 +266,21 @@ class F1:
         self, statistics: Float[np.ndarray, "n s"], weights: Float[np.ndarray, "r n"]
     ) -> dict[str, Float[np.ndarray, "r"]]:
         hits, predicted, true = np.split(weights @ statistics, 3, axis=1)
-        f1 = _ratio(2 * hits, predicted + true)
+        f1 = ratio(2 * hits, predicted + true)
         return {
-            "f1_mean_foreground": _mean_defined(f1[:, 1:]),
-            "miou": _mean_defined(_ratio(hits, predicted + true - hits)),
-            "accuracy": _ratio(hits.sum(1), true.sum(1)),
+            "f1_mean_foreground": mean_defined(f1[:, 1:]),
+            "miou": mean_defined(ratio(hits, predicted + true - hits)),
+            "accuracy": ratio(hits.sum(1), true.sum(1)),
             **{f"f1_{name}": values for name, values in zip(self.classes, f1.T, strict=True)},
         }
 
 
-def _ratio(numerator: Any, denominator: Any) -> Any:
+def ratio(numerator: Any, denominator: Any) -> Any:
     """Numerator / denominator; NaN if the denominator is 0."""
     return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)
 
 
-def _mean_defined(values: Float[np.ndarray, "r k"]) -> Float[np.ndarray, "r"]:
+def mean_defined(values: Float[np.ndarray, "r k"]) -> Float[np.ndarray, "r"]:
     """The mean of the values of each row that are not NaN; NaN if there are none."""
     defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(1), defined.sum(1))
+    return ratio(np.where(defined, values, 0).sum(1), defined.sum(1))

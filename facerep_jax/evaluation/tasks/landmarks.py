@@ -1,6 +1,6 @@
 """Landmarks: where the points of a face are."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,13 +13,13 @@ from sklearn.linear_model import Ridge
 
 from facerep_jax.config import Spec, build, plain, spec
 from facerep_jax.evaluation.metrics import NME
+from facerep_jax.evaluation.pixels import small
 from facerep_jax.models import heatmaps
 from facerep_jax.models.heads import LINEAR, Maps, Standardise, at, each_once, resized
 from facerep_jax.models.layers import Linear
 from facerep_jax.models.taps import stages_at
 from facerep_jax.typing import Batch, Carried, Encoder, Equations, Features, Metrics, View, Views
 
-PIXELS = 32  # side of the images that the ridge baseline sees
 ALPHAS = tuple(10 ** (power / 2) for power in range(2, 11))  # its penalties, of which validation chooses
 
 
@@ -272,13 +272,6 @@ class Landmarks(nnx.Module):
             if np.isfinite(true).all():
                 pen.circle(true, 1.6 * radius, outline=(60, 220, 90))
         return picture
-
-
-def small(images: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[np.ndarray, "b p"]:
-    """Images at 32 x 32, flattened, in [0, 1]."""
-    size = (PIXELS, PIXELS)
-    resize = [np.asarray(Image.fromarray(x).resize(size, Image.Resampling.BOX)) for x in images]
-    return np.stack(resize).reshape(len(resize), -1) / 255
 
 
 def distances(

@@ -1,0 +1,46 @@
+"""Pooled features as they are: nothing is trained."""
+
+import numpy as np
+
+from facerep_jax.data.arrays import Lazy, Stack
+from facerep_jax.evaluation.cache import extractor
+from facerep_jax.evaluation.problem import Indices, Problem
+from facerep_jax.evaluation.protocols import Learn
+from facerep_jax.evaluation.selection import Outcome
+
+
+class Pooled:
+    """The encoder's pooled feature of each test image is its prediction, for tasks that compare images.
+
+    Source: features of an image and of its mirror image are summed, as insightface's evaluations do.
+
+    Args:
+        mirrored: whether that of the mirror image is added to that of the image.
+    """
+
+    name = "pooled"
+    trains_encoder, compares = False, False
+
+    def __init__(self, *, mirrored: bool = True):
+        self.mirrored = mirrored
+        self.explains = (
+            "Pooled features: the encoder stays as it is and nothing is trained; images are compared by the "
+        )
+        self.explains += "cosine of their pooled features"
+        self.explains += ", each summed with that of the mirror image." if mirrored else "."
+
+    def prepare(self, problem: Problem) -> Learn:
+        extract = extractor(problem.encoder, (), problem.devices)
+        images: Stack = problem.splits["test"]["image"]
+        found = np.asarray(extract(images)["pooled"], np.float32)
+        if self.mirrored:
+            turned = Lazy(lambda rows: np.ascontiguousarray(images[rows][:, :, ::-1]), images.shape, images.dtype)
+            found = found + np.asarray(extract(turned)["pooled"], np.float32)
+
+        def learn(chosen: Indices, held_out: Indices, seed: int) -> Outcome:
+            return Outcome(found, {})
+
+        return learn
+
+
+PROTOCOL = Pooled
