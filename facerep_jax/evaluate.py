@@ -23,7 +23,6 @@ sheets of test faces: overlays.png (predictions), worst.png (the ten worst) and 
 
 import contextlib
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -314,21 +313,17 @@ def ids_of(problem: Problem, labels: Labels) -> dict[str, Any]:
 def headline_of(results: Results) -> str:
     """The result in a few lines, for the terminal."""
     name, who, count = results.headline, name_of(results.checkpoint), len(results.seeds)
+    scale = results.words.scale(name)
     several = f"{count} subsets of them" if count > 1 else "one subset of them"
     head = (
-        f"{results.task} on {results.dataset} by {results.protocol}, {name} in %: "
+        f"{results.task} on {results.dataset} by {results.protocol}, {name}{scale.said}: "
         f"{results.labels} labels ({results.fraction:.0%}), {several}, "
         f"{wording.tested(results)}; selection: {results.selection} "
         f"({results.judged.validation_labels} validation labels"
         f"{', held out of the training split' if results.held_out else ''})"
     )
     lines = [
-        f"  {who:32s} {percent(of.metrics[name].mean)} ± {percent(of.metrics[name].std).strip()}"
+        f"  {who:32s} {scale.text(of.metrics[name].mean):>6s} ± {scale.text(of.metrics[name].std)}"
         for who, of in {who: results.judged, **results.baselines}.items()
     ]
     return "\n".join([head, *lines])
-
-
-def percent(value: float | None) -> str:
-    """A fraction in percent, six characters wide; a value that is not defined is `nan`."""
-    return f"{math.nan if value is None else 100 * value:6.2f}"

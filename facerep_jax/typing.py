@@ -162,6 +162,9 @@ class Metric(Protocol):
 
     With weights of one `compute` gives the metric. With the counts of a draw with replacement it gives a bootstrap of
     the metric, and from a single row the score of that row. So the statistics of a row must not depend on other rows.
+
+    A metric some of whose values are no fractions, as errors in years and correlations are not, has `measures` too, the
+    names of these values, each with its unit or "".
     """
 
     headline: str  # the name of the value that counts
@@ -173,7 +176,7 @@ class Metric(Protocol):
     per_row: bool  # whether a single row has a headline, so that rows can be ranked
     error_limit: float | None  # the largest headline of a row that still is a success; None if there is no such limit
     names: Mapping[str, str]  # how tables write a value, if not as its name with spaces
-    counts: tuple[str, ...]  # the values that are counts; all others are fractions
+    counts: tuple[str, ...]  # the values that are counts; all others are fractions, but for what `measures` names
     explains: tuple[str, ...]  # sentences for readers, in order
 
     def rows(self, prediction: Any, split: Mapping[str, Any]) -> Rows:

@@ -15,10 +15,10 @@ from facerep_jax import evaluate as evaluation
 from facerep_jax.config import build
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
-from facerep_jax.evaluate import completed, headline_of, percent, require_same_subject, save
+from facerep_jax.evaluate import completed, headline_of, require_same_subject, save
 from facerep_jax.evaluation.encoders import Loaded, load_encoder, settled
 from facerep_jax.evaluation.metrics import score
-from facerep_jax.evaluation.results import Checkpoint, Results, Summary, name_of
+from facerep_jax.evaluation.results import PERCENT, Checkpoint, Results, Summary, name_of
 from facerep_jax.models.vit import ViT
 from facerep_jax.reporting.workdirs import read_statistics
 from facerep_jax.train.model import arrays_of
@@ -142,7 +142,7 @@ def test_predictions_are_kept_and_score_as_reported(finished):
 
 def test_a_headline_that_is_not_defined_is_nan(finished):
     """As of a test set whose masks hold one class alone."""
-    assert percent(None).strip() == "nan"
+    assert PERCENT.text(None) == "nan"
     results = Results.read(finished[1] / "results.json")
     metrics = {**results.judged.metrics, results.headline: Summary(None, None, [None, None])}
     _, line, *baselines = headline_of(replace(results, judged=replace(results.judged, metrics=metrics))).splitlines()

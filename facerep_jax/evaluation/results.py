@@ -7,7 +7,8 @@ The file is one object. Its keys are the fields of `Results`, with two exception
 top level, and a checkpoint that is None is written as the string "random".
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,6 +82,47 @@ class TaskWords:
     drawn: str  # how the sheets show truth and prediction: "truth green (ring), prediction red (dot)"
 
 
+class Scale(NamedTuple):
+    """How values of a metric are written."""
+
+    factor: float = 100.0  # by which they are multiplied
+    digits: int = 2  # after the point
+    unit: str = "%"
+
+    def text(self, value: float | None) -> str:
+        """A value without its unit; `nan` if it is not defined."""
+        return f"{math.nan if value is None else self.factor * value:.{self.digits}f}"
+
+    def shown(self, value: float | None) -> str:
+        """A value with its unit."""
+        return self.text(value) + self.after
+
+    @property
+    def after(self) -> str:
+        """The unit as it stands behind a number."""
+        return f" {self.unit}" if self.unit.isalpha() else self.unit
+
+    @property
+    def bracketed(self) -> str:
+        """The unit in brackets, for a column's head; empty if there is none."""
+        return f" ({self.unit})" if self.unit else ""
+
+    @property
+    def said(self) -> str:
+        """The unit in a sentence, ` in %`; empty if there is none."""
+        return f" in {self.unit}" if self.unit else ""
+
+
+PERCENT = Scale()
+
+
+def scale_of(metric: str, counts: Collection[str], measures: Mapping[str, str]) -> Scale:
+    """How a metric's values are written: `counts` and `measures` name those that are no fractions."""
+    if metric in counts:
+        return Scale(1.0, 0, "")
+    return Scale(1.0, 3, measures[metric]) if metric in measures else PERCENT
+
+
 @dataclass(frozen=True)
 class Words:
     """Explanations, each from the thing that it explains: task, metric and protocols."""
@@ -88,7 +130,7 @@ class Words:
     task: TaskWords
     columns: Sequence[str]  # metrics of the main table, the headline first
     names: Mapping[str, str]  # metric -> how tables write it, such as "NME, inter-ocular"; may leave some out
-    counts: Sequence[str]  # metrics that are counts; all others are fractions and printed in percent
+    counts: Sequence[str]  # metrics that are counts; all but these and `measures` are fractions, printed in percent
     metrics: Sequence[str]  # sentences that explain the metrics, in order
     protocols: Mapping[str, str]  # name -> a sentence, for each protocol of the results
     baselines: Mapping[str, str]  # name -> a sentence, for baselines that learn by a protocol
@@ -96,6 +138,11 @@ class Words:
     belongs_to: str  # what several rows belong to that are drawn together for intervals: "person", "fold"
     per_row: bool  # whether the headline is defined on single rows, as a mean over rows is and an F1 is not
     error_limit: float | None  # the largest error of a row that is still a success; None if there is no such limit
+    measures: Mapping[str, str] = field(default_factory=dict)  # metrics that are no fractions -> unit, "" without one
+
+    def scale(self, metric: str) -> Scale:
+        """How a metric's values are written."""
+        return scale_of(metric, self.counts, self.measures)
 
     def name(self, metric: str) -> str:
         """How tables write a metric: as given, or derived from its name."""
@@ -327,4 +374,5 @@ def _words(top: _Object) -> Words:
         belongs_to=words.get("belongs_to", str, "group"),
         per_row=words.get("per_row", bool, False),
         error_limit=words.get("error_limit", float, None),
+        measures=words.get("measures", dict, {}),
     )

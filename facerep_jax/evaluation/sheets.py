@@ -12,6 +12,7 @@ from PIL import Image
 from facerep_jax.data.arrays import Stack
 from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.problem import Problem
+from facerep_jax.evaluation.results import scale_of
 from facerep_jax.pictures import COLUMNS, GAP, WIDTH, beside, sheet, spaced
 from facerep_jax.typing import Encoder, Rows, View
 
@@ -35,7 +36,7 @@ def overlays(task: Any, problem: Problem, prediction: Stack) -> Image.Image:
 
 
 def worst(task: Any, problem: Problem, prediction: Stack, rows: Rows) -> Image.Image | None:
-    """The test faces with the worst headline metric, worst first, each with its id and metric in percent.
+    """The test faces with the worst headline metric, worst first, each with its id and metric.
 
     The metric is computed on each face by itself; faces where it is not defined are left out. None if it is defined on
     no face, or if the metric's rows are not images or have no headline of their own, as those of correlations.
@@ -49,7 +50,8 @@ def worst(task: Any, problem: Problem, prediction: Stack, rows: Rows) -> Image.I
     if not chosen:
         return None
     place = {name: index for index, name in enumerate(problem.splits["test"]["id"])}
-    names = [f"{rank}:  {100 * values[i]:.2f}%  {rows.ids[i]}" for rank, i in enumerate(chosen, 1)]
+    scale = scale_of(metric.headline, metric.counts, getattr(metric, "measures", {}))
+    names = [f"{rank}:  {scale.shown(values[i])}  {rows.ids[i]}" for rank, i in enumerate(chosen, 1)]
     tiles = drawn(task, problem, prediction, [place[rows.ids[i]] for i in chosen], WORST // 2)
     return sheet(tiles, names, WORST // 2)
 

@@ -38,6 +38,7 @@ def words_of(
         belongs_to=metric.belongs_to,
         per_row=metric.per_row,
         error_limit=metric.error_limit,
+        measures=dict(getattr(metric, "measures", {})),
     )
 
 

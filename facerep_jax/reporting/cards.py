@@ -67,7 +67,7 @@ def _selection_per_subset(line: Line) -> str:
     for seed, selected in read_selected(line.folder, "selected" + f"_{line.source}" * (line.source != JUDGED)):
         score = selected.get("validation")
         settings = [f"{name.replace('_', ' ')} {value:g}" for name, value in selected.items() if name != "validation"]
-        scored = [f"{wording.percent(score)}% on validation"] if score is not None else []
+        scored = [f"{line.scale.shown(score)} on validation"] if score is not None else []
         found.append(f"seed {seed}: {', '.join(settings + scored)}")
     return "; ".join(found)
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from facerep_jax.evaluation.results import PERCENT
 from facerep_jax.evaluation.statistics import difference
 from facerep_jax.reporting import wording
 from facerep_jax.reporting.lines import PRETRAINED, Line, rank
@@ -64,7 +65,7 @@ def compare(line: Line, other: Line) -> Comparison:
     note = ""
     for one, value in ((line, d.b), (other, d.a)):
         if not math.isclose(value, one.mean, rel_tol=1e-4):
-            given = f"{wording.percent(value)}, results.json {wording.percent(one.mean)}"
+            given = f"{wording.written(value, one.scale)}, results.json {wording.written(one.mean, one.scale)}"
             note = f"examples.parquet gives {given} for {one.name}; is one of them old?"
     return Comparison(line, other, d.relative_gain, sign * d.difference, interval, note)
 
@@ -127,7 +128,7 @@ def result_tables(lines: Sequence[Line], compared: Sequence[Comparison]) -> list
 def _main_table(lines: Sequence[Line], columns: Sequence[str], labels: str, best: Line | None) -> Table:
     results = lines[0].results
     arrow = "↓" if results.lower_is_better else "↑"
-    heads = [results.words.name(name) + " (%)" * (name not in results.words.counts) for name in columns]
+    heads = [results.words.name(name) + results.words.scale(name).bracketed for name in columns]
     heads[0] += f" {arrow}"
     rows = tuple(
         Row((line.name, *(_measurement(line, name) for name in columns)), line.conditions, best=line is best)
@@ -141,29 +142,35 @@ def _main_table(lines: Sequence[Line], columns: Sequence[str], labels: str, best
 
 def _all_metrics(lines: Sequence[Line], known: Sequence[str]) -> Table:
     results = lines[0].results
-    rows = tuple(Row((results.words.name(name), *(_measurement(line, name) for line in lines))) for name in known)
-    caption = f"In %, counts as they are. {lines[0].shared_conditions}"
+    names = {name: results.words.name(name) for name in known}
+    for name in results.words.measures.keys() & names:
+        names[name] += results.words.scale(name).bracketed
+    rows = tuple(Row((names[name], *(_measurement(line, name) for line in lines))) for name in known)
+    plain = "all else as it is, in the unit that is given" if results.words.measures else "counts as they are"
+    caption = f"{'Shares in' if results.words.measures else 'In'} %, {plain}. {lines[0].shared_conditions}"
     title = f"All metrics, {wording.label_share(results.fraction)}"
     return Table(title, caption, ("Metric", *(line.name for line in lines)), rows, folded=True)
 
 
 def _measurement(line: Line, name: str) -> str:
-    return wording.measurement(line.metrics.get(name), count=name in line.results.words.counts)
+    words = line.results.words
+    return wording.measurement(line.metrics.get(name), words.scale(name), count=name in words.counts)
 
 
 def _comparison_table(compared: Sequence[Comparison], labels: str) -> Table:
     rows = []
     for c in compared:
-        improvement = wording.signed_number(100 * c.improvement, ".2f")
+        improvement = wording.signed(c.improvement, c.line.scale)
         interval = None
         if c.interval is not None and not any(math.isnan(v) for v in c.interval):
-            improvement = wording.improvement(c.improvement, *c.interval)
+            improvement = wording.improvement(c.improvement, *c.interval, c.line.scale)
             interval = (c.improvement, *c.interval)
         cells = (f"{c.line.name} against {c.other.name}", wording.gain(c.gain), improvement, c.verdict)
         rows.append(Row(cells, interval=interval))
     notes = tuple(dict.fromkeys(f"{c.line.name}: {c.note}." for c in compared if c.note))
-    header = ("Against each other", "Relative gain", "Improvement in points [95% interval]", "Verdict")
     line = compared[0].line
+    unit = " in points" if line.scale == PERCENT else line.scale.said
+    header = ("Against each other", "Relative gain", f"Improvement{unit} [95% interval]", "Verdict")
     caption = f"On the same test {wording.plural_noun(line.results.words.unit)} and label subsets; above 0 the first "
     caption += f"is better. {line.shared_conditions}"
     return Table(f"How certain is that? {labels}", caption, header, tuple(rows), notes, scale=("worse", "better"))

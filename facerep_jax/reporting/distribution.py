@@ -41,7 +41,7 @@ def area(values: Float[np.ndarray, "n"], limit: float) -> float:
 def chart(found: Mapping[Line, Float[np.ndarray, "_ _"]]) -> Picture:
     """Share of test examples against error, one line per encoder and baseline."""
     first = next(iter(found))
-    results, words = first.results, first.results.words
+    results, words, scale = first.results, first.results.words, first.scale
     headline, units = words.name(results.headline), wording.plural_noun(words.unit)
     # Bad baselines would squeeze the curves of the encoders into a corner, so that encoders alone set the width.
     shown = [np.nanquantile(e, 0.97) for line, e in found.items() if line.kind != BASELINE]
@@ -50,34 +50,36 @@ def chart(found: Mapping[Line, Float[np.ndarray, "_ _"]]) -> Picture:
     for line, e in found.items():
         curves = 100 * np.stack([(subset[np.isfinite(subset)][:, None] <= grid[None]).mean(0) for subset in e])
         kind = CHART_KINDS[line.kind]
-        series.append(Series(line.name, kind, 100 * grid, curves.mean(0), curves.min(0), curves.max(0)))
-    medians = "; ".join(f"{line.name} {100 * np.nanmedian(e):.2f}%" for line, e in found.items())
+        series.append(Series(line.name, kind, scale.factor * grid, curves.mean(0), curves.min(0), curves.max(0)))
+    medians = "; ".join(f"{line.name} {scale.shown(float(np.nanmedian(e)))}" for line, e in found.items())
     band = ", band from the worst to the best subset" if len(results.seeds) > 1 else ""
     return line_chart(
         series,
-        x_label=f"{headline} of one {words.unit} (%)",
+        x_label=f"{headline} of one {words.unit}{scale.bracketed}",
         y_label=f"test {units} with at most this error (%)",
         caption=f"Cumulative error distribution, {wording.label_share(results.fraction)}; higher and further left "
         f"is better. Mean over label subsets{band}.",
         alt=f"Cumulative distribution of {headline} over test {units}, {first.shared_conditions}. "
         f"Median error: {medians}.",
-        limits=((0.0, 100 * float(grid[-1])), (0.0, 100.0)),
+        limits=((0.0, scale.factor * float(grid[-1])), (0.0, 100.0)),
     )
 
 
 def table(found: Mapping[Line, Float[np.ndarray, "_ _"]]) -> Table:
     """The distribution in numbers: median, ninth decile and, if there is a limit, area under the curve and failures."""
-    results = next(iter(found)).results
+    first = next(iter(found))
+    results, scale = first.results, first.scale
     limit = results.words.error_limit
-    heads = ["Encoder", "Median (%) ↓", "90th percentile (%) ↓"]
+    heads = ["Encoder", f"Median{scale.bracketed} ↓", f"90th percentile{scale.bracketed} ↓"]
     if limit:
-        heads += [f"Area up to {100 * limit:g}% (%) ↑", f"Failures above {100 * limit:g}% (%) ↓"]
+        shown = f"{scale.factor * limit:g}{scale.unit}"
+        heads += [f"Area up to {shown} (%) ↑", f"Failures above {shown} (%) ↓"]
     rows = []
     for line, e in found.items():
         values = e[np.isfinite(e)]
-        numbers = [np.median(values), np.quantile(values, 0.9)]
-        numbers += [area(values, limit), float((values > limit).mean())] if limit else []
-        rows.append(Row((line.name, *(wording.percent(float(v)) for v in numbers)), line.conditions))
+        numbers = [wording.written(float(np.quantile(values, share)), scale) for share in (0.5, 0.9)]
+        shares = [area(values, limit), float((values > limit).mean())] if limit else []
+        rows.append(Row((line.name, *numbers, *map(wording.percent, shares)), line.conditions))
     units = wording.plural_noun(results.words.unit)
     caption = f"{results.words.name(results.headline)} of single {units}, all label subsets together"
     title = f"Distribution of errors, {wording.label_share(results.fraction)}"
@@ -91,10 +93,10 @@ def worst_table(line: Line, e: Float[np.ndarray, "_ _"], others: Sequence[tuple[
     order = [i for i in np.argsort(-median, kind="stable") if np.isfinite(median[i])][:WORST]
     compared = [(other, np.median(values, axis=0)) for other, values in others]
     rows = tuple(
-        Row((ids[i], wording.percent(float(median[i])), *(wording.percent(float(m[i])) for _, m in compared)))
+        Row((ids[i], *(wording.written(float(m[i]), line.scale) for m in (median, *(m for _, m in compared)))))
         for i in order
     )
     words = line.results.words
-    caption = f"{words.name(line.results.headline)} in %, median over label subsets. {line.conditions}"
+    caption = f"{words.name(line.results.headline)}{line.scale.said}, median over label subsets. {line.conditions}"
     header = (f"Test {words.unit}", line.name, *(other.name for other, _ in compared))
     return Table(f"Largest errors of {line.name}", caption, header, rows, folded=True)

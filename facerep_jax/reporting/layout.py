@@ -5,7 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from facerep_jax.evaluation.results import JUDGED, Checkpoint, Words
+from facerep_jax.evaluation.results import JUDGED, PERCENT, Checkpoint, Words
 from facerep_jax.reporting import anchors, attachments, distribution, explanations, pretraining, wording
 from facerep_jax.reporting.cards import evaluation_card
 from facerep_jax.reporting.charts import Picture, Series, line_chart
@@ -40,6 +40,7 @@ class Group:
         self.lines = {fraction: ordered_lines(by_fraction[fraction], names) for fraction in sorted(by_fraction)}
         self.compared = {fraction: comparisons(found) for fraction, found in self.lines.items()}
         self.results = evaluations[0].results
+        self.scale = self.results.words.scale(self.results.headline)
         self.title = f"{self.results.words.task.title} on {self.results.dataset}"
 
 
@@ -71,6 +72,7 @@ def page(evaluations: Sequence[Evaluation], pretrainings: Sequence[Pretraining])
 def _glance(groups: Sequence[Group]) -> tuple[Section, ...]:
     """Every pre-trained encoder against the same one before any training, one row each."""
     rows, verdicts = [], []
+    all_shares = all(group.scale == PERCENT for group in groups)
     for group in groups:
         for fraction, found in group.lines.items():
             # A random encoder that was fine-tuned is what fine-tuning is held against. The baseline scratch is not:
@@ -84,11 +86,12 @@ def _glance(groups: Sequence[Group]) -> tuple[Section, ...]:
                 architecture = line.results.encoder.architecture
                 same = next((x for x in untrained if x.results.encoder.architecture == architecture), None)
                 against = _against(group.compared[fraction], line, same)
-                rows.append(_glance_row(line, same, without, against))
+                rows.append(_glance_row(line, same, without, against, with_unit=not all_shares))
                 verdicts += [against.verdict] if against is not None else []
     if not rows:
         return ()
-    scores = ("Pre-trained (%)", "Untrained (%)", "Best baseline (%)")
+    unit = PERCENT.bracketed if all_shares else ""
+    scores = (f"Pre-trained{unit}", f"Untrained{unit}", f"Best baseline{unit}")
     header = ("Task and metric", *scores, "Improvement over untrained [95% interval]", "Verdict")
     title = "Pre-trained against untrained encoders"
     caption = (
@@ -112,19 +115,24 @@ def _against(compared: Sequence[Comparison], line: Line, other: Line | None) -> 
     return None
 
 
-def _glance_row(line: Line, untrained: Line | None, without: Line | None, against: Comparison | None) -> Row:
-    headline = line.results.headline
+def _glance_row(
+    line: Line, untrained: Line | None, without: Line | None, against: Comparison | None, *, with_unit: bool
+) -> Row:
+    headline, scale = line.results.headline, line.scale
+    unit = scale.after if with_unit else ""
     arrow = "↓" if line.results.lower_is_better else "↑"
-    values = [wording.measurement(x.metrics.get(headline)) if x else wording.NOTHING for x in (line, untrained)]
-    values.append(f"{wording.percent(without.mean)} ({without.name})" if without else wording.NOTHING)
+    values = [
+        wording.measurement(x.metrics.get(headline), scale) + unit if x else wording.NOTHING for x in (line, untrained)
+    ]
+    values.append(f"{wording.written(without.mean, scale)}{unit} ({without.name})" if without else wording.NOTHING)
     improvement, interval = wording.NOTHING, None
     if against is not None and against.interval is not None:
-        improvement = wording.improvement(against.improvement, *against.interval)
+        improvement = wording.improvement(against.improvement, *against.interval, scale)
         low, high = against.interval
-        if not math.isnan(low + high) and (scale := abs(against.other.mean)):
-            interval = (against.improvement / scale, low / scale, high / scale)
+        if not math.isnan(low + high) and (whole := abs(against.other.mean)):
+            interval = (against.improvement / whole, low / whole, high / whole)
     elif against is not None:
-        improvement = wording.signed_number(100 * against.improvement, ".2f")
+        improvement = wording.signed(against.improvement, scale)
     words = line.results.words
     name = f"{words.task.title}, {words.name(headline)} {arrow}"
     verdict = against.verdict if against else wording.NOTHING
@@ -153,7 +161,7 @@ def _evaluation_section(group: Group, allowed: int) -> Section:
 def _fraction_chart(found: Fractions) -> Picture:
     """The headline against the label fraction, one line per encoder and baseline."""
     results = next(iter(found.values()))[0].results
-    headline = results.words.name(results.headline)
+    headline, scale = results.words.name(results.headline), results.words.scale(results.headline)
     by_name: dict[str, list[tuple[float, Line]]] = defaultdict(list)
     ticks = {}
     for fraction, some in found.items():
@@ -162,17 +170,23 @@ def _fraction_chart(found: Fractions) -> Picture:
             by_name[line.name].append((100 * fraction, line))
     series = []
     for name, points in by_name.items():
-        x, y, spread = zip(*((x, 100 * line.mean, 100 * line.spread) for x, line in points), strict=True)
+        x, y, spread = zip(
+            *((x, scale.factor * line.mean, scale.factor * line.spread) for x, line in points), strict=True
+        )
         low, high = ([a + sign * b for a, b in zip(y, spread, strict=True)] for sign in (-1, 1))
         series.append(Series(name, CHART_KINDS[points[0][1].kind], x, y, low, high))
     learnt = results.protocol.replace("_", " ")
     conditions = ", ".join((results.dataset, learnt, wording.selection(results.selection)))
     direction = wording.better(results.lower_is_better)[2:]
-    ends = "; ".join(f"{s.name} from {s.y[0]:.2f}% at {s.x[0]:g}% to {s.y[-1]:.2f}% at {s.x[-1]:g}%" for s in series)
+    said = f".{scale.digits}f"
+    ends = "; ".join(
+        f"{s.name} from {s.y[0]:{said}}{scale.after} at {s.x[0]:g}% to {s.y[-1]:{said}}{scale.after} at {s.x[-1]:g}%"
+        for s in series
+    )
     return line_chart(
         series,
         x_label="labels used: share and number",
-        y_label=f"{headline} (%)",
+        y_label=headline + scale.bracketed,
         caption=f"{headline} against the label fraction: {conditions}; {direction}. "
         "Band: ± one standard deviation over label subsets.",
         alt=f"{headline} against the label fraction on {conditions}: {ends}.",

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from facerep_jax import config
 from facerep_jax.evaluation import results as schema
-from facerep_jax.evaluation.results import JUDGED, Checkpoint, Results, Summary
+from facerep_jax.evaluation.results import JUDGED, Checkpoint, Results, Scale, Summary
 from facerep_jax.evaluation.statistics import Resampled, resampled
 from facerep_jax.reporting import wording
 from facerep_jax.reporting.workdirs import Evaluation, Statistics, read_statistics
@@ -44,6 +44,11 @@ class Line:
     def metrics(self) -> Mapping[str, Summary]:
         """The metrics of the first evaluation."""
         return self.scores.metrics
+
+    @property
+    def scale(self) -> Scale:
+        """How the headline is written."""
+        return self.results.words.scale(self.results.headline)
 
     @property
     def protocol(self) -> str:

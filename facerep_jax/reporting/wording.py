@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from facerep_jax.evaluation.results import Results, Summary
+from facerep_jax.evaluation.results import PERCENT, Results, Scale, Summary
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"  # a hyphen is narrower than the plus
@@ -23,7 +23,17 @@ def signed_number(value: float, pattern: str) -> str:
 
 def percent(value: float | None) -> str:
     """A fraction in percent, without the percent sign."""
-    return NOTHING if value is None or math.isnan(value) else f"{100 * value:.2f}"
+    return written(value, PERCENT)
+
+
+def written(value: float | None, scale: Scale) -> str:
+    """A value of a metric without its unit."""
+    return NOTHING if value is None or math.isnan(value) else scale.text(value)
+
+
+def signed(value: float, scale: Scale) -> str:
+    """A difference of two values of a metric without its unit."""
+    return signed_number(scale.factor * value, f".{scale.digits}f")
 
 
 def gain(value: float) -> str:
@@ -31,14 +41,14 @@ def gain(value: float) -> str:
     return NOTHING if math.isnan(value) else f"{signed_number(100 * value, '.1f')}%"
 
 
-def interval(low: float, high: float) -> str:
-    """The interval of a difference, in points: `[+1.01, +1.36]`."""
-    return f"[{signed_number(100 * low, '.2f')}, {signed_number(100 * high, '.2f')}]"
+def interval(low: float, high: float, scale: Scale = PERCENT) -> str:
+    """The interval of a difference, in points or the metric's unit: `[+1.01, +1.36]`."""
+    return f"[{signed(low, scale)}, {signed(high, scale)}]"
 
 
-def improvement(value: float, low: float, high: float) -> str:
-    """An improvement with its interval, in points: `+1.19 [+1.01, +1.36]`."""
-    return f"{signed_number(100 * value, '.2f')} {interval(low, high)}"
+def improvement(value: float, low: float, high: float, scale: Scale = PERCENT) -> str:
+    """An improvement with its interval, in points or the metric's unit: `+1.19 [+1.01, +1.36]`."""
+    return f"{signed(value, scale)} {interval(low, high, scale)}"
 
 
 def advantage(relative: float, low: float, high: float) -> str:
@@ -46,14 +56,14 @@ def advantage(relative: float, low: float, high: float) -> str:
     return f"{gain(relative)} {interval(low, high)}"
 
 
-def measurement(metric: Summary | None, *, count: bool = False) -> str:
-    """A metric over label subsets: mean ± standard deviation in percent, or the mean alone; a count as it is."""
+def measurement(metric: Summary | None, scale: Scale = PERCENT, *, count: bool = False) -> str:
+    """A metric over label subsets: mean ± standard deviation, or the mean alone; a count as it is."""
     if metric is None or metric.mean is None:
         return NOTHING
     if count:
         return f"{metric.mean:,.0f}"
-    spread = f" ± {percent(metric.std)}" if len(metric.values) > 1 else ""
-    return percent(metric.mean) + spread
+    spread = f" ± {written(metric.std, scale)}" if len(metric.values) > 1 else ""
+    return written(metric.mean, scale) + spread
 
 
 def number(value: float) -> str:

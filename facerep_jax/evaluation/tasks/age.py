@@ -23,7 +23,8 @@ TOLERANCE = 5.0  # years of the cumulative score CS(5)
 class Age(nnx.Module):
     """The age in years, from one vector of the image.
 
-    The loss is the mean squared error in units of the deviation of ages among training faces. Data sets call the feature `age`, a number for each face; NaN is not known.
+    The loss is the mean squared error in units of the deviation of ages among training faces. Data sets call the
+    feature `age`, a number for each face; NaN is not known.
 
     Args:
         taps: stages of the encoder that the head reads, as shares of its depth; none for the pooled feature alone.
