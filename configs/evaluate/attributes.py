@@ -5,7 +5,7 @@ facerep evaluate --config configs/evaluate/attributes.py:dataset=manifest/faces,
 
 Arguments: see configs/evaluate/landmarks.py; the data set has attributes. head: linear, of the pooled feature; or
 facer, a weighted mean of what four stages of the encoder give, as facer's head for FaRL has it (2112.03109), which
-descends a gradient. FaRL's own figures are of CelebA's crops, which show more than the face: margin=0.5 and more.
+descends a gradient. In facer's crop the face takes up about a third of a side, as with margin=1.
 Changed: facer reads the stages that its weights name, in those that it gave out the last alone:
 --config.task.taps='(1.0,)'.
 """

@@ -106,12 +106,10 @@ class Numbers:
     error_limit = None
     counts = ("images",)
 
-    def __init__(
-        self, names: Sequence[str], key: str, kinds: Sequence[str], unit: str = "", tolerance: float | None = None
-    ):
+    def __init__(self, names: Sequence[str], key: str, kinds: Sequence[str], unit: str = "", tolerance: float = 0.0):
         if unknown := [kind for kind in kinds if kind not in KINDS]:
             raise ValueError(f"no metric {unknown[0]!r} of numbers; {nearest(unknown[0], KINDS)}")
-        self.labels, self.key, self.kinds, self.tolerance = tuple(names), key, tuple(kinds), tolerance or 0.0
+        self.labels, self.key, self.kinds, self.tolerance = tuple(names), key, tuple(kinds), tolerance
         first = KINDS[self.kinds[0]]
         self.lower_is_better, self.per_row = first.lower_is_better, first.per_row
         self._called = {kind: f"cs_{self.tolerance:g}" if kind == "cs" else kind for kind in self.kinds}

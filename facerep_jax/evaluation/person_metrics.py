@@ -3,7 +3,7 @@
 Two images are as similar as the cosine of their embeddings. A value that is not defined is NaN.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -81,7 +81,7 @@ class Verification:
         self, statistics: Float[np.ndarray, "n s"], weights: Float[np.ndarray, "r n"]
     ) -> Mapping[str, Float[np.ndarray, "r"]]:
         alike, same, fold = statistics[:, 0], statistics[:, 1] > 0, statistics[:, 2]
-        values = {
+        values: dict[str, Callable[[], Any]] = {
             "accuracy_ten_fold": partial(accuracy_by_fold, alike, same, fold, weights),
             "eer": partial(equal_error_rate, alike, same, weights),
             **{f"tar_at_far_1e-{k}": partial(accept_rate, alike, same, weights, k) for k in FARS},
@@ -140,8 +140,8 @@ def drawn_pairs(split: Mapping[str, Any]) -> Pairs:
             f"no pairs can be drawn from {len(person)} images of {len(of)} known persons: at least four persons, "
             "and two images of one person, of different sessions where these are known, are needed"
         )
-    first, second, same, fold = zip(*found, strict=True)
-    return np.array(first), np.array(second), np.array(same), np.array(fold)
+    first, second, alike, folds = zip(*found, strict=True)
+    return np.array(first), np.array(second), np.array(alike), np.array(folds)
 
 
 def persons_of(split: Mapping[str, Any]) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
@@ -193,13 +193,12 @@ def accuracy_by_fold(
 ) -> Float[np.ndarray, "r"]:
     """The mean over folds of the accuracy in a fold, by the threshold that is best on the others.
 
-    Of several best thresholds the lowest counts. NaN with less than two folds.
+    Of several best thresholds the strictest counts, as in insightface's evaluation. NaN with less than two folds.
     """
     different = np.unique(fold)
     hits = np.stack([right(alike, same, weights * (fold == each)[None]) for each in different])  # fold, r, threshold
     total = np.stack([(weights * (fold == each)[None]).sum(1) for each in different])
-    lowest = (hits.sum(0)[None] - hits)[:, :, ::-1].argmax(2)
-    best = hits.shape[2] - 1 - lowest
+    best = (hits.sum(0)[None] - hits).argmax(2)
     shares = ratio(np.take_along_axis(hits, best[..., None], 2)[..., 0], total)
     there = total > 0
     accuracy = ratio(np.where(there, shares, 0).sum(0), there.sum(0))

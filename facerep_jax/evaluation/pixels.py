@@ -23,7 +23,8 @@ def contrasts(images: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[np.ndarray,
     """Images at 32 x 32 less their mean, as vectors of length one; 0 of an image of a single colour."""
     x = small(images)
     x = x - x.mean(1, keepdims=True)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return np.where(length > 1e-9, x / np.maximum(length, 1e-9), 0)  # what rounding leaves of a colour is no contrast
 
 
 def regressed(

@@ -78,12 +78,12 @@ class Angles:
         """`key` is the feature that holds the angles in degrees."""
         self.key = key
 
-    def rows(self, prediction: Float[np.ndarray | Array, "n 3"], split: Mapping[str, Any]) -> Rows:
+    def rows(self, prediction: Float[np.ndarray | Array, "n _"], split: Mapping[str, Any]) -> Rows:
         """Per image: whether its pose is known, the error of each angle, and that of the rotation."""
         p, y = np.asarray(prediction, np.float64), np.asarray(split[self.key], np.float64)
         if p.shape != y.shape or y.shape[1:] != (3,):
             raise ValueError(f"predicted angles are {p.shape}, the true ones {y.shape}; yaw, pitch and roll expected")
-        known = np.isfinite(y).all(1)
+        known = np.asarray(np.isfinite(y).all(1))
         p, y = np.where(known[:, None], p, 0), np.where(known[:, None], y, 0)
         apart = np.abs((p - y + 180) % 360 - 180)
         trace = np.einsum("nij,nij->n", rotations(p), rotations(y))

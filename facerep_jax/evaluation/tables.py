@@ -36,7 +36,7 @@ def write_predictions(path: Path, predictions: Predictions, ids: Sequence[str], 
     first = next(iter(predictions.values()))[0]
     maps = first.dtype == np.uint8 and first.ndim == 3
 
-    def encode(example: np.ndarray) -> Any:
+    def encode(example: Any) -> Any:
         return png(Image.fromarray(example)) if maps else np.asarray(example, np.float32).reshape(-1)
 
     columns = _columns({who: [[ids[row] for row in kept]] * len(of) for who, of in predictions.items()})

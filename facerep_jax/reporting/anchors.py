@@ -81,6 +81,10 @@ _LOGS: dict[str, tuple[tuple[str, tuple[float, int], tuple[float, int]], ...]] =
     ),
 }
 
+_CELEBA_FROZEN = (  # encoder, then at 1, 10 and 100% of the labels
+    ("CLIP ViT-B/16", (89.09, 90.47, 90.86)),
+    ("FaRL B/16, 16 epochs (paper)", (89.66, 90.99, 91.39)),
+)
 _LAPA_FROZEN = (("CLIP ViT-B/16", 92.21), ("FaRL B/16, 16 epochs (paper)", 92.32))
 
 ANCHORS: tuple[Anchor, ...] = (
@@ -93,6 +97,11 @@ ANCHORS: tuple[Anchor, ...] = (
     *(
         Anchor("parsing", "LaPa", "f1_mean_foreground", value, encoder, FROZEN, "", None, "18,176 (100%)", SECOND_HAND)
         for encoder, value in _LAPA_FROZEN
+    ),
+    *(
+        Anchor("attributes", "CelebA", "accuracy_mean", value, encoder, FROZEN, "", None, labels, SECOND_HAND)
+        for encoder, values in _CELEBA_FROZEN
+        for value, labels in zip(values, ("1%", "10%", "100%"), strict=True)
     ),
 )
 

@@ -49,6 +49,7 @@ WHOLE = Results(
         belongs_to="person",
         per_row=True,
         error_limit=0.07,
+        measures={"mae": "years"},
     ),
 )
 OLD = {  # the keys that results.json had to have before it had words
@@ -139,3 +140,13 @@ BROKEN = {
 def test_broken_results_are_named(tmp_path, found, message):
     with pytest.raises(ValueError, match=message):
         read(tmp_path, found)
+
+
+def test_values_are_written_as_what_they_are():
+    """A share in percent, a count as it is, a measure in its own unit."""
+    words = WHOLE.words
+    assert words.scale("nme_box").shown(0.0512) == "5.12%"
+    assert words.scale("images").shown(60.0) == "60"
+    assert words.scale("mae").shown(4.5) == "4.500 years"
+    assert (words.scale("mae").bracketed, words.scale("mae").said) == (" (years)", " in years")
+    assert words.scale("images").bracketed == ""

@@ -13,7 +13,7 @@ def find(**keys):
 
 
 def test_each_has_all_that_it_needs_and_stands_once():
-    assert len(set(ANCHORS)) == len(ANCHORS) == 32
+    assert len(set(ANCHORS)) == len(ANCHORS) == 38
     assert all(a.provenance in (anchors.VERIFIED, anchors.SECOND_HAND) for a in ANCHORS)
     assert all((a.selection in ("test_best", "last") and a.epoch) or a.provenance != anchors.VERIFIED for a in ANCHORS)
     assert all(a.labels and a.protocol and 0 < a.value < 100 for a in ANCHORS)

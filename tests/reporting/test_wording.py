@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from facerep_jax.evaluation.results import Summary
+from facerep_jax.evaluation.results import Scale, Summary
 from facerep_jax.evaluation.selection import SELECTIONS
 from facerep_jax.reporting import wording
 
@@ -45,3 +45,12 @@ def test_selections():
     assert said["last", 7] == "last step, settings selected on 7 validation labels"
     assert {said["test_best", labels] for labels in (None, 0, 7)} == {wording.SELECTIONS["test_best"]}
     assert [said[name, None] for name in ("validation", "last")] == ["selected on validation", "last step"]
+
+
+def test_values_that_are_no_fractions_stand_in_their_own_unit():
+    degrees, plain = Scale(1.0, 3, "°"), Scale(1.0, 3, "")
+    metric = Summary(mean=4.5123, std=0.25, values=(4.2, 4.8))
+    assert wording.measurement(metric, degrees) == "4.512 ± 0.250"
+    assert wording.measurement(metric) == "451.23 ± 25.00"
+    assert wording.improvement(0.0312, -0.01, 0.0725, plain) == "+0.031 [\N{MINUS SIGN}0.010, +0.073]"
+    assert wording.written(None, degrees) == wording.NOTHING

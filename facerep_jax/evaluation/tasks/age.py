@@ -100,6 +100,6 @@ class Age(nnx.Module):
         return {"median": np.full(len(found), middle), "linear_pixels": np.maximum(found, 0)}
 
     @staticmethod
-    def draw(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, scale: int) -> Image.Image:
+    def draw(image: np.ndarray, label: Any, prediction: Any, scale: int) -> Image.Image:
         """The image enlarged, and below it the true and the predicted age."""
         return drawing.with_text(image, f"{label:.0f}", f"{prediction:.0f}", scale)

@@ -110,8 +110,8 @@ class Affect(nnx.Module):
     @staticmethod
     def draw(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, scale: int) -> Image.Image:
         """The image enlarged, and below it valence and arousal, true and predicted."""
-        said = ("{:+.2f}  {:+.2f}".format(*numbers) for numbers in (label, prediction))
-        return drawing.with_text(image, *said, scale)
+        true, found = ("{:+.2f}  {:+.2f}".format(*each) for each in (label, prediction))
+        return drawing.with_text(image, true, found, scale)
 
 
 class Expression(nnx.Module):
@@ -192,7 +192,7 @@ class Expression(nnx.Module):
         return {"most_frequent": np.full_like(found, frequent), "linear_pixels": found}
 
     @staticmethod
-    def draw(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, scale: int) -> Image.Image:
+    def draw(image: np.ndarray, label: Any, prediction: Any, scale: int) -> Image.Image:
         """The image enlarged, and below it the numbers of the true and of the predicted class."""
         return drawing.with_text(image, f"{label}", f"{prediction}", scale)
 

@@ -22,7 +22,7 @@ class Recognition(nnx.Module):
     `protocols.pooled`.
     """
 
-    needs = ("image",)
+    needs: tuple[str, ...] = ("image",)
     offers = ()
     title = "Recognition"
     drawn = "the face alone"

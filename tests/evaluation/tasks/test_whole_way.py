@@ -1,0 +1,84 @@
+"""Each task goes the whole way on drawn faces, which are drawn once: an evaluation, and a report of it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from facerep_jax import cli
+from facerep_jax.config import build
+from facerep_jax.reporting.workdirs import read_statistics
+
+FACES = "generated_faces:size=48,train=40,validation=16,test=48,sessions=2,frames=2"
+AGED = "tests.evaluation.tasks.aged_faces" + FACES.removeprefix("generated_faces")
+PAIRS = "tests.contracts.pairs_of_faces" + FACES.removeprefix("generated_faces")
+ENCODER = "variant=Nano/8,size=48"
+# name -> task, arguments, headline, a column of the main table
+RUNS = {
+    "attributes": ("attributes", "protocol=ridge", "accuracy_mean", "mAP (%)"),
+    "facer": ("attributes", "head=facer,small,steps=12", "accuracy_mean", "AUC, mean (%)"),
+    "intensity": ("action_units", "protocol=ridge", "icc_mean", "MSE, mean"),
+    "detection": ("action_units", "protocol=ridge,target=detection", "f1_mean", "F1, mean (%)"),
+    "affect": ("emotion", "protocol=ridge", "ccc_mean", "SAGR, mean (%)"),
+    "expression": ("emotion", "protocol=ridge,target=expression", "accuracy", "F1 macro (%)"),
+    "head_pose": ("head_pose", "protocol=ridge", "mae_mean", "Geodesic (°)"),
+    "age": ("age", f"protocol=ridge,dataset='{AGED}'", "mae", "CS(5) (%)"),
+    "table": ("recognition", f"dataset='{PAIRS}'", "accuracy_ten_fold", "EER (%)"),
+    "recognition": ("recognition", "pairs=drawn", "accuracy_ten_fold", "TAR at FAR 1e-2 (%)"),
+    "knn": ("knn", "", "rank_1", "mAP (%)"),
+}
+UNITS = {"intensity": "", "affect": "", "head_pose": "°", "age": "years"}  # of headlines that are no shares
+
+
+def evaluate(task, workdir, arguments, *flags):
+    given = arguments if "dataset" in arguments else f"dataset='{FACES}'" + f",{arguments}" * bool(arguments)
+    config = f"configs/evaluate/{task}.py:{given},{ENCODER}"
+    where = (f"--config={config}", "--checkpoint=random", f"--workdir={workdir}")
+    return cli.main(["facerep", "evaluate", *where, "--config.devices=1", *flags])
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_task_is_learnt_scored_and_reported(name, tmp_path, capsys):
+    task, arguments, headline, column = RUNS[name]
+    learnt = task not in ("recognition", "knn")
+    assert (
+        evaluate(task, tmp_path, arguments, "--config.seeds=(0,1)", f"--config.fraction={0.5 if learnt else 1.0}") == 0
+    )
+    said = capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (results["task"], results["headline"]) == (task, headline)
+    assert len(results["seeds"]) == 1 + learnt
+    unit = UNITS.get(name, "%")
+    assert f"{headline}{f' in {unit}' if unit else ''}: " in said
+    metric, statistics = build(results["metric"]), read_statistics(tmp_path)
+    for subset, rows in enumerate(statistics.rows):
+        values = metric.compute(rows, np.ones((1, len(rows))))
+        for value, summary in results["metrics"].items():
+            expected = summary["values"][subset]
+            assert float(values[value][0]) == pytest.approx(np.nan if expected is None else expected, nan_ok=True)
+    assert len({*statistics.units}) < len(statistics.units)  # persons or folds are drawn together
+    for baseline in results["baselines"].values():
+        assert np.isfinite(baseline["metrics"][headline]["mean"])
+    assert (tmp_path / "overlays.png").exists()
+    assert (tmp_path / "worst.png").exists() == metric.per_row
+    assert cli.main(["facerep", "report", str(tmp_path), f"--out={tmp_path / 'page'}"]) == 0
+    page = (tmp_path / "page" / "report.md").read_text()
+    for words in (column, *metric.explains):
+        assert words in page
+    assert "NaN" not in page
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "message"),
+    [
+        ("age", "protocol=ridge", "the task needs age, which data set 'generated_faces:"),
+        ("recognition", "", "has no table 'pairs'; known: none"),
+        ("emotion", "target=anger", "target is affect or expression, not 'anger'"),
+        ("attributes", "head=facer,protocol=ridge", "protocol=ridge solves for a linear head"),
+    ],
+)
+def test_what_is_missing_is_one_clear_line(task, arguments, message, tmp_path, capsys):
+    assert evaluate(task, tmp_path / "out", arguments) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert message in said[-1]
+    assert not (tmp_path / "out").exists()

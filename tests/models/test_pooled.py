@@ -1,0 +1,117 @@
+"""Reference: NumPy from the definitions, least squares by NumPy.
+
+Planted and seen red: unknown targets in the mean, one norm for all vectors, a dropout drawn for the batch.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from facerep_jax.models.pooled import Layers, Linear, Targets
+from facerep_jax.models.vit import ViT
+from facerep_jax.typing import ClosedForm, Features
+
+WIDTH, OUTPUTS = 16, 3
+
+
+def encode(labels, outputs):
+    known = jnp.isfinite(labels)
+    return Targets(jnp.where(known, labels, 0), known)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return ViT(
+        variant="Nano/8", image_size=32, width=16, depth=2, heads=2, dtype="float32", remat="none", rngs=nnx.Rngs(0)
+    )
+
+
+def features(count, seed=0):
+    rng = np.random.default_rng(seed)
+    maps = {tap: jnp.asarray(rng.normal(3, 2, (count, 4, 4, WIDTH)), jnp.float32) for tap in range(2)}
+    pooled = jnp.asarray(rng.normal(1, 2, (count, WIDTH)), jnp.float32)
+    return Features(pooled=pooled, tokens=jnp.zeros((count, 16, WIDTH)), maps=maps)
+
+
+def labels(count, seed=1):
+    found = np.random.default_rng(seed).normal([40, 0, -3], [10, 1, 0.1], (count, OUTPUTS)).astype(np.float32)
+    found[0, 1] = found[2] = np.nan
+    return found
+
+
+def test_the_pooled_feature_is_a_map_of_one_cell():
+    seen = features(3)
+    (one,) = seen.at(())
+    np.testing.assert_array_equal(one[:, 0, 0], seen.pooled)
+    assert one.shape == (3, 1, 1, WIDTH)
+
+
+def test_before_it_learns_a_scaled_head_gives_the_mean_of_the_labels_that_are_known(encoder):
+    head = Linear(encoder, OUTPUTS, encode, scaled=True, taps=(), rngs=nnx.Rngs(0))
+    head.fit(features(6), jnp.asarray(labels(9)))  # of more labels than features
+    np.testing.assert_allclose(head(features(2, seed=5))[1], np.nanmean(labels(9), 0), rtol=1e-5)
+    np.testing.assert_allclose(head.units.deviation[...], np.nanstd(labels(9), 0), rtol=1e-4)
+    plain = Linear(encoder, OUTPUTS, encode, scaled=False, taps=(), rngs=nnx.Rngs(0))
+    plain.fit(features(6), jnp.asarray(labels(9)))
+    assert not plain(features(2)).any()
+
+
+def test_the_equations_are_solved_by_what_gives_the_labels(encoder):
+    """Labels that are linear in the feature, each missing in some examples, are found by least squares."""
+    seen, rng = features(60), np.random.default_rng(2)
+    wanted = np.asarray(seen.pooled) @ rng.normal(size=(WIDTH, OUTPUTS)) + [40, 0, -3]
+    given = np.where(rng.random(wanted.shape) < 0.3, np.nan, wanted).astype(np.float32)
+    head = Linear(encoder, OUTPUTS, encode, scaled=True, taps=(), rngs=nnx.Rngs(0))
+    assert isinstance(head, ClosedForm)
+    head.fit(seen, jnp.asarray(given))
+    x, y, w = (np.asarray(part)[:, 0].astype(np.float64) for part in head.equations(seen.at(()), jnp.asarray(given)))
+    np.testing.assert_array_equal(w > 0, np.isfinite(given))
+    one = np.column_stack([x, np.ones(60)])
+    solved = [np.linalg.lstsq(one[w[:, o] > 0], y[w[:, o] > 0, o], rcond=None)[0] for o in range(OUTPUTS)]
+    head.linear.kernel.set_value(jnp.asarray(np.stack(solved, 1)[:-1], jnp.float32))
+    head.linear.bias.set_value(jnp.asarray(np.stack(solved, 1)[-1], jnp.float32))
+    np.testing.assert_allclose(head(seen), wanted, rtol=1e-3, atol=1e-2)
+
+
+def norm(x):
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+
+
+def test_the_head_of_layers_is_a_weighted_mean_of_means_maxima_and_the_pooled_feature(encoder):
+    head = Layers(encoder, OUTPUTS, encode, scaled=False, taps=(0, 1, 1), rngs=nnx.Rngs(0))
+    assert not isinstance(head, ClosedForm)
+    rng = np.random.default_rng(3)
+    logits, scales = rng.normal(size=5), rng.uniform(0.5, 2, (5, WIDTH))
+    head.weights.set_value(jnp.asarray(logits, jnp.float32))
+    for layer, scale in zip(head.norms, scales, strict=True):
+        layer.scale.set_value(jnp.asarray(scale, jnp.float32))
+    seen = features(4)
+    maps = [np.asarray(seen.maps[tap], np.float64) for tap in (0, 1)]  # the last once, though it is named twice
+    vectors = [pooled for x in maps for pooled in (x.mean((1, 2)), x.max((1, 2)))] + [np.asarray(seen.pooled)]
+    shares = np.exp(logits) / np.exp(logits).sum()
+    mean = sum(share * scale * norm(x) for share, scale, x in zip(shares, scales, vectors, strict=True))
+    expected = mean @ np.asarray(head.output.kernel[...], np.float64)
+    np.testing.assert_allclose(head(seen), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_goes_with_the_key_of_an_example_and_not_its_row(encoder):
+    head = Layers(encoder, OUTPUTS, encode, scaled=False, taps=(1,), dropout=0.5, rngs=nnx.Rngs(0))
+    seen, keys, order = features(4), jax.random.split(jax.random.key(0), 4), np.array([2, 0, 3, 1])
+    turned = Features(seen.pooled[order], seen.tokens[order], {tap: x[order] for tap, x in seen.maps.items()})
+    one = np.asarray(head(seen, keys))
+    np.testing.assert_allclose(head(turned, keys[order]), one[order], rtol=1e-5)
+    assert np.abs(one - np.asarray(head(seen))).min() > 1e-6
+    again = np.asarray(head(seen, keys[order]))
+    assert np.abs(one - again).max() > 1e-4
+
+
+def test_what_does_not_fit_is_named(encoder):
+    for taps, given in (((), {}), ((0,), {"dropout": 1.0})):
+        with pytest.raises(ValueError, match=r"taps have \[\] channels|dropout is a share"):
+            Layers(encoder, OUTPUTS, encode, scaled=False, taps=taps, **given, rngs=nnx.Rngs(0))
+    for kind, taps in ((Linear, ()), (Layers, (1,))):
+        head = kind(encoder, OUTPUTS, encode, scaled=True, taps=taps, rngs=nnx.Rngs(0))
+        with pytest.raises(ValueError, match="none of 4 training examples has a known label"):
+            head.fit(features(4), jnp.full((4, OUTPUTS), jnp.nan))
