@@ -1,6 +1,6 @@
 """Reference: NumPy from the definitions, least squares by NumPy.
 
-Planted and seen red: unknown targets in the mean, one norm for all vectors, a dropout drawn for the batch.
+Planted and seen red: unknown targets counted in the equations, one norm for all vectors, a dropout drawn for the batch.
 """
 
 import jax

