@@ -80,12 +80,13 @@ def in_child(command: list[str], chips: int) -> dict[str, Any]:
     """What `look` finds in a process of its own, which has as many devices as there are chips, and may load libtpu."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
-        kept = " ".join(f for f in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in f)
+        flags_of_xla = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag]
         environment = {
             **os.environ,
             CHILD: str(out),
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"{kept} --xla_force_host_platform_device_count={chips}".strip(),
+            "JAX_NUM_CPU_DEVICES": str(chips),
+            "XLA_FLAGS": " ".join(flags_of_xla),
             "TPU_SKIP_MDS_QUERY": "1",
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         }

@@ -62,7 +62,8 @@ def test_results_say_what_they_are(finished):
     encoder, described = results["encoder"], results["config"]["encoder"]
     assert (encoder["kind"], encoder["name"], encoder["parameters"]) == ("random", "ViT Nano/8", 469_824)
     assert encoder["architecture"] == {k: v for k, v in described.items() if k not in ViT.no_matter}
-    assert set(described) - set(encoder["architecture"]) == {"block_scale", "drop_path", "patch_dropout", "unroll"}
+    silent = {"block_scale", "drop_path", "layer_scale", "patch_dropout", "unroll"}
+    assert set(described) - set(encoder["architecture"]) == silent
     assert results["trains_encoder"] is False
     assert results["protocol_settings"]["weight_decay"] == 1e-2  # a default
     assert results["head"] == {"landmarks": "Regression (cells 7)", "parsing": "PerToken (cells 8)"}[task]

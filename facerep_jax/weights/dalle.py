@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from facerep_jax.weights._transformer import Misfit
+
 PLACES = {"input": "stem", "output.conv": "output"}  # theirs -> ours
 LEAVES = {"w": "kernel", "b": "bias"}
 BLOCK = re.compile(r"group_(\d+)\.block_(\d+)\.(?:(id_path)|res_path\.conv_(\d+))")
@@ -16,12 +18,15 @@ BLOCK = re.compile(r"group_(\d+)\.block_(\d+)\.(?:(id_path)|res_path\.conv_(\d+)
 
 def encoder(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """The spec of the encoder that the arrays belong to. Raises ValueError if they are of another layout."""
+    share = sum(map(is_known, arrays)) / max(1, len(arrays))
     for needed in ("blocks.input.w", "blocks.output.conv.w"):
         if needed not in arrays:
-            raise ValueError(f"no array {needed!r}")
+            raise Misfit(f"no array {needed!r}", share)
+    if unknown := [name for name in arrays if not is_known(name)]:
+        raise Misfit(f"an encoder of a dVAE has no array {unknown[0]!r}", share)
     places = [tuple(map(int, path.split("/")[1:3])) for path in map(our_path, arrays) if path.startswith("groups/")]
     if not places:
-        raise ValueError("no array 'blocks.group_1...'")
+        raise Misfit("no array 'blocks.group_1...'", share)
     return {
         "call": "facerep_jax.models.dvae:DVAEEncoder",
         "channels": int(arrays["blocks.input.w"].shape[0]),
@@ -41,6 +46,12 @@ def exported(arrays: Mapping[str, np.ndarray], spec: Mapping[str, Any] | None = 
     """Their arrays by name."""
     found = {their_name(path): np.asarray(x) for path, x in arrays.items()}
     return {name: np.ascontiguousarray(x.transpose(3, 2, 0, 1)) if x.ndim == 4 else x for name, x in found.items()}
+
+
+def is_known(name: str) -> bool:
+    """Whether it is the name of one of their arrays."""
+    place, _, leaf = name.removeprefix("blocks.").rpartition(".")
+    return leaf in LEAVES and (place in PLACES or BLOCK.fullmatch(place) is not None)
 
 
 def our_path(name: str) -> str:
