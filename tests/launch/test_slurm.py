@@ -89,6 +89,10 @@ def cluster(tmp_path_factory) -> Iterator[dict[str, str]]:
             }
             yield environment
         finally:
+            if len(daemons) == 3:  # a test that failed may leave a job, which would outlive its cluster
+                subprocess.run(["scancel", f"--user={names['user']}"], env=environment, timeout=60)
+                queue = ["squeue", "--noheader"]
+                until(lambda: not subprocess.run(queue, env=environment, capture_output=True).stdout.strip(), 180)
             for daemon in reversed(daemons):
                 daemon.terminate()
                 daemon.wait(60)
