@@ -1,7 +1,4 @@
-"""What is said of a machine and of what a config needs of it: on this one, and on stand-ins for others.
-
-Planted and seen red: only one of the two kinds of locks tried, GPUs counted as this process sees them.
-"""
+"""What is said of a machine and of what a config needs of it: on this one, and on stand-ins for others."""
 
 import errno
 import fcntl

@@ -1,7 +1,4 @@
-"""A plan of a tiny run against its shapes and against arithmetic; with libtpu, the slow test, against its compiler.
-
-Planted and seen red: the whole state on every chip whatever the sharding, hosts counted as chips.
-"""
+"""A plan of a tiny run against its shapes and against arithmetic; with libtpu, the slow test, against its compiler."""
 
 import importlib.util
 import json

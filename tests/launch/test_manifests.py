@@ -237,7 +237,6 @@ def test_gcloud_knows_the_commands_and_their_flags():
 @pytest.mark.slow
 @pytest.mark.parametrize("chip", ["v4", "v5e", "v5p", "v6e"])
 def test_libtpu_knows_the_flags_and_compiles_with_them(chip):
-    """Planted and seen red: a flag that it does not know."""
     topology = {"v4": "v4:2x2x1", "v5p": "v5p:2x2x1"}.get(chip, f"{chip}:2x4")
     (packages,) = tool("libtpu==0.0.42.1").parent.glob("lib/python*/site-packages")
     program = (

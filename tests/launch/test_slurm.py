@@ -2,8 +2,6 @@
 
 Needs Debian's packages slurm-wlm and munge, and nothing of their configuration. The cluster counts two GPUs that are
 not there, so that `--per-gpu` starts two tasks, which compute on the CPU.
-
-Tried and seen red: no requeue, a requeue of what was cancelled.
 """
 
 import getpass
