@@ -91,7 +91,8 @@ def test_maps_are_found_by_their_tap():
     maps = {tap: jnp.full((1, 2, 2, 3), float(tap)) for tap in (1, 4, 9)}
     features = jax.jit(lambda maps: Features(jnp.zeros((1, 3)), jnp.zeros((1, 4, 3)), maps))(maps)
     assert [float(x.mean()) for x in features.at((9, 1))] == [9, 1]
-    assert features.at(()) == ()
+    (pooled,) = features._replace(pooled=jnp.arange(3.0)[None]).at(())
+    np.testing.assert_array_equal(pooled, np.arange(3.0).reshape(1, 1, 1, 3))
     with pytest.raises(KeyError):
         features.at((2,))
 
