@@ -1,4 +1,4 @@
-"""Go the whole way on generated faces, on two cores in ten to fifteen minutes: prepare, pre-train, evaluate, report.
+"""Go the whole way on generated faces, on two cores in five to fifteen minutes: prepare, pre-train, evaluate, report.
 
 facerep demo [--out demo] [--minutes 10]
 
