@@ -27,8 +27,9 @@ def test_sigterm_to_one_of_two_saves_in_both_and_one_alone_goes_on(undisturbed_t
 
     Tried: a stop of the first process alone; the other then waits for it.
     """
-    processes = start(2, tmp_path, config=TINY)
-    wait_for(lambda: 2 in metrics(tmp_path), processes[0])
+    slowly = "--config.operational.threads=1"  # so that steps are left when the processes have agreed to stop
+    processes = start(2, tmp_path, slowly, config=TINY)
+    wait_for(lambda: 1 in metrics(tmp_path), processes[0])
     processes[1].send_signal(signal.SIGTERM)
     outcomes = end(processes)
     assert [status for status, _ in outcomes] == [75, 75], outcomes
