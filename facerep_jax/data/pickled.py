@@ -4,7 +4,6 @@ insightface trades pairs of aligned images as NAME.bin: a pickle of (files of im
 person), written by Python 2 or 3, some with NumPy arrays of bytes.
 """
 
-import codecs
 import dataclasses
 import functools
 import io
@@ -15,8 +14,16 @@ from typing import Any
 import numpy as np
 from numpy._core import multiarray
 
+
+def _as_bytes(content: str, encoding: str) -> bytes:
+    """Bytes as Python 3 writes them in an old protocol; other codecs, of which some unpack, are refused."""
+    if encoding not in ("latin1", "latin-1"):
+        raise ValueError(f"it asks for the codec {encoding!r}, which is not read")
+    return content.encode("latin1")
+
+
 ALLOWED = {
-    ("_codecs", "encode"): codecs.encode,  # bytes, as Python 3 writes them in an old protocol
+    ("_codecs", "encode"): _as_bytes,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     **{
