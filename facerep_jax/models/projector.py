@@ -59,9 +59,9 @@ def bounded(limit: float) -> Initializer:
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
-def unit(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-    """Vectors scaled to length one; shorter ones than 1e-12 less so, as torch.nn.functional.normalize does."""
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
+def unit(x: Float[Array, "*b d"], axis: int = -1) -> Float[Array, "*b d"]:
+    """Vectors along an axis scaled to length one; shorter ones than 1e-12 less so, as torch's `normalize` does."""
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis, keepdims=True), 1e-24))
 
 
 def spread(x: Float[Array, "b d"]) -> Float[Array, ""]:

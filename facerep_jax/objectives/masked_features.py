@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from facerep_jax.config import Spec, build, pick, plain, spec
 from facerep_jax.models.decoder import Decoder, image_of, kept_patches, masked_share
+from facerep_jax.models.projector import unit
 from facerep_jax.models.vit import patches
 from facerep_jax.typing import Batch, Features, Frozen, Metrics, View, Views, as_kind
 
@@ -112,13 +113,8 @@ class MaskedFeatures(nnx.Module):
             raise ValueError("the frozen network has no class token")
         maps = [seen.maps[tap].reshape(len(image), -1, self.network.width) for tap in self.taps]
         cls = [seen.cls_at[tap][:, None] for tap in self.taps]
-        return unit(jnp.stack([jnp.concatenate(pair, 1) for pair in zip(cls, maps, strict=True)]), self.axis)
-
-
-def unit(x: Float[Array, "taps b n d"], axis: int) -> Float[Array, "taps b n d"]:
-    """`x` in float32, scaled to length one along an axis; where it is shorter than 1e-12, less so, as torch does."""
-    x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis, keepdims=True), 1e-24))
+        stages = jnp.stack([jnp.concatenate(pair, 1) for pair in zip(cls, maps, strict=True)])
+        return unit(stages.astype(jnp.float32), self.axis)
 
 
 def weighted(errors: Float[Array, "*t b n"], weight: Float[Array, "*t b n"]) -> Float[Array, ""]:
