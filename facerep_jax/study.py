@@ -236,7 +236,7 @@ def pretraining(
         described = described.replace(f"{{{name}}}", quoted(workdir_of(folder, name, 0, rates.get(name))))
     which = (f"--config={described},data_dir={quoted(folder / 'data')}", f"--config.seed={seed}")
     at = () if rate is None else (f"--config.optimizer.learning_rate={rate:g}",)
-    return Cell(workdir, ("pretrain", *which, *at, f"--workdir={workdir}"))
+    return Cell(workdir, ("pretrain", *which, *recipe.get("flags", ()), *at, f"--workdir={workdir}"))
 
 
 def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Iterator[Cell]:
@@ -247,18 +247,18 @@ def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Itera
             workdir = workdir_of(folder, name, seed, rates.get(name))
             yield pretraining(recipe, folder, workdir, seed, rates.get(name), rates)
     for name, evaluation in config.evaluate.items():
-        for fraction, (encoder, seed) in itertools.product(evaluation.fractions, encoders(config)):
+        for fraction, (encoder, seed) in itertools.product(evaluation.fractions, encoders(config, evaluation)):
             workdir = folder / "evaluate" / name / f"{fraction:g}" / f"{encoder}_{seed}"
             recipe = judging(config, folder, name, fraction)
-            more: tuple[str, ...] = config.whole if fraction == 1 else ()
+            more = (*evaluation.get("flags", ()), *(config.whole if fraction == 1 else ()))
             checkpoint = RANDOM if encoder == RANDOM else workdir_of(folder, encoder, seed, rates.get(encoder))
             if encoder == RANDOM:
                 untrained = config.get("untrained", {})  # says of the encoder what a checkpoint says itself
                 recipe = ",".join((recipe, *untrained.get("arguments", ())))
                 more = (*more, *untrained.get("flags", ()), f"--config.encoder_seed={seed}")
                 if seed == 0:
-                    recipe = ",".join((recipe, *config.rivals))
-                if seed == 0 and fraction in evaluation.scratch:
+                    recipe = ",".join((recipe, *evaluation.get("rivals", config.rivals)))
+                if seed == 0 and fraction in evaluation.get("scratch", ()):
                     recipe, more = f"{recipe},scratch", (*more, *config.scratch)
             yield Cell(workdir, ("evaluate", recipe, *more, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))
 
@@ -268,11 +268,12 @@ def judging(config: ConfigDict, folder: Path, evaluation: str, fraction: float) 
     return f"--config={config.evaluate[evaluation].config},fraction={fraction},data_dir={quoted(folder / 'data')}"
 
 
-def encoders(config: ConfigDict) -> Iterator[tuple[str, int]]:
-    """Kind and seed of each encoder that is judged."""
+def encoders(config: ConfigDict, evaluation: ConfigDict) -> Iterator[tuple[str, int]]:
+    """Kind and seed of each encoder that an evaluation judges: of those that it names, or of all."""
     yield from ((RANDOM, seed) for seed in range(config.random))
+    judged = evaluation.get("encoders", tuple(config.pretrain))
     for name, recipe in config.pretrain.items():
-        yield from ((name, seed) for seed in range(recipe.seeds))
+        yield from ((name, seed) for seed in range(recipe.seeds) if name in judged)
 
 
 def is_done(cell: Cell) -> bool:
@@ -322,20 +323,20 @@ def budgets_of(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> 
 def scores_of(config: ConfigDict, folder: Path, evaluation: str) -> Iterator[Score]:
     """The scores of one evaluation: of each kind of encoder and each baseline at each fraction of the labels."""
     for fraction in config.evaluate[evaluation].fractions:
-        lines = lines_of(config, folder / "evaluate" / evaluation / f"{fraction:g}")
+        lines = lines_of(config, config.evaluate[evaluation], folder / "evaluate" / evaluation / f"{fraction:g}")
         results = lines[RANDOM].results
         for kind, line in lines.items():
             against = {}
-            for rival in (rival for rival in config.against if rival != kind):
+            for rival in (rival for rival in config.against if rival in lines and rival != kind):
                 found = full_comparison(line, lines[rival])
                 against[rival] = (found.gain, *found.difference)
             yield Score(evaluation, fraction, kind, results.labels, results.headline, line.means, line.spread, against)
 
 
-def lines_of(config: ConfigDict, folder: Path) -> dict[str, Line]:
+def lines_of(config: ConfigDict, evaluation: ConfigDict, folder: Path) -> dict[str, Line]:
     """Each kind of encoder, with one evaluation for each seed of its pre-training, then each baseline."""
     workdirs: dict[str, list[Path]] = {}
-    for kind, seed in encoders(config):
+    for kind, seed in encoders(config, evaluation):
         workdirs.setdefault(kind, []).append(folder / f"{kind}_{seed}")
     lines = {
         kind: Line(kind, UNTRAINED if kind == RANDOM else PRETRAINED, [read_evaluation(each) for each in found])

@@ -74,9 +74,10 @@ def patch_kmeans(problem: Problem, images: Stack) -> Encoder:
     """k-means features of patches, fitted on images, on as many as have `FITTED` patches.
 
     Patches are as large as those of the encoder that is judged; of one whose maps have several resolutions, as the
-    finest of at least `FINEST` pixels.
+    finest of at least `FINEST` pixels, of those stages that the task reads, or of all if it reads the pooled feature.
     """
-    strides = sorted(problem.encoder.tap_strides(problem.task.taps))
+    taps = problem.task.taps or tuple(range(problem.encoder.stages))
+    strides = sorted(problem.encoder.tap_strides(taps))
     patch = next((stride for stride in strides if stride >= FINEST), strides[-1])
     encoder = PatchKMeans(patch=patch, dtype="float32", remat="none", rngs=nnx.Rngs(0))
     rows, columns = encoder.grid((images.shape[1], images.shape[2]))
