@@ -12,6 +12,9 @@ validation examples of `search.evaluation` at `search.fraction` of the labels; t
 
 A recipe that is given what another one trained names it in `after`, and where its workdir belongs in its `config`, as
 `m1={mae}`: that of seed 0, at the rate that was chosen. Such a recipe is tried once the other one is trained.
+
+An evaluation judges all encoders, or those that it names in `encoders`; its own `rivals` stand in for those of the
+study. A recipe or an evaluation may have further `flags`.
 """
 
 import itertools

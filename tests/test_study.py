@@ -147,6 +147,35 @@ def test_a_recipe_that_is_given_an_encoder_comes_after_the_one_that_trains_it(tm
     assert cell in tried  # so that it is done
 
 
+def test_an_evaluation_has_its_own_encoders_rivals_and_flags(tmp_path):
+    config = ConfigDict(
+        dict(
+            prepare={},
+            pretrain={name: dict(config=f"{name}.py:x", seeds=1, flags=("--config.a=1",)) for name in ("mae", "mcf")},
+            random=1,
+            rivals=("patch_kmeans",),
+            whole=("--config.seeds=(0,)",),
+            scratch=("--config.scratch.steps=5",),
+            evaluate=dict(
+                few=dict(config="c.py:d", fractions=(1.0,), encoders=("mcf", "no_such"), rivals=(), flags=("--e=2",)),
+                most=dict(config="c.py:d", fractions=(0.5,), scratch=(0.5,)),
+            ),
+        )
+    )
+    commands = {
+        cell.folder.relative_to(tmp_path).as_posix(): cell.arguments for cell in study.cells(config, tmp_path, {})
+    }
+    assert "--config.a=1" in commands["pretrain/mae_0"]
+    judged = [name for name in commands if name.startswith("evaluate/few")]
+    assert judged == ["evaluate/few/1/random_0", "evaluate/few/1/mcf_0"]
+    assert "patch_kmeans" not in commands[judged[0]][1]
+    assert commands[judged[1]][2:4] == ("--e=2", "--config.seeds=(0,)")
+    assert commands["evaluate/most/0.5/random_0"][1].endswith(",patch_kmeans,scratch")
+    assert [name for name in commands if name.startswith("evaluate/most")][1:] == [
+        f"evaluate/most/0.5/{name}_0" for name in ("mae", "mcf")
+    ]
+
+
 @pytest.mark.parametrize("after", [("nothing",), ("mae", "both")])
 def test_a_recipe_that_is_given_what_no_recipe_trains_before_is_refused(after):
     config = ConfigDict(dict(pretrain=dict(mae=dict(), both=dict(after=after))))

@@ -83,9 +83,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             whole=("--config.seeds=(0,)",),  # all subsets of 100 % are the same
             against=("random", *(name for name in MAIN if name in pretrain)),
             evaluate=dict(
-                landmarks=dict(
-                    config=f"configs/evaluate/landmarks.py:{on_drawn},protocol=ridge", fractions=(0.1, 1.0)
-                ),
+                landmarks=dict(config=f"configs/evaluate/landmarks.py:{on_drawn},protocol=ridge", fractions=(0.1, 1.0)),
                 parsing=dict(config=f"configs/evaluate/parsing.py:{on_drawn}", fractions=(0.1,)),
                 attributes=dict(
                     config=f"configs/evaluate/attributes.py:{on_drawn},protocol=ridge", fractions=(0.1, 1.0)

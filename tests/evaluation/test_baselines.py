@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from facerep_jax.evaluation.baselines import learnt_from, without_network
+from facerep_jax.evaluation.baselines import learnt_from, patch_kmeans, without_network
 from facerep_jax.evaluation.labels import Labels
 from facerep_jax.evaluation.problem import NONE
 from tests.evaluation.problems import HELD_OUT, ROWS
@@ -31,3 +33,9 @@ def test_a_tenth_of_the_labels_stands_in_for_validation(problem):
     train, validation = learnt_from(bare, Labels(0, ROWS, np.arange(0)))
     assert (len(train["id"]), len(validation["id"])) == (43, 4)
     assert not set(train["id"]) & set(validation["id"])
+
+
+def test_patches_of_k_means_are_the_encoders_whatever_the_task_reads(problem, monkeypatch):
+    monkeypatch.setattr("facerep_jax.models.patch_kmeans.PatchKMeans.fit_images", lambda self, images: None)
+    pooled = problem._replace(task=SimpleNamespace(taps=()))  # reads no map
+    assert patch_kmeans(pooled, problem.splits["train"]["image"]).patch == problem.encoder.tap_strides((0,))[0] == 8
