@@ -13,8 +13,9 @@ validation examples of `search.evaluation` at `search.fraction` of the labels; t
 A recipe that is given what another one trained names it in `after`, and where its workdir belongs in its `config`, as
 `m1={mae}`: that of seed 0, at the rate that was chosen. Such a recipe is tried once the other one is trained.
 
-An evaluation judges all encoders, or those that it names in `encoders`; its own `rivals` stand in for those of the
-study. A recipe or an evaluation may have further `flags`.
+An evaluation judges all encoders, or those that it names in `encoders`; its own `rivals` and `subsets` stand in for
+those of the study; one that `learns` nothing takes no fraction of the labels. `subsets` are flags of evaluations of a
+part of the labels, `whole` of those of all of them. A recipe or an evaluation may have further `flags`.
 """
 
 import itertools
@@ -253,7 +254,8 @@ def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Itera
         for fraction, (encoder, seed) in itertools.product(evaluation.fractions, encoders(config, evaluation)):
             workdir = folder / "evaluate" / name / f"{fraction:g}" / f"{encoder}_{seed}"
             recipe = judging(config, folder, name, fraction)
-            more = (*evaluation.get("flags", ()), *(config.whole if fraction == 1 else ()))
+            subsets = config.whole if fraction == 1 else evaluation.get("subsets", config.get("subsets", ()))
+            more = (*subsets, *evaluation.get("flags", ()))
             checkpoint = RANDOM if encoder == RANDOM else workdir_of(folder, encoder, seed, rates.get(encoder))
             if encoder == RANDOM:
                 untrained = config.get("untrained", {})  # says of the encoder what a checkpoint says itself
@@ -268,7 +270,9 @@ def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Itera
 
 def judging(config: ConfigDict, folder: Path, evaluation: str, fraction: float) -> str:
     """The flag that names an evaluation at a fraction of the labels."""
-    return f"--config={config.evaluate[evaluation].config},fraction={fraction},data_dir={quoted(folder / 'data')}"
+    judge = config.evaluate[evaluation]
+    labels = f",fraction={fraction}" if judge.get("learns", True) else ""
+    return f"--config={judge.config}{labels},data_dir={quoted(folder / 'data')}"
 
 
 def encoders(config: ConfigDict, evaluation: ConfigDict) -> Iterator[tuple[str, int]]:

@@ -154,11 +154,13 @@ def test_an_evaluation_has_its_own_encoders_rivals_and_flags(tmp_path):
             pretrain={name: dict(config=f"{name}.py:x", seeds=1, flags=("--config.a=1",)) for name in ("mae", "mcf")},
             random=1,
             rivals=("patch_kmeans",),
+            subsets=("--config.seeds=(0,1,2)",),
             whole=("--config.seeds=(0,)",),
             scratch=("--config.scratch.steps=5",),
             evaluate=dict(
                 few=dict(config="c.py:d", fractions=(1.0,), encoders=("mcf", "no_such"), rivals=(), flags=("--e=2",)),
                 most=dict(config="c.py:d", fractions=(0.5,), scratch=(0.5,)),
+                none=dict(config="c.py:d", fractions=(1.0,), rivals=(), learns=False),
             ),
         )
     )
@@ -169,8 +171,10 @@ def test_an_evaluation_has_its_own_encoders_rivals_and_flags(tmp_path):
     judged = [name for name in commands if name.startswith("evaluate/few")]
     assert judged == ["evaluate/few/1/random_0", "evaluate/few/1/mcf_0"]
     assert "patch_kmeans" not in commands[judged[0]][1]
-    assert commands[judged[1]][2:4] == ("--e=2", "--config.seeds=(0,)")
+    assert commands[judged[1]][2:4] == ("--config.seeds=(0,)", "--e=2")  # a sequence that is given twice grows
+    assert commands["evaluate/most/0.5/mae_0"][2] == "--config.seeds=(0,1,2)"
     assert commands["evaluate/most/0.5/random_0"][1].endswith(",patch_kmeans,scratch")
+    assert commands["evaluate/none/1/mae_0"][1] == f"--config=c.py:d,data_dir={tmp_path / 'data'}"
     assert [name for name in commands if name.startswith("evaluate/most")][1:] == [
         f"evaluate/most/0.5/{name}_0" for name in ("mae", "mcf")
     ]

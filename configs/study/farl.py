@@ -80,6 +80,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             random=args.seeds,
             scratch=(f"--config.scratch.steps={STEPS}",),
             rivals=("patch_kmeans", "random_scaled"),
+            subsets=("--config.seeds=(0,1,2)",),
             whole=("--config.seeds=(0,)",),  # all subsets of 100 % are the same
             against=("random", *(name for name in MAIN if name in pretrain)),
             evaluate=dict(
@@ -99,8 +100,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
                     config=f"configs/evaluate/landmarks.py:{on_drawn},head=farl,protocol=frozen,steps={STEPS}",
                     fractions=(0.1,),
                     encoders=MAIN,
+                    subsets=("--config.seeds=(0,)",),
                     flags=(
-                        "--config.seeds=(0,)",
                         "--config.task.head.size=24",
                         "--config.task.head.dense.channels=32",
                         "--config.protocol.optimizer.learning_rate=1e-2",
@@ -109,8 +110,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
             ),
         )
     )
-    for evaluation in config.evaluate.values():
-        evaluation.flags = ("--config.seeds=(0,1,2)", *evaluation.get("flags", ()))
     if args.faces:
         config.prepare.real = "manifest"
         config.manual_dirs.real = args.faces

@@ -1,6 +1,24 @@
 """The crops of `data.multi_crop.MultiCrop` as views: `image` and `large1`, `large2`, ...; `small0`, `small1`, ..."""
 
+from typing import Any
+
+from jaxtyping import Array, Key
+
 from facerep_jax.typing import Batch, View, Views
+
+
+class Crop:
+    """A view of a large crop, which takes a pass of its own, for objectives that are told what to look at.
+
+    Args:
+        index: of the crop: 0 is `image`.
+    """
+
+    def __init__(self, *, index: int):
+        self.index, self.needs = index, keys_of(index + 1, 0)
+
+    def __call__(self, batch: Batch, *, encoder: Any, rng: Key[Array, "b"]) -> View:
+        return View(batch["image_large"][:, self.index - 1] if self.index else batch["image"], apart=True)
 
 
 def keys_of(large: int, small: int) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """What self-supervised methods put behind an encoder: linear layers with batch normalisation between them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -17,8 +19,11 @@ class Projector(nnx.Module):
     Args:
         widths: of the input, of each hidden layer, of the output.
         hidden_bias: whether the layers before a normalisation have a bias, which does nothing but to be decayed.
+        bias: whether the last layer has one; it has none before a normalisation.
         norm_out: whether the output is normalised too, without scale and bias.
         norm_groups: how many groups of rows have statistics of their own.
+        norm_rows: how many rows such a group has, if `norm_groups` does not say how many groups there are; 0 for all.
+        init: of the weights; None for torch's.
     """
 
     def __init__(
@@ -26,15 +31,20 @@ class Projector(nnx.Module):
         widths: tuple[int, ...],
         *,
         hidden_bias: bool = True,
+        bias: bool = True,
         norm_out: bool = False,
         norm_groups: int = 1,
+        norm_rows: int = 0,
+        init: Initializer | None = None,
         rngs: nnx.Rngs,
     ):
         *inputs, last = widths[:-1]
-        linear = [torch_linear(i, o, bias=hidden_bias, rngs=rngs) for i, o in zip(inputs, widths[1:-1], strict=True)]
-        self.linear = nnx.List([*linear, torch_linear(last, widths[-1], bias=not norm_out, rngs=rngs)])
-        self.norms = nnx.List(BatchNorm(width, groups=norm_groups) for width in widths[1:-1])
-        self.norm_out = BatchNorm(widths[-1], groups=norm_groups, scaled=False, shifted=False) if norm_out else None
+        linear = partial(torch_linear, init=init, rngs=rngs)
+        norm = partial(BatchNorm, groups=norm_groups, rows=norm_rows)
+        hidden = [linear(i, o, bias=hidden_bias) for i, o in zip(inputs, widths[1:-1], strict=True)]
+        self.linear = nnx.List([*hidden, linear(last, widths[-1], bias=bias and not norm_out)])
+        self.norms = nnx.List(norm(width) for width in widths[1:-1])
+        self.norm_out = norm(widths[-1], scaled=False, shifted=False) if norm_out else None
 
     def __call__(self, x: Float[Array, "b d"], *, train: bool = True) -> Float[Array, "b e"]:
         x = x.astype(jnp.float32)
@@ -45,10 +55,15 @@ class Projector(nnx.Module):
         return x if self.norm_out is None else self.norm_out(x, train=train)
 
 
-def torch_linear(width_in: int, width_out: int, *, bias: bool = True, rngs: nnx.Rngs) -> Linear:
-    """A linear layer in float32 as torch initialises it: weights and bias uniform within 1 / sqrt(inputs)."""
+def torch_linear(
+    width_in: int, width_out: int, *, bias: bool = True, init: Initializer | None = None, rngs: nnx.Rngs
+) -> Linear:
+    """A linear layer in float32 as torch initialises it: weights and bias uniform within 1 / sqrt(inputs).
+
+    Another initialisation of its weights leaves the bias as it is.
+    """
     uniform = bounded(width_in**-0.5)
-    linear = Linear(width_in, width_out, init=uniform, use_bias=bias, rngs=rngs)
+    linear = Linear(width_in, width_out, init=init or uniform, use_bias=bias, rngs=rngs)
     if linear.bias is not None:
         linear.bias.set_value(uniform(rngs.params(), (width_out,), jnp.float32))
     return linear

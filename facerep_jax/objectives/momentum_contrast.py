@@ -1,4 +1,4 @@
-"""MCF's contrast: one image, two masks, an encoder and a teacher that follows it."""
+"""Contrast of two views of an image, by an encoder and a teacher that follows it: MCF's masks, MoCo's crops."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -11,9 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from facerep_jax import schedules
 from facerep_jax.config import Spec, build, pick, plain, spec
-from facerep_jax.models.batch_norm import BatchNorm
-from facerep_jax.models.layers import Linear
-from facerep_jax.models.projector import spread, unit
+from facerep_jax.models.projector import Projector, spread, unit
 from facerep_jax.models.teachers import follow, teacher_of
 from facerep_jax.models.views import RandomPatches, encode
 from facerep_jax.streams import stream
@@ -26,25 +24,29 @@ INDEPENDENT, COMPLEMENTARY, SHARED, WHOLE = PAIRS = ("independent", "complementa
 
 
 class MomentumContrast(nnx.Module):
-    """InfoNCE between an encoder's masked view of an image and its teacher's, which differ by their masks alone.
+    """InfoNCE between an encoder's view of an image and a teacher's: MCF's, which differ by masks alone, or two crops.
 
-    The class token of each passes through a projector, that of the encoder through a predictor too. The teacher and its
-    projector follow the encoder's before each step; their batch normalisations take the statistics of the batch, as the
-    encoder's do. An image's negatives are the others of its group. Groups are formed by consecutive rows, so which
+    The pooled feature of each passes through a projector, that of the encoder through a predictor too. The teacher and
+    its projector follow the encoder's before each step; their batch normalisations take the statistics of the batch, as
+    the encoder's do. An image's negatives are the others of its group. Groups are formed by consecutive rows, so which
     images they hold depends on the order of the batch, and so on the number of hosts that read it; likewise those of
     batch normalisation.
 
     Source: MCF (2309.03575), figure 2; all numbers and the loss are the released code's (nomewang/MCF, models_mcf.py
     forward_contrastive and contrastive_loss). Losses are multiplied by twice the temperature, as in MoCo v3
     (2104.02057). Its momentum of 0.99 is per micro-step: 8 of them make an update, whose momentum is 0.99**8.
+    MoCo v3 itself (facebookresearch/moco-v3, builder.py) is `symmetric`, of two crops (`models.crops.Crop`), with
+    `predictor_norm`, and in ViTs with 3 `projector_layers`.
     Changed: the whole batch is one update, in groups of as many images as its micro-batches have.
 
     Args:
         view: name of the shared view that the encoder sees.
         pair: what the teacher sees: "independent" patches, drawn as `patches` says; the patches that the encoder does
             not see, as many, "complementary"; the same, "shared"; or the "whole" image.
-        patches: spec of a view of patches, such as `models.views.RandomPatches`.
+        patches: spec of the view of the teacher, or of the second one, such as `models.views.RandomPatches`.
         hidden, width: of projector and predictor.
+        projector_layers: linear layers of the projector; the predictor has two.
+        predictor_norm: whether the predictor's output is normalised, as the projector's is.
         temperature: divides cosines.
         symmetric: whether the encoder sees the teacher's view too, and the teacher the encoder's, and both losses are
             added, as in MoCo v3.
@@ -65,6 +67,8 @@ class MomentumContrast(nnx.Module):
         patches: Spec = PATCHES,
         hidden: int = 4096,
         width: int = 256,
+        projector_layers: int = 2,
+        predictor_norm: bool = False,
         temperature: float = 0.2,
         symmetric: bool = False,
         contrast_group: int = 512,
@@ -78,9 +82,10 @@ class MomentumContrast(nnx.Module):
             raise ValueError(f"a symmetric contrast has a pair of independent masks, not {pair!r}")
         if not temperature > 0:
             raise ValueError(f"temperature is above 0, not {temperature}")
-        mlp = partial(Perceptron, hidden=hidden, outputs=width, norm_rows=norm_rows, rngs=rngs)
-        self.projector = mlp(encoder.width, norm_out=True)
-        self.predictor = mlp(width, norm_out=False)
+        xavier = nnx.initializers.xavier_uniform()  # MCF's
+        mlp = partial(Projector, hidden_bias=False, bias=False, norm_rows=norm_rows, init=xavier, rngs=rngs)
+        self.projector = mlp((encoder.width, *(hidden,) * (projector_layers - 1), width), norm_out=True)
+        self.predictor = mlp((width, hidden, width), norm_out=predictor_norm)
         self.teacher, self.teacher_projector = teacher_of(encoder), teacher_of(self.projector)
         self.view, self.pair, self.symmetric = view, pair, symmetric
         self.temperature, self.contrast_group = temperature, contrast_group
@@ -149,27 +154,6 @@ class MomentumContrast(nnx.Module):
         """What the teacher makes of views, of length one and without a gradient."""
         seen = encode(self.teacher, views, train=True, rng=stream(rng, "teacher"))
         return {name: jax.lax.stop_gradient(unit(self.teacher_projector(seen[name].pooled))) for name in sorted(views)}
-
-
-class Perceptron(nnx.Module):
-    """Linear, batch normalisation, ReLU, linear, all in float32; neither linear layer has a bias.
-
-    Initialised as MCF's: xavier-uniform.
-
-    Args:
-        norm_out: whether the output is normalised too, without scale and bias.
-        norm_rows: rows that share statistics; 0 for all.
-    """
-
-    def __init__(self, inputs: int, *, hidden: int, outputs: int, norm_out: bool, norm_rows: int = 0, rngs: nnx.Rngs):
-        linear = partial(Linear, init=nnx.initializers.xavier_uniform(), use_bias=False, rngs=rngs)
-        self.up, self.norm = linear(inputs, hidden), BatchNorm(hidden, rows=norm_rows)
-        self.down = linear(hidden, outputs)
-        self.norm_out = BatchNorm(outputs, rows=norm_rows, scaled=False, shifted=False) if norm_out else None
-
-    def __call__(self, x: Float[Array, "b d"]) -> Float[Array, "b e"]:
-        x = self.down(jax.nn.relu(self.norm(self.up(x.astype(jnp.float32)), train=True)))
-        return x if self.norm_out is None else self.norm_out(x, train=True)
 
 
 def group_of(rows: int, wanted: int) -> int:

@@ -12,10 +12,11 @@ from flax import nnx
 
 from facerep_jax import schedules
 from facerep_jax.config import spec
-from facerep_jax.models.views import RandomPatches
+from facerep_jax.models.crops import Crop
+from facerep_jax.models.views import RandomPatches, encode
 from facerep_jax.models.vit import ViT
 from facerep_jax.objectives.combined import Combined
-from facerep_jax.objectives.momentum_contrast import MomentumContrast, Perceptron, complement, group_of
+from facerep_jax.objectives.momentum_contrast import MomentumContrast, complement, group_of
 from facerep_jax.train.state import split
 from facerep_jax.typing import Objective, View
 
@@ -55,14 +56,15 @@ KEEP = np.sort(np.argsort(np.random.default_rng(1).uniform(size=(BATCH, TILES)),
 
 def numpy_perceptron(p, x, rows, norm_out):
     """The published one in training: statistics of groups of rows, biased variance, eps 1e-5."""
+    *hidden, last = [p["linear"][i]["kernel"] for i in sorted(p["linear"])]
 
     def norm(x):
         x = x.reshape(-1, rows, x.shape[-1])
         return ((x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)).reshape(-1, x.shape[-1])
 
-    hidden = norm(x @ p["up"]["kernel"]) * p["norm"]["scale"] + p["norm"]["bias"]
-    x = np.maximum(hidden, 0) @ p["down"]["kernel"]
-    return norm(x) if norm_out else x
+    for i, kernel in enumerate(hidden):
+        x = np.maximum(norm(x @ kernel) * p["norms"][i]["scale"] + p["norms"][i]["bias"], 0)
+    return norm(x @ last) if norm_out else x @ last
 
 
 def numpy_loss(query, key, group, temperature):
@@ -158,8 +160,8 @@ def test_the_teacher_and_its_projector_follow_as_the_schedule_says(models):
     objective.begin(student, jnp.int32(5))  # half of the way from 0.5 to 1
     after = nnx.to_pure_dict(nnx.state((objective.teacher, objective.teacher_projector)))
     np.testing.assert_allclose(after[0]["class_token"], before[0]["class_token"] + 0.25, rtol=1e-5)
-    kernel = 0.75 * before[1]["up"]["kernel"] + 0.25 * projector["up"]["kernel"]
-    np.testing.assert_allclose(after[1]["up"]["kernel"], kernel, rtol=1e-5)
+    old, moving, new = (of["linear"][0]["kernel"] for of in (before[1], projector, after[1]))
+    np.testing.assert_allclose(new, 0.75 * old + 0.25 * moving, rtol=1e-5)
 
 
 def test_the_teacher_is_carried_and_has_no_gradient(models):
@@ -169,13 +171,13 @@ def test_the_teacher_is_carried_and_has_no_gradient(models):
     assert set(params) == {"projector", "predictor"}
     assert {"teacher", "teacher_projector"} <= set(variables)
     assert not frozen
-    assert set(params["projector"]) == {"up", "norm", "down"}  # the norm behind it has no parameters
+    assert set(params["projector"]) == {"linear", "norms"}  # the norm behind it has no parameters
     assert objective.offers == (("teacher", "teacher"),)
 
 
 def test_the_mean_of_each_group_of_a_projector_is_0():
-    mlp = Perceptron(6, hidden=8, outputs=5, norm_out=True, norm_rows=4, rngs=nnx.Rngs(params=0))
-    x = mlp(jnp.asarray(np.random.default_rng(0).normal(size=(8, 6)), jnp.float32))
+    mlp = make(hidden=8, width=5, norm_rows=4).projector
+    x = mlp(jnp.asarray(np.random.default_rng(0).normal(size=(8, WIDTH)), jnp.float32))
     np.testing.assert_allclose(np.asarray(x).reshape(2, 4, 5).mean(1), np.zeros((2, 5)), atol=1e-5)
 
 
@@ -220,3 +222,30 @@ def test_the_terms_of_a_sum_share_no_draw(models, batch):
     )
     views = both.views(batch, encoder=encoder, rng=KEYS)
     assert (np.asarray(views["kept"].keep) != np.asarray(views["taught"].keep)).any(1).sum() >= BATCH - 2
+
+
+def test_moco_v3_contrasts_two_crops_both_ways(reference):
+    """Planted and seen red: the keys of the same crop; a predictor without a norm at its end."""
+    sizes = dict(hidden=12, width=6, projector_layers=3, predictor_norm=True, contrast_group=0, norm_rows=0)
+    term = spec(MomentumContrast, **sizes, patches=spec(Crop, index=1), symmetric=True, temperature=0.5)
+    encoder, batch = make_encoder(), {name: x[:BATCH] for name, x in two_crops().items()}
+    both = Combined(
+        encoder, terms=dict(c=term), views=dict(kept=spec(Crop, index=0)), steps=10, rngs=nnx.Rngs(params=0)
+    )
+    assert set(both.needs) == {"image", "image_large"}
+    views = both.views(batch, encoder=encoder, rng=KEYS)
+    seen = encode(encoder, views)
+    loss, _ = run(both, encoder, batch, seen, views)
+    p = reference.params(both.terms["c"])
+    assert len(p["projector"]["linear"]) == 3
+    ours = [np.float64(encoder(View(image)).pooled) for image in (batch["image"], batch["image_large"][:, 0])]
+    keys = [numpy_perceptron(p["projector"], x, BATCH, True) for x in ours]  # the teacher is the encoder at first
+    queries = [numpy_perceptron(p["predictor"], x, BATCH, True) for x in keys]
+    expected = sum(numpy_loss(queries[i], keys[1 - i], BATCH, 0.5) for i in (0, 1))
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+def two_crops():
+    """A batch with a second crop that is of another example, so that it matters which is contrasted with which."""
+    draw = np.random.default_rng(3).integers(0, 256, (2, BATCH, PATCH * SIDE, PATCH * SIDE, 3), np.uint8)
+    return {"image": jnp.asarray(draw[0]), "image_large": jnp.asarray(draw[1][:, None])}

@@ -33,7 +33,12 @@ found.loader.exec_module(reference)
 RUNTIME = dict(dtype="float32", remat="none")
 SIZE = reference.SIDE * reference.PATCH
 OBJECTIVE = "objective/terms/"
-PERCEPTRON = {"up/kernel": "0.weight", "norm/scale": "1.weight", "norm/bias": "1.bias", "down/kernel": "3.weight"}
+PERCEPTRON = {
+    "linear/0/kernel": "0.weight",
+    "norms/0/scale": "1.weight",
+    "norms/0/bias": "1.bias",
+    "linear/1/kernel": "3.weight",
+}
 
 
 def vit(width, depth, heads):

@@ -1,0 +1,95 @@
+r"""FRL's question: does pre-training without labels beat pre-training with labels, and which of its rivals does best?
+
+facerep study frl --config configs/study/frl.py:faces=$FACEREP_FACES
+
+Encoders of one size see equally many images, from three seeds each. Without labels: swav, moco, simsiam, byol, dino,
+masked pixels (mae), masked tokens (mim). With captions: contrast and masked tokens (farl). With labels: identity and
+attributes, and as controls identity drawn at random (labels_at_random) and identity of things that are no faces
+(objects). Those that compute less than the costliest have less in the table of costs; equal costs are not forced.
+Each kind has its learning rate chosen among RATES, from one seed, by validation faces (`rates`, see `facerep study`).
+They are judged by linear heads on landmarks and parsing of another generator's faces at 10 % of the labels, three
+subsets each, by which of its faces are of one person (knn), where nothing is learnt, and where `faces` names the folder
+of a manifest, on the landmarks of those; beside encoders that were never trained (random), k-means features of patches
+(patch_kmeans) and, for landmarks and parsing, networks that learn from the same labels from nothing (scratch).
+
+Arguments: faces, steps of each pre-training, images to pre-train on, seeds of each encoder and of random; encoders,
+names joined by +, where not all are wanted; one_rate for that of the recipe alone.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from facerep_jax.config import parse_arg, pick
+
+FACES = "generated_faces:size=80,validation=0,test=0"
+NANO = "configs/pretrain/frl_nano.py"
+FARL = "configs/pretrain/farl_nano.py"
+MCF = "configs/pretrain/mcf_nano.py"
+PROBE = "variant=Nano/8,stem=384,size=48"  # of random encoders too
+WITHOUT_LABELS = ("swav", "moco", "simsiam", "byol", "dino")
+
+RATES = (2e-4, 6e-4, 2e-3)
+
+EXAMPLES = ("faces=elsewhere", "encoders=swav+identity", "one_rate")
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The study; `arg` is what follows the colon."""
+    args = parse_arg(arg, faces="", steps=500, images=16_000, seeds=3, encoders="", one_rate=False)
+
+    def nano(recipe: str, *more: str, dataset: str = "generated_faces/web") -> dict[str, Any]:
+        text = ",".join((f"{recipe}:dataset={dataset},steps={args.steps}", *more))
+        return dict(config=text, seeds=args.seeds, rates=() if args.one_rate else RATES)
+
+    identity = f"classes={max(2, args.images // 8)}"  # eight images of a person
+    pretrain = {name: nano(NANO, f"objective={name}") for name in WITHOUT_LABELS} | dict(
+        mae=nano(MCF, "objective=mae"),
+        mim=nano(FARL, "objective=mim"),
+        farl=nano(FARL),
+        identity=nano(NANO, "objective=identity", identity),
+        attributes=nano(NANO, "objective=attributes"),
+        labels_at_random=nano(NANO, "objective=identity", identity, "control=random"),
+        objects=nano(NANO, "objective=identity", identity, "crop=whole", dataset="generated_objects/objects"),
+    )
+    if args.encoders:
+        pretrain = {name: pick("encoder", name, pretrain) for name in args.encoders.split("+")}
+    drawn = f"dataset=generated_faces/labelled,{PROBE}"
+    config = ConfigDict(
+        dict(
+            prepare=dict(
+                web=f"{FACES},train={args.images}",
+                labelled="generated_faces:world=evaluate,size=80,train=2000,validation=500,test=1000,seed=1",
+                **(
+                    dict(objects=f"generated_objects:size=80,validation=0,test=0,train={args.images}")
+                    if "objects" in pretrain
+                    else {}
+                ),
+            ),
+            manual_dirs={},
+            pretrain=pretrain,
+            search=dict(evaluation="landmarks", fraction=0.1),
+            random=args.seeds,
+            scratch=("--config.scratch.steps=1000",),
+            rivals=("patch_kmeans",),
+            subsets=("--config.seeds=(0,1,2)",),
+            whole=("--config.seeds=(0,)",),  # all subsets of 100 % are the same
+            against=("random", *(name for name in ("swav", "identity") if name in pretrain)),
+            evaluate=dict(
+                landmarks=dict(
+                    config=f"configs/evaluate/landmarks.py:{drawn},small,protocol=ridge",
+                    fractions=(0.1,),
+                    scratch=(0.1,),
+                ),
+                parsing=dict(config=f"configs/evaluate/parsing.py:{drawn},small", fractions=(0.1,), scratch=(0.1,)),
+                knn=dict(config=f"configs/evaluate/knn.py:{drawn}", fractions=(1.0,), rivals=(), learns=False),
+            ),
+        )
+    )
+    if args.faces:
+        config.prepare.real = "manifest"
+        config.manual_dirs.real = args.faces
+        config.evaluate.real_landmarks = dict(
+            config=f"configs/evaluate/landmarks.py:dataset=manifest/real,{PROBE},protocol=ridge", fractions=(0.1,)
+        )
+    return config
