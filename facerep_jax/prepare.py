@@ -11,6 +11,12 @@ A set appears under its name when it is complete, or not at all. If a set is pre
 happens; from another input it is refused unless --overwrite is given. Images that cannot be decoded are left out,
 counted, and listed in rejected.jsonl beside the records, and so are those whose box or points cannot be right. What is
 odd, but possible, is printed as a warning. Files that are links out of the folder need --follow_links.
+
+    facerep prepare manifest --manual_dir my_faces --name my_faces --data_dir data --detect
+
+gives a box and five points to the faces that have no box, by a detector (pip install 'facerep_jax[detect]'), or by your
+own, --detector MODULE:CLASS. --detect=all replaces the given boxes too. Where no face is found, the record has no box,
+and is listed in without_face.jsonl. docs/detection.md tells more.
 """
 
 import contextlib
@@ -23,7 +29,7 @@ import shlex
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +37,25 @@ import tensorflow_datasets as tfds
 from absl import flags, logging
 
 from facerep_jax import lock
-from facerep_jax.data import datasets, parts
+from facerep_jax.data import datasets, detections, detector, parts
 from facerep_jax.data.library import Dataset, read_folder
 from facerep_jax.data.parts import Parts
+from facerep_jax.data.raw_set import Samples
 from facerep_jax.data.records import Builder, Plan, write_tables
 from facerep_jax.files import local_path
 
 STAGING = ".preparing-"  # prefix of the folders of unfinished runs, in the data folder
 PARTS = ".parts-"  # prefix of the folders with the parts of sets that are not complete, which the next run goes on with
 REJECTED = "rejected.jsonl"
+WITHOUT = "without_face.jsonl"
 REASONS = 2  # beside that of the first rejected image, which are told with their numbers of images
+
+
+class _WhichBoxes(flags.EnumParser):
+    """`--detect` alone is `--detect=missing`."""
+
+    def parse(self, argument: str) -> str:
+        return super().parse(detector.BOXES[0] if argument == "true" else argument)
 
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
@@ -54,6 +69,12 @@ def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_float("max_rejected", 0.01, share, flag_values=flag_values)
     links = "read files that are links out of the folder of the raw set"
     flags.DEFINE_bool("follow_links", False, links, flag_values=flag_values)
+    detect = "find faces: boxes that are missing (--detect), or all, in place of given ones too (--detect=all)"
+    which = flags.Flag(_WhichBoxes([*detector.BOXES]), flags.ArgumentSerializer(), "detect", None, detect, boolean=True)
+    flags.DEFINE_flag(which, flag_values)
+    words("detector", help=f"MODULE:CLASS of the detector; {detector.DEFAULT} if --detect alone is given")
+    several = "which of several faces that are detected in an image; largest if not given"
+    flags.DEFINE_enum("faces", None, [*detections.CHOICES], several, flag_values=flag_values)
     flags.DEFINE_bool("overwrite", False, "replace a set that was prepared from another input", flag_values=flag_values)
 
 
@@ -74,22 +95,29 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     raw = module.read(arg if colon else None, manual_dir)
     if (link := getattr(raw, "link", "")) and not flag_values.follow_links:
         raise ValueError(f"{link}; give --follow_links to read it")
+    request, without = _detection(flag_values, family, raw), list[dict[str, Any]]()
+    digest = request.digest(raw.digest) if request else raw.digest
     final = data_dir / name / module.VERSION
-    if _is_current(name, final, raw.digest, flag_values.overwrite):
+    if _is_current(name, final, digest, flag_values.overwrite):
         print("Prepared already, from the same input.")
     else:
         with _staging(data_dir, name) as stage:
+            if request:
+                raw, without = detector.detected(raw, request)
             plan = module.plan(raw)
             if isinstance(plan, Parts):
-                folder, notes = _write_parts(module, plan, raw.digest, name, final, stage, beam_options)
+                folder, notes = _write_parts(module, plan, digest, name, final, stage, beam_options)
             else:
                 _check_rejected(plan, flag_values.max_rejected, final.parent.with_suffix(f".{REJECTED}"))
-                folder, notes = _write(module, plan, raw.digest, name, stage, beam_options), plan.notes
+                folder, notes = _write(module, plan, digest, name, stage, beam_options), plan.notes
+                _write_listing(without, folder / WITHOUT)
             # Another process may have prepared it since the first look.
-            if not _is_current(name, final, raw.digest, flag_values.overwrite):
+            if not _is_current(name, final, digest, flag_values.overwrite):
                 _publish(folder, final, stage)
         for note in notes:
             print(note)
+        if without:
+            print(f"no face found in {len(without)}, see {final / WITHOUT}; the first is {without[0]['image']}")
         if isinstance(plan, Parts):
             shutil.rmtree(_unfinished(data_dir, name))
         elif plan.rejected:
@@ -119,6 +147,18 @@ def _beam_options(options: str | None) -> Any:
     return PipelineOptions(words)
 
 
+def _detection(flag_values: flags.FlagValues, family: str, raw: Any) -> detector.Request | None:
+    """What is to be detected; None if nothing is."""
+    given: dict[str, Any] = {key: flag_values[key].value for key in ("detector", "faces") if flag_values[key].present}
+    if not flag_values.detect:
+        if given:
+            raise ValueError(f"--{min(given)} needs --detect")
+        return None
+    if not isinstance(raw, Samples):
+        raise ValueError(f"--detect is for sets whose images are files of their own, which {family!r} is not")
+    return detector.Request(boxes=flag_values.detect, **given)
+
+
 def _is_current(name: str, final: Path, digest: str, overwrite: bool) -> bool:
     """Whether the set is there, whole, and made from this input; ValueError if it is not and must not be replaced."""
     if not final.exists():
@@ -143,7 +183,7 @@ def _check_rejected(plan: Plan, limit: float, listing: Path) -> None:
     count = len(plan.rejected)
     if count > limit * plan.lines or not plan.records:
         listing.parent.mkdir(parents=True, exist_ok=True)
-        _write_rejected(plan, listing)
+        _write_listing(plan.rejected, listing)
         raise ValueError(
             f"{count} of {plan.lines} images are rejected, --max_rejected allows a fraction of {limit:g}; "
             f"{_reasons(plan)}; all are listed in {listing}"
@@ -161,8 +201,10 @@ def _reasons(plan: Plan) -> str:
     return "; ".join((f"the first is {first['image']}{place}: {first['reason']}", *more))
 
 
-def _write_rejected(plan: Plan, path: Path) -> None:
-    path.write_text("".join(json.dumps(rejection) + "\n" for rejection in plan.rejected))
+def _write_listing(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Writes a JSON object on each line; no file if there are none."""
+    if lines:
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _write(module: datasets.DataSet, plan: Plan, digest: str, name: str, stage: Path, beam_options: Any) -> Path:
@@ -188,8 +230,7 @@ def _write(module: datasets.DataSet, plan: Plan, digest: str, name: str, stage: 
             raise OSError(f"{name} could not be written: {reason[1]}") from error
     folder = Path(builder.data_dir)
     write_tables(plan, folder)
-    if plan.rejected:
-        _write_rejected(plan, folder / REJECTED)
+    _write_listing(plan.rejected, folder / REJECTED)
     return folder
 
 

@@ -17,6 +17,12 @@ from facerep_jax.data.sample_ids import sample_id
 
 WIDTH = 15  # numbers of a face: a box [x0 y0 x1 y1], five points, a score
 FLIP = (1, 0, 2, 4, 3)  # of the five points: left eye, right eye, nose, left and right corner of the mouth, as seen
+LANDMARKS = {  # what a data set's meta says of the five points
+    "flip": list(FLIP),
+    "normaliser": {"kind": "inter_ocular", "left": 0, "right": 1},
+    "five_points": [[0], [1], [2], [3], [4]],
+}
+CHOICES = ("largest", "best", "all")
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,14 @@ class Face:
     def side(self) -> float:
         """The shorter side of the box in pixels."""
         return float(min(self.bbox[2] - self.bbox[0], self.bbox[3] - self.bbox[1]))
+
+
+def chosen(faces: Sequence[Face], choice: str) -> tuple[Face, ...]:
+    """Of the faces of an image, one or more: the one of the largest box, the best by score, or all."""
+    if choice == "all":
+        return tuple(faces)
+    best = {"largest": lambda face: np.prod(face.bbox[2:] - face.bbox[:2]), "best": lambda face: face.score}
+    return (max(faces, key=best[choice]),)
 
 
 class Detections:

@@ -12,9 +12,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from facerep_jax.data import sample_ids
+from facerep_jax.data import detections, sample_ids
 from facerep_jax.data.alignment import AlignToTemplate, moved, similarity
-from facerep_jax.data.detections import FLIP, Detections, Face
+from facerep_jax.data.detections import Detections, Face, chosen
 from facerep_jax.data.images import Look, check_image, png, stored_image
 from facerep_jax.data.plausibility import fault
 from facerep_jax.data.records import Example
@@ -28,18 +28,12 @@ MORE = {"similarity": (np.float32, ()), "score": (np.float32, ())}  # of image a
 UNSAFE = 0.5  # of punsafe, which later sets of LAION have in place of NSFW
 CHOICES = {
     "nsfw": ("drop", "strict", "keep"),
-    "faces": ("largest", "best", "all"),
+    "faces": detections.CHOICES,
     "crop": ("whole", "square", "align"),
     "border": ("black", "inside"),
     "captions": ("raw", "clean"),
 }
-META = {
-    "landmarks": {
-        "flip": list(FLIP),
-        "normaliser": {"kind": "inter_ocular", "left": 0, "right": 1},
-        "five_points": [[0], [1], [2], [3], [4]],
-    }
-}
+META = {"landmarks": detections.LANDMARKS}
 
 
 @dataclass(frozen=True)
@@ -221,10 +215,7 @@ def _faces(found: list[Face] | None, about: Mapping[str, Any], look: Look, rules
     good = [face for face in faces if face.score >= rules.score and face.side >= rules.face and _possible(face, look)]
     if not good:
         raise Left("no face that is large, sure and possible enough" if found else "no face")
-    if rules.faces == "all":
-        return tuple(good)
-    best = {"largest": lambda face: np.prod(face.bbox[2:] - face.bbox[:2]), "best": lambda face: face.score}
-    return (max(good, key=best[rules.faces]),)
+    return chosen(good, rules.faces)
 
 
 def _possible(face: Face, look: Look) -> bool:
