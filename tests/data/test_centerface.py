@@ -29,7 +29,7 @@ def overlap(a, b) -> float:
 
 
 def test_portraits_have_faces(detector, real_faces, tmp_path, capsys):
-    """The command line gives boxes and points to a manifest that has neither; `-s` prints how well they fit."""
+    """The command line gives boxes and points to a manifest that has neither; how well they fit is printed."""
     given = {line["id"]: line for line in map(json.loads, (real_faces / "faces.jsonl").read_text().splitlines())}
     bare = tmp_path / "bare"
     bare.mkdir()
