@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": "Prepare, pre-train, evaluate and report on generated faces.",
     "datasets": "List the data sets that can be prepared, and their terms.",
     "prepare": "Write a data set's records.",
+    "inspect": "Look at a data set: pictures of faces with their labels, counts, and warnings.",
     "audit": "Find what a set to train on shares with sets to evaluate on.",
     "pretrain": "Pre-train an encoder.",
     "evaluate": "Score a checkpoint on a task.",

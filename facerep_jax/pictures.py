@@ -17,6 +17,15 @@ WIDTH = 1200  # of a sheet in pixels, at most, where a tile is no wider
 GAP = 8  # between tiles
 TEXT = 16  # pixels of the letters of a tile's name
 HIDDEN, STRIPES = (150, 150, 150), (95, 95, 95)  # of a masked patch
+CLASS_COLOURS = np.array(  # colours of the classes of a mask
+    [
+        *((30, 30, 30), (230, 180, 150), (120, 80, 200), (80, 120, 220), (40, 190, 220), (40, 220, 160)),
+        *((250, 210, 60), (240, 110, 110), (150, 20, 60), (220, 60, 120), (130, 90, 50)),
+        *((170, 220, 60), (255, 140, 0), (200, 140, 255), (0, 120, 90), (170, 170, 190), (255, 190, 220)),
+        *((90, 60, 120), (120, 150, 60), (0, 70, 160), (215, 215, 120)),
+    ],
+    np.float32,
+)
 
 
 def save(workdir: Path, sheets: Mapping[str, Image.Image]) -> None:
@@ -68,9 +77,11 @@ def spaced(count: int) -> list[int]:
     return [int(i) for i in np.linspace(0, count - 1, min(FACES, count))]
 
 
-def sheet(tiles: Sequence[Image.Image], names: Sequence[str] = (), columns: int = COLUMNS) -> Image.Image:
+def sheet(
+    tiles: Sequence[Image.Image], names: Sequence[str] = (), columns: int = COLUMNS, width: int = WIDTH
+) -> Image.Image:
     """Tiles of one size on white, at most `columns` in a line, with a name below each where names are given."""
-    columns = min(len(tiles), columns, max(1, (WIDTH + GAP) // (tiles[0].width + GAP)))
+    columns = min(len(tiles), columns, max(1, (width + GAP) // (tiles[0].width + GAP)))
     lines = -(-len(tiles) // columns)
     below = TEXT + GAP if names else 0
     w, h = tiles[0].width + GAP, tiles[0].height + below + GAP

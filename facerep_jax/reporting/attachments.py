@@ -26,6 +26,11 @@ def data_uri(path: Path, allowed: int) -> str:
             image = opened.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"{path} is not an image: {error}") from None
+    return uri_of(image, allowed)
+
+
+def uri_of(image: Image.Image, allowed: int) -> str:
+    """The same of an image that is no file."""
     for width, quality in TRIES:
         smaller = image.copy()
         smaller.thumbnail((width, 4 * width), Image.Resampling.LANCZOS)

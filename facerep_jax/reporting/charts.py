@@ -219,6 +219,16 @@ def whisker(interval: tuple[float, float, float], ends: tuple[float, float]) -> 
     return _page_colours(f'<svg class="whisker" viewBox="0 0 {width} 20" aria-hidden="true">{"".join(parts)}</svg>')
 
 
+def bar(share: float, most: float) -> str:
+    """An SVG of a share of a whole, on a scale that ends with the greatest of its table."""
+    width, length = 150, 150 * share / (most or 1)
+    parts = (
+        f'<path d="M0 10H{width}" stroke="{GRID}" stroke-width="8"/>',
+        f'<path d="M0 10H{length:.1f}" stroke="{COLOURS[0]}" stroke-width="8"/>',
+    )
+    return _page_colours(f'<svg class="whisker" viewBox="0 0 {width} 20" aria-hidden="true">{"".join(parts)}</svg>')
+
+
 def _svg(draw: Callable[[Axes], None], alt: str, size: tuple[float, float]) -> str:
     """A chart as an SVG element that the page scales and colours, with ids that no other chart has."""
     with matplotlib.rc_context(STYLE):

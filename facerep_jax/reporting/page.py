@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jinja2
 
-from facerep_jax.reporting.charts import Picture, whisker
+from facerep_jax.reporting.charts import Picture, bar, whisker
 
 
 class Row(NamedTuple):
@@ -20,6 +20,7 @@ class Row(NamedTuple):
     conditions: str = ""  # what the numbers hold for, so that the row can be read alone
     best: bool = False
     interval: tuple[float, float, float] | None = None  # value, low, high: drawn at the end of the row
+    share: float | None = None  # from 0 to 1: drawn there as a bar, in tables without intervals
 
 
 class Table(NamedTuple):
@@ -37,13 +38,24 @@ class Table(NamedTuple):
 
 
 class Gallery(NamedTuple):
-    """Charts side by side, or sheets of images below each other."""
+    """Charts side by side, or sheets of images below each other, or side by side if they are small."""
 
     title: str
     caption: str
     pictures: tuple[Picture, ...]
     folded: bool = False
+    small: bool = False
+    key: tuple[tuple[str, str], ...] = ()  # (colour as CSS has it, what has it)
     kind: str = "gallery"
+
+
+class Listing(NamedTuple):
+    """Sentences below each other."""
+
+    title: str
+    lines: tuple[str, ...]
+    folded: bool = False
+    kind: str = "listing"
 
 
 class Card(NamedTuple):
@@ -63,7 +75,7 @@ class Cards(NamedTuple):
     kind: str = "cards"
 
 
-Block = Table | Gallery | Cards
+Block = Table | Gallery | Listing | Cards
 
 
 class Section(NamedTuple):
@@ -80,6 +92,9 @@ class Page(NamedTuple):
 
     summary: str
     chapters: tuple[tuple[str, tuple[Section, ...]], ...]
+    title: str = "Face representations"
+    made_by: str = "facerep report"
+    beside: str = "The same words and tables, without charts and images: report.md."  # what lies beside the page
 
     def sections(self, chapter: str) -> tuple[Section, ...]:
         """The sections of a chapter; none if there is no such chapter."""
@@ -128,7 +143,10 @@ def _behind_the_point(cell: str) -> float:
 
 
 def whiskers(rows: Sequence[Row]) -> list[str]:
-    """The intervals of a table's rows as drawings on one scale; nothing if there are none."""
+    """The intervals or shares of a table's rows as drawings on one scale; nothing if there are none."""
+    shares = [row.share for row in rows if row.share is not None]
+    if shares:
+        return [bar(row.share, max(shares)) if row.share is not None else "" for row in rows]
     known = [row.interval for row in rows if row.interval is not None]
     if not known:
         return []
@@ -138,7 +156,7 @@ def whiskers(rows: Sequence[Row]) -> list[str]:
 
 def markdown(page: Page) -> str:
     """The page's words and tables as Markdown; charts and images are in the HTML alone."""
-    parts = ["# Face representations: report", f"{page.summary}. Charts and images: report.html."]
+    parts = [f"# {page.title}: report", f"{page.summary}. Charts and images: report.html."]
     for heading, sections in page.chapters:
         parts.append(f"## {heading}")
         for section in sections:
@@ -149,7 +167,7 @@ def markdown(page: Page) -> str:
 
 
 def markdown_block(block: Block) -> str:
-    """A table or cards as Markdown; empty for a gallery."""
+    """A table, sentences or cards as Markdown; empty for a gallery."""
     parts = [f"#### {markdown_text(block.title)}"]
     if isinstance(block, Table):
         parts += [markdown_text(block.caption), _markdown_rows(block)]
@@ -158,6 +176,8 @@ def markdown_block(block: Block) -> str:
         for card in block.cards:
             parts += [f"**{markdown_text(card.title)}**"]
             parts += ["\n".join(f"- {markdown_text(what)}: {markdown_text(value)}" for what, value in card.facts)]
+    elif isinstance(block, Listing):
+        parts += ["\n".join(f"- {markdown_text(line)}" for line in block.lines)]
     else:
         return ""
     return "\n\n".join(filter(None, parts))

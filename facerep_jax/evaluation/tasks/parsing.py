@@ -17,16 +17,10 @@ from facerep_jax.data.features import MISSING_CLASS
 from facerep_jax.evaluation.metrics import F1
 from facerep_jax.models.heads import LINEAR, resized
 from facerep_jax.models.taps import stages_at
+from facerep_jax.pictures import CLASS_COLOURS
 from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
 TURN_BYTES = 2**27  # of logits as large as images, at a time
-COLOURS = np.array(  # of classes in pictures
-    [
-        *((30, 30, 30), (230, 180, 150), (120, 80, 200), (80, 120, 220), (40, 190, 220), (40, 220, 160)),
-        *((250, 210, 60), (240, 110, 110), (150, 20, 60), (220, 60, 120), (130, 90, 50)),
-    ],
-    np.float32,
-)
 
 
 class Parsing(nnx.Module):
@@ -116,7 +110,9 @@ class Parsing(nnx.Module):
     @staticmethod
     def draw(image: UInt8[np.ndarray, "h w 3"], label: np.ndarray, prediction: np.ndarray, scale: int) -> Image.Image:
         """The image, its true classes and the predicted ones side by side, enlarged."""
-        overlays = [image] + [0.45 * image + 0.55 * COLOURS[classes % len(COLOURS)] for classes in (label, prediction)]
+        overlays = [image] + [
+            0.45 * image + 0.55 * CLASS_COLOURS[classes % len(CLASS_COLOURS)] for classes in (label, prediction)
+        ]
         strip = np.concatenate(overlays, axis=1).astype(np.uint8)
         return Image.fromarray(strip).resize((strip.shape[1] * scale, strip.shape[0] * scale), Image.Resampling.NEAREST)
 
