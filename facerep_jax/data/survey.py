@@ -52,7 +52,8 @@ class Spread:
         self.count, self._sum = 0, 0.0
         self.least, self.greatest = np.inf, -np.inf
 
-    def add(self, value: float) -> None:
+    def add(self, value: float | int) -> None:
+        value = float(value)
         self.count, self._sum = self.count + 1, self._sum + value
         self.least, self.greatest = min(self.least, value), max(self.greatest, value)
         if len(self._kept) < SHOWN:
@@ -69,7 +70,7 @@ class Spread:
         values: Float[np.ndarray, "n"] = np.array(self._kept)
         return np.quantile(values, shares).tolist() if self._kept else [float("nan")] * len(shares)
 
-    def share_above(self, limit: float) -> float:
+    def share_above(self, limit: float | int) -> float:
         """The share of values above a limit."""
         return float(np.mean(np.array(self._kept) > limit)) if self._kept else float("nan")
 
@@ -181,7 +182,7 @@ class Survey:
             if np.ndim(record[name]) == 0 and not isinstance(record[name], bytes | str):
                 self._spread(name, float(record[name]))
 
-    def _spread(self, name: str, value: float) -> None:
+    def _spread(self, name: str, value: float | int) -> None:
         self.spreads.setdefault(name, Spread()).add(value)
 
     @property

@@ -83,7 +83,9 @@ def test_faces_as_they_are_say_nothing():
 def test_the_persons_own_sides_are_told_of_from_enough_faces_on():
     own = [points[[1, 0, 2, 4, 3]] for points in faces()]
     (warning,) = warnings(Sides(FIVE), own)
-    assert warning.startswith("in 60 of 60 faces the eye that is named left lies right of the other, the first is face 0")
+    assert warning.startswith(
+        "in 60 of 60 faces the eye that is named left lies right of the other, the first is face 0"
+    )
     assert "are they the person's own?" in warning
     assert warnings(Sides(FIVE), own[: consistency.ENOUGH - 1]) == []
     some = [points[[1, 0, 2, 4, 3]] if number % 4 == 0 else points for number, points in enumerate(faces())]
@@ -96,8 +98,9 @@ def test_one_face_whose_eyes_are_exchanged_is_found_whichever_way_it_is_turned()
     some = list(faces())
     some[7] = some[7][[1, 0, 2, 3, 4]]
     (warning,) = warnings(Sides(FIVE), some)
-    assert "in 1 of 60 faces left and right eye are in another order than the corners of the mouth, the first is face 7" in (
-        warning
+    assert (
+        "in 1 of 60 faces left and right eye are in another order than the corners of the mouth, the first is face 7"
+        in (warning)
     )
     assert warnings(Sides(FIVE), [*some[:7], some[8], -some[9]]) == []  # a face upside down is none
 
