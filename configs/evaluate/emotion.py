@@ -9,18 +9,11 @@ gradient.
 target: affect, valence and arousal; or expression.
 """
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
-from facerep_jax.config import OPEN, parse_arg, pick, spec
-from facerep_jax.data import transforms
-from facerep_jax.evaluation import protocols
-from facerep_jax.evaluation.protocols.finetune import from_scratch
-from facerep_jax.evaluation.results import NETWORKS
+from facerep_jax.config import pick, spec
 from facerep_jax.evaluation.tasks import emotion
-from facerep_jax.evaluation.trial import trial
-from facerep_jax.models import pooled, taps, vit
+from facerep_jax.evaluation.trial import learnt, learnt_args, one_vector
 
 EXAMPLES = (
     "target=expression",
@@ -35,60 +28,15 @@ EXAMPLES = (
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The evaluation; `arg` is what follows the colon."""
-    args = parse_arg(
-        arg,
-        dataset="manifest/faces",
-        data_dir="data",
-        fraction=1.0,
-        head="linear",
-        protocol="linear_probe",
-        steps=0,
-        selection="validation",
-        random=False,
-        random_scaled=False,
-        scratch=False,
-        patch_kmeans=False,
-        target="affect",
-        size=0,
-        crop="",
-        margin=0.25,
-        variant="",
-        stem=0,
-        small=False,
-    )
-    heads = dict(
-        linear=dict(taps=(), head=spec(pooled.Linear)),
-        facer=dict(taps=taps.QUARTERS, head=spec(pooled.Layers)),
-    )
+    args = learnt_args(arg, target="affect")
     targets = dict(
-        affect=dict(task=emotion.Affect, baselines=("mean", "linear_pixels"), read=(spec(emotion.Circumplex),)),
-        expression=dict(task=emotion.Expression, baselines=("most_frequent", "linear_pixels"), read=()),
+        affect=dict(task=emotion.Affect, baseline="mean", read=(spec(emotion.Circumplex),)),
+        expression=dict(task=emotion.Expression, baseline="most_frequent", read=()),
     )
     target = pick("target", args.target, targets)
-    moved = dict(shift=0.05, zoom=0.1) if args.small else {}
-    settings: dict[str, Any] = protocols.with_steps(args.protocol, steps=240, batch_size=32) if args.small else {}
-    if args.steps:
-        settings["steps"] = args.steps
-    return trial(
-        task=spec(target["task"], **pick("head", args.head, heads)),
-        protocol=spec(protocols.by_name(args.protocol), **settings),
-        scratch=from_scratch(steps=1_500, batch_size=32) if args.small else from_scratch(),
-        baselines=(*target["baselines"], *(name for name in NETWORKS if args[name])),
-        selection=args.selection,
-        fraction=args.fraction,
-        dataset=args.dataset,
-        data_dir=args.data_dir,
-        size=args.size,
-        crop=args.crop,
-        transforms=(
-            *target["read"],
-            spec(transforms.CropToBox, margin=args.margin, whole=OPEN),
-        ),
-        augmentations=(
-            *target["read"],
-            spec(transforms.CropToBox, margin=args.margin, whole=OPEN, **moved),
-        ),
-        encoder=spec(vit.ViT, variant=args.variant, stem=args.stem or None, image_size=OPEN, unroll=4)
-        if args.variant
-        else {},
+    return learnt(
+        args,
+        task=spec(target["task"], **one_vector(args.head)),
+        baselines=(target["baseline"], "linear_pixels"),
+        read=target["read"],
     )

@@ -17,14 +17,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from facerep_jax.config import OPEN, parse_arg, pick, spec
-from facerep_jax.data import augmentations, transforms
+from facerep_jax.config import OPEN, pick, spec
+from facerep_jax.data import augmentations
 from facerep_jax.evaluation import protocols
-from facerep_jax.evaluation.protocols.finetune import from_scratch
-from facerep_jax.evaluation.results import NETWORKS
 from facerep_jax.evaluation.tasks import parsing
-from facerep_jax.evaluation.trial import trial
-from facerep_jax.models import heads, taps, uper, vit
+from facerep_jax.evaluation.trial import learnt, learnt_args
+from facerep_jax.models import heads, taps, uper
 
 EXAMPLES = (
     "head=farl",
@@ -40,72 +38,32 @@ EXAMPLES = (
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The evaluation; `arg` is what follows the colon."""
-    args = parse_arg(
-        arg,
-        dataset="manifest/faces",
-        data_dir="data",
-        fraction=1.0,
-        head="linear",
-        cells=0,
-        protocol="linear_probe",
-        steps=0,
-        selection="validation",
-        random=False,
-        random_scaled=False,
-        scratch=False,
-        patch_kmeans=False,
-        size=0,
-        crop="",
-        margin=0.25,
-        variant="",
-        stem=0,
-        small=False,
-    )
+    args = learnt_args(arg, cells=0)
     cells = args.cells or (8 if args.small else 4)
     choices = dict(
         linear=dict(taps=taps.QUARTERS, head=spec(heads.PerToken, cells=cells)),
         farl=dict(taps=taps.FARL, head=spec(uper.UPerHead, channels=64 if args.small else 768)),
     )
-    moved = dict(shift=0.05, zoom=0.1) if args.small else {}
+    turned = dict(shift=0.01, angle_rad=0.314, zoom=0.1, normal=True)
     augmented = dict(
-        linear=(spec(transforms.CropToBox, margin=args.margin, whole=OPEN, **moved),),
+        linear=None,
         farl=(
-            spec(
-                augmentations.RandomAffine,
-                margin=args.margin,
-                shift=0.01,
-                angle_rad=0.314,
-                zoom=0.1,
-                normal=True,
-                whole=OPEN,
-            ),
+            spec(augmentations.RandomAffine, margin=args.margin, whole=OPEN, **turned),
             spec(augmentations.Grey),
             spec(augmentations.Gamma),
             spec(augmentations.BoxBlur),
         ),
     )
-    stem = args.stem or None  # None says nothing of a checkpoint's
     settings: dict[str, Any] = {}
-    if args.small:
-        settings = protocols.with_steps(args.protocol, steps=500, batch_size=32)
-    elif args.head == "farl":
+    if args.head == "farl" and not args.small:
         settings = protocols.as_farl(args.protocol, steps=136_500, learning_rate=1e-3, milestones=(2 / 3,))
     if (args.protocol, args.head) == ("linear_probe", "linear"):  # a linear head alone bears such rates
         settings["learning_rates"] = (0.2,) if args.small else (0.05, 0.2)
-    if args.steps:
-        settings["steps"] = args.steps
-    return trial(
+    return learnt(
+        args,
         task=spec(parsing.Parsing, **pick("head", args.head, choices)),
-        protocol=spec(protocols.by_name(args.protocol), **settings),
-        scratch=from_scratch(steps=1_500, batch_size=32) if args.small else from_scratch(),
-        baselines=("most_frequent_class", *(name for name in NETWORKS if args[name])),
-        selection=args.selection,
-        fraction=args.fraction,
-        dataset=args.dataset,
-        data_dir=args.data_dir,
-        size=args.size,
-        crop=args.crop,
-        transforms=(spec(transforms.CropToBox, margin=args.margin, whole=OPEN),),
-        augmentations=pick("head", args.head, augmented),
-        encoder=spec(vit.ViT, variant=args.variant, stem=stem, image_size=OPEN, unroll=4) if args.variant else {},
+        baselines=("most_frequent_class",),
+        augmentations=augmented[args.head],
+        settings=settings,
+        steps=500,
     )

@@ -1,13 +1,43 @@
 """Configs of evaluations, of which each says only what is its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from facerep_jax.config import Spec, overridden
+from facerep_jax.config import OPEN, Spec, overridden, parse_arg, pick, spec
+from facerep_jax.data import transforms
+from facerep_jax.evaluation import protocols
 from facerep_jax.evaluation.problem import ROLES
 from facerep_jax.evaluation.protocols.finetune import from_scratch
+from facerep_jax.evaluation.protocols.pooled import Pooled
+from facerep_jax.evaluation.results import NETWORKS, RANDOM, SCALED
+from facerep_jax.models import pooled, taps, vit
+
+# Arguments that configs share, with their defaults; configs/evaluate/landmarks.py tells what they mean.
+SHARED: dict[str, Any] = dict(
+    dataset="manifest/faces",
+    data_dir="data",
+    random=False,
+    random_scaled=False,
+    size=0,
+    crop="",
+    margin=0.25,
+    variant="",
+    stem=0,
+)
+COMPARED = SHARED | dict(unmirrored=False)  # of tasks that compare images and learn nothing
+LEARNT = SHARED | dict(  # of tasks with a head
+    fraction=1.0,
+    head="linear",
+    protocol="linear_probe",
+    steps=0,
+    selection="validation",
+    scratch=False,
+    patch_kmeans=False,
+    small=False,
+)
 
 
 def defaults() -> dict[str, Any]:
@@ -21,6 +51,98 @@ def defaults() -> dict[str, Any]:
         dtype="auto",
         devices=0,
     )
+
+
+def learnt_args(arg: str | None, **own: Any) -> ConfigDict:
+    """The arguments of a config whose task has a head, with those that are its own."""
+    return parse_arg(arg, **LEARNT, **own)
+
+
+def compared_args(arg: str | None, **own: Any) -> ConfigDict:
+    """The arguments of a config whose task compares images by their features, with those that are its own."""
+    return parse_arg(arg, **COMPARED, **own)
+
+
+def learnt(
+    args: ConfigDict,
+    *,
+    task: Spec,
+    baselines: Sequence[str],
+    read: Sequence[Spec] = (),
+    augmentations: Sequence[Spec] | None = None,
+    steps: int = 240,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> ConfigDict:
+    """The evaluation of a task with a head, from the arguments of `learnt_args`.
+
+    Args:
+        baselines: names of those that need no network.
+        read: specs of transforms that make the labels, before the crop.
+        augmentations: specs in place of a crop, which `small` moves about.
+        steps: of gradient descent with `small`.
+        settings: of the protocol.
+    """
+    moved = dict(shift=0.05, zoom=0.1) if args.small else {}
+    small = protocols.with_steps(args.protocol, steps=steps, batch_size=32) if args.small else {}
+    said = {"steps": args.steps} if args.steps else {}
+    return trial(
+        task=task,
+        protocol=spec(protocols.by_name(args.protocol), **{**small, **settings, **said}),
+        scratch=from_scratch(steps=1_500, batch_size=32) if args.small else from_scratch(),
+        baselines=(*baselines, *(name for name in NETWORKS if args[name])),
+        selection=args.selection,
+        fraction=args.fraction,
+        transforms=(*read, cropped(args)),
+        augmentations=(*read, cropped(args, **moved)) if augmentations is None else augmentations,
+        **shared(args),
+    )
+
+
+def compared(
+    args: ConfigDict,
+    *,
+    task: Spec,
+    baselines: Sequence[str] = ("pixels",),
+    protocol: Spec | None = None,
+    read: Sequence[Spec] = (),
+) -> ConfigDict:
+    """The evaluation of a task without a head, from the arguments of `compared_args`.
+
+    Args:
+        baselines: names of those that need no network.
+        protocol: spec, by default of pooled features.
+        read: specs of transforms that make the labels, before the crop.
+    """
+    return trial(
+        task=task,
+        protocol=spec(Pooled, mirrored=not args.unmirrored) if protocol is None else protocol,
+        baselines=(*baselines, *(name for name in (RANDOM, SCALED) if args[name])),
+        seeds=(0,),
+        transforms=(*read, cropped(args)),
+        augmentations=(*read, cropped(args)),
+        **shared(args),
+    )
+
+
+def shared(args: ConfigDict) -> dict[str, Any]:
+    """What `SHARED` arguments say of the data set and of the encoder, for `trial`."""
+    stem = args.stem or None  # None says nothing of a checkpoint's
+    encoder = spec(vit.ViT, variant=args.variant, stem=stem, image_size=OPEN, unroll=4) if args.variant else {}
+    return {name: args[name] for name in ("dataset", "data_dir", "size", "crop")} | {"encoder": encoder}
+
+
+def cropped(args: ConfigDict, **moved: float) -> Spec:
+    """The spec of the crop to a face's box, which may be moved about."""
+    return spec(transforms.CropToBox, margin=args.margin, whole=OPEN, **moved)
+
+
+def one_vector(name: str) -> dict[str, Any]:
+    """Taps and head, by its name, of a task that reads one vector of an image: linear; or facer, of four stages."""
+    heads = dict(
+        linear=dict(taps=(), head=spec(pooled.Linear)),
+        facer=dict(taps=taps.QUARTERS, head=spec(pooled.Layers)),
+    )
+    return pick("head", name, heads)
 
 
 def trial(

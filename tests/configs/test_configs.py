@@ -32,6 +32,7 @@ from facerep_jax.config import OPEN, build, build_with, locate, plain, spec
 from facerep_jax.data.datasets import generated_faces
 from facerep_jax.data.features import NUMBERS
 from facerep_jax.data.pipeline import build_transforms
+from facerep_jax.evaluation import trial
 from facerep_jax.models import vit
 from facerep_jax.train import optim, sharding
 from facerep_jax.train.flops import flops
@@ -46,6 +47,7 @@ PRETRAIN = [path for path in PATHS if path.startswith("configs/pretrain/")]
 STUDY = [path for path in PATHS if path.startswith("configs/study/")]
 EVALUATE = [path for path in PATHS if path.startswith("configs/evaluate/")]
 
+PARSED = {"parse_arg": {}, "learnt_args": trial.LEARNT, "compared_args": trial.COMPARED}  # -> arguments that it adds
 OTHER = "elsewhere"  # tried as another value of an argument that is text
 STAGES = ("transforms", "augmentations")
 BARE_RECIPE = recipe(
@@ -61,10 +63,10 @@ def load(path: str) -> ModuleType:
 
 
 def arguments(path: str) -> dict[str, Any]:
-    """Names and defaults that the config gives to `parse_arg`."""
+    """Names and defaults that the config gives to `parse_arg`, or to a function that adds some."""
     calls = [node for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.Call)]
-    (call,) = (call for call in calls if getattr(call.func, "id", "") == "parse_arg")
-    return {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    (call,) = (call for call in calls if getattr(call.func, "id", "") in PARSED)
+    return PARSED[call.func.id] | {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
 
 
 def examples(path: str) -> tuple[str, ...]:
@@ -79,8 +81,8 @@ def documentation(path: str) -> str:
 
 
 def left_open(path: str) -> set[str]:
-    """Names of the arguments that the config, or the recipe that it fills, gives to `spec` as OPEN."""
-    texts = (ROOT / path).read_text(), inspect.getsource(recipe)
+    """Names of the arguments that the config, or the recipe or trial that it fills, gives to `spec` as OPEN."""
+    texts = (ROOT / path).read_text(), inspect.getsource(recipe), inspect.getsource(trial)
     return {name for text in texts for name in re.findall(r"(\w+)=OPEN\b", text)}
 
 

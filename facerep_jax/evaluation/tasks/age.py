@@ -5,79 +5,32 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float
 from PIL import Image
 
-from facerep_jax.config import Spec, build, spec
+from facerep_jax.config import Spec, spec
 from facerep_jax.evaluation import drawing
 from facerep_jax.evaluation.number_metrics import Numbers
-from facerep_jax.evaluation.targets import numbers, of_pixels, squared
-from facerep_jax.models.pooled import LINEAR
-from facerep_jax.models.taps import stages_at
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
+from facerep_jax.evaluation.one_vector import OneVector
+from facerep_jax.evaluation.targets import numbers, of_pixels
+from facerep_jax.typing import Batch, Features
 
 TOLERANCE = 5.0  # years of the cumulative score CS(5)
 
 
-class Age(nnx.Module):
+class Age(OneVector):
     """The age in years, from one vector of the image.
 
     The loss is the mean squared error in units of the deviation of ages among training faces. Data sets call the
     feature `age`, a number for each face; NaN is not known.
-
-    Args:
-        taps: stages of the encoder that the head reads, as shares of its depth; none for the pooled feature alone.
-        head: spec of a head of `models.pooled`.
-        image_size: pixels of a side of the images.
-        meta: of the data set.
     """
 
     needs = ("image", "age")
-    offers = ()
     title = "Age"
     drawn = "years, truth green, prediction red"
     label = "age"
-    splits = ("train", "validation", "test")
-    tables = ()
-    drawn_by = "id"
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        *,
-        taps: tuple[float, ...] = (),
-        head: Spec = LINEAR,
-        image_size: int,
-        meta: Mapping[str, Any],
-        rngs: nnx.Rngs,
-    ):
-        self.taps = stages_at(taps, encoder.stages)
-        self.head = build(head, encoder, 1, numbers, scaled=True, taps=self.taps, rngs=rngs)
-
-    def begin(self, encoder: Encoder | None, step: Int[Array, ""]) -> None:
-        """Nothing is carried from step to step."""
-
-    def calibrate(self, seen: Mapping[str, Features], batch: Batch) -> None:
-        """Let the head take what it takes from training examples."""
-        self.head.fit(seen["image"], batch["age"])
-
-    def views(self, batch: Batch, *, encoder: Encoder | None, rng: Key[Array, "b"]) -> Views:
-        return {"image": View(batch["image"], taps=self.taps)}
-
-    def loss(
-        self,
-        seen: Mapping[str, Features],
-        views: Views,
-        batch: Batch,
-        *,
-        encoder: Encoder | None,
-        step: Int[Array, ""],
-        rng: Key[Array, "b"],
-    ) -> tuple[Float[Array, ""], Metrics]:
-        found, targets = self.head(seen["image"], rng), numbers(batch["age"], self.head.outputs)
-        loss = squared(found, targets, self.head.units.deviation[...])
-        return loss, {"loss": loss, "known": targets.known.mean()}
+    encode = staticmethod(numbers)
+    scaled = True
 
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> Float[Array, "b"]:
         """Years, at least 0."""

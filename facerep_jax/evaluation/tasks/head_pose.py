@@ -4,79 +4,32 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float
 from PIL import Image
 
-from facerep_jax.config import Spec, build, spec
+from facerep_jax.config import Spec, spec
 from facerep_jax.data.records import Example
 from facerep_jax.data.transforms import require
 from facerep_jax.evaluation import drawing
+from facerep_jax.evaluation.one_vector import OneVector, mean_known
 from facerep_jax.evaluation.pose_metrics import Angles, angles_of, rotations
-from facerep_jax.evaluation.targets import numbers, of_pixels, squared
-from facerep_jax.models.pooled import LINEAR
-from facerep_jax.models.taps import stages_at
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
+from facerep_jax.evaluation.targets import numbers, of_pixels
+from facerep_jax.typing import Batch, Features
 
 
-class HeadPose(nnx.Module):
+class HeadPose(OneVector):
     """Yaw, pitch and roll in degrees, from one vector of the image; `pose_metrics.rotations` says what they are.
 
     The loss is the mean squared error of each angle in units of its deviation among training faces. `Pose`, a transform
     of the data, makes the angles of a record's camera. NaN is not known.
-
-    Args:
-        taps: stages of the encoder that the head reads, as shares of its depth; none for the pooled feature alone.
-        head: spec of a head of `models.pooled`.
-        image_size: pixels of a side of the images.
-        meta: of the data set.
     """
 
     needs = ("image", "head_pose")
-    offers = ()
     title = "Head pose"
     drawn = "axes of the head, the thick one forwards, truth green, prediction red"
     label = "head_pose"
-    splits = ("train", "validation", "test")
-    tables = ()
-    drawn_by = "id"
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        *,
-        taps: tuple[float, ...] = (),
-        head: Spec = LINEAR,
-        image_size: int,
-        meta: Mapping[str, Any],
-        rngs: nnx.Rngs,
-    ):
-        self.taps = stages_at(taps, encoder.stages)
-        self.head = build(head, encoder, 3, numbers, scaled=True, taps=self.taps, rngs=rngs)
-
-    def begin(self, encoder: Encoder | None, step: Int[Array, ""]) -> None:
-        """Nothing is carried from step to step."""
-
-    def calibrate(self, seen: Mapping[str, Features], batch: Batch) -> None:
-        """Let the head take what it takes from training examples."""
-        self.head.fit(seen["image"], batch["head_pose"])
-
-    def views(self, batch: Batch, *, encoder: Encoder | None, rng: Key[Array, "b"]) -> Views:
-        return {"image": View(batch["image"], taps=self.taps)}
-
-    def loss(
-        self,
-        seen: Mapping[str, Features],
-        views: Views,
-        batch: Batch,
-        *,
-        encoder: Encoder | None,
-        step: Int[Array, ""],
-        rng: Key[Array, "b"],
-    ) -> tuple[Float[Array, ""], Metrics]:
-        found, targets = self.head(seen["image"], rng), numbers(batch["head_pose"], self.head.outputs)
-        loss = squared(found, targets, self.head.units.deviation[...])
-        return loss, {"loss": loss, "known": targets.known.mean()}
+    encode = staticmethod(numbers)
+    scaled = True
 
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> Float[Array, "b 3"]:
         """Yaw, pitch and roll in degrees."""
@@ -92,10 +45,8 @@ class HeadPose(nnx.Module):
         train: Mapping[str, Any], validation: Mapping[str, Any], test: Mapping[str, Any], meta: Mapping[str, Any]
     ) -> dict[str, np.ndarray]:
         """Angles without an encoder: the mean of training faces, and ridge regression on 32 x 32 RGB pixels."""
-        known = np.isfinite(train["head_pose"])
-        mean = np.where(known, train["head_pose"], 0).sum(0, dtype=np.float64) / np.maximum(known.sum(0), 1)
         found = of_pixels(train, validation, test, "head_pose", numbers, 3)
-        return {"mean": np.broadcast_to(mean, found.shape), "linear_pixels": found}
+        return {"mean": np.broadcast_to(mean_known(train["head_pose"]), found.shape), "linear_pixels": found}
 
     @staticmethod
     def draw(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, scale: int) -> Image.Image:

@@ -12,7 +12,7 @@ TRUTH = np.array([20, 31, np.nan, 64], np.float32)
 
 
 def test_ages_are_learnt_by_squared_error_and_never_below_0():
-    task = Age(make_encoder(), image_size=32, meta={}, rngs=nnx.Rngs(0))
+    task = Age(make_encoder(), image_size=32, label_shape=(), meta={}, rngs=nnx.Rngs(0))
     assert isinstance(task, Task)
     batch = {"age": jnp.asarray(TRUTH)}
     task.calibrate(seen(4), batch)

@@ -14,7 +14,8 @@ TRUTH = np.array([[0.5, -0.2], [np.nan, 0.1], [-0.4, 0.8], [0.9, np.nan], [0.2, 
 
 
 def make(task_class):
-    return task_class(make_encoder(), image_size=32, meta=META, rngs=nnx.Rngs(0))
+    label_shape = (2,) if task_class is Affect else ()
+    return task_class(make_encoder(), image_size=32, label_shape=label_shape, meta=META, rngs=nnx.Rngs(0))
 
 
 def test_the_loss_of_affect_is_squared_error_and_discordance():

@@ -15,7 +15,7 @@ TRUTH = np.array([[30, -5, 1], [-40, 10, 0], [np.nan] * 3, [0, 2, -20]], np.floa
 
 
 def test_angles_are_learnt_by_squared_error():
-    task = HeadPose(make_encoder(), image_size=32, meta={}, rngs=nnx.Rngs(0))
+    task = HeadPose(make_encoder(), image_size=32, label_shape=(3,), meta={}, rngs=nnx.Rngs(0))
     assert isinstance(task, Task)
     batch = {"head_pose": jnp.asarray(TRUTH)}
     task.calibrate(seen(4), batch)
