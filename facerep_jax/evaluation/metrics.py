@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from facerep_jax.data.arrays import PART, Lazy, Stack
 from facerep_jax.data.features import MISSING_CLASS
+from facerep_jax.evaluation.boundaries import boundary_f1
 from facerep_jax.evaluation.problem import PERSON, Arrays, read, take
 from facerep_jax.suggestions import nearest
 from facerep_jax.typing import Metric, Rows
@@ -214,34 +215,47 @@ class F1:
     confusion, over all classes, `accuracy` the share of right pixels. Pixels of MISSING_CLASS are ignored, in the
     prediction too.
 
+    With `boundary`, a share of the diagonal, `boundary_f1_<class>` is the mean over images of the boundary F-score, see
+    `boundaries.boundary_f1`, where it is defined, and `boundary_f1_mean_foreground` the mean of these over all classes
+    but the first that have one.
+
     Source: FaRL's scorer (github.com/FacePerceiver/FaRL, face_parsing/scorer.py).
     Changed: missing pixels are ignored; classes that never occur are left out of the means.
     """
 
     lower_is_better = False
     headline = "f1_mean_foreground"
-    columns = ("f1_mean_foreground", "miou", "accuracy")
     optional = (PERSON,)
     unit, belongs_to = "image", "person"
     per_row = True
     error_limit = None
     counts = ()
-    explains = (
+    EXPLAINS: tuple[str, ...] = (
         "F1 of a class: 2 · right pixels / (predicted + true pixels), over all test images together; "
         "the mean is over all classes but the background.",
         "mIoU: right pixels / pixels predicted or true, mean over all classes.",
         "Accuracy: the share of pixels with the right class, most of which are background and skin.",
     )
 
-    def __init__(self, classes: Sequence[str]):
+    def __init__(self, classes: Sequence[str], boundary: float = 0.0):
         """`classes` are the names in the order of their ids; the first is the background."""
         if len(classes) < 2:
             raise ValueError(f"F1 needs the background and at least one class, not {list(classes)}")
-        self.classes = tuple(classes)
-        self.names = {"miou": "mIoU"}
+        self.classes, self.boundary = tuple(classes), boundary
+        self.columns: tuple[str, ...] = ("f1_mean_foreground", "miou", "accuracy")
+        self.names, self.explains = {"miou": "mIoU"}, self.EXPLAINS
+        if boundary:
+            self.columns += ("boundary_f1_mean_foreground",)
+            self.names |= {f"boundary_f1_{name}": f"Boundary F1 {name}" for name in self.classes}
+            self.names["boundary_f1_mean_foreground"] = "Boundary F1, mean foreground"
+            self.explains += (
+                "Boundary F1: how many pixels of the predicted outline of a class lie near the true one, and the other "
+                f"way round, within {100 * boundary:g}% of the diagonal; mean over faces, then over all classes but "
+                "the background.",
+            )
 
     def rows(self, prediction: Integer[np.ndarray | Array, "n h w"], split: Mapping[str, Any]) -> Rows:
-        """Per image: true positives, predicted pixels and true pixels of every class."""
+        """Per image: true positives, predicted pixels and true pixels of every class; its boundary score, if any."""
         predicted, true = np.asarray(prediction, np.int64), np.asarray(split["mask"], np.int64)
         if predicted.shape != true.shape:
             raise ValueError(f"the predicted labels are {predicted.shape}, the true ones {true.shape}")
@@ -259,20 +273,30 @@ class F1:
             counts = np.bincount((first_bin + labels)[where], minlength=len(labels) * len(self.classes))
             return counts.reshape(len(labels), len(self.classes)).astype(np.float64)
 
-        parts = pixels(true, scored & (predicted == true)), pixels(predicted, scored), pixels(true, scored)
+        parts = [pixels(true, scored & (predicted == true)), pixels(predicted, scored), pixels(true, scored)]
+        if self.boundary:
+            near = boundary_f1(predicted, true, len(self.classes), self.boundary)
+            parts += [np.nan_to_num(near), ~np.isnan(near)]
         return Rows(list(split["id"]), units_of(split), np.concatenate(parts, axis=1))
 
     def compute(
         self, statistics: Float[np.ndarray, "n s"], weights: Float[np.ndarray, "r n"]
     ) -> dict[str, Float[np.ndarray, "r"]]:
-        hits, predicted, true = np.split(weights @ statistics, 3, axis=1)
+        hits, predicted, true, *near = np.split(weights @ statistics, 5 if self.boundary else 3, axis=1)
         f1 = ratio(2 * hits, predicted + true)
         return {
             "f1_mean_foreground": mean_defined(f1[:, 1:]),
             "miou": mean_defined(ratio(hits, predicted + true - hits)),
             "accuracy": ratio(hits.sum(1), true.sum(1)),
             **{f"f1_{name}": values for name, values in zip(self.classes, f1.T, strict=True)},
+            **(self._boundaries(*near) if near else {}),
         }
+
+    def _boundaries(self, scores: Any, counts: Any) -> dict[str, Float[np.ndarray, "r"]]:
+        """Boundary scores of draws, from sums of those of images and the number of images that have one."""
+        means = ratio(scores, counts)
+        each = {f"boundary_f1_{name}": values for name, values in zip(self.classes, means.T, strict=True)}
+        return {"boundary_f1_mean_foreground": mean_defined(means[:, 1:]), **each}
 
 
 def ratio(numerator: Any, denominator: Any) -> Any:

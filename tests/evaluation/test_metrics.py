@@ -339,6 +339,7 @@ def test_sums_are_float64():
         config.spec(NME, normaliser=EYES),
         config.spec(NME, normaliser=PUPILS, threshold=0.08),
         config.spec(F1, classes=CLASSES),
+        config.spec(F1, classes=CLASSES, boundary=0.0075),
     ],
 )
 def test_a_metric_comes_back_from_json(described):
@@ -360,7 +361,7 @@ def test_metrics_say_what_they_are():
     ]
     assert metric.error_limit == 0.08
     assert F1(CLASSES).names == {"miou": "mIoU"}
-    assert len(F1(CLASSES).explains) == len(F1.columns)
+    assert len(F1(CLASSES).explains) == len(F1(CLASSES).columns)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from PIL import Image
 from facerep_jax.config import Spec, build, spec
 from facerep_jax.data.arrays import in_parts
 from facerep_jax.data.features import MISSING_CLASS
+from facerep_jax.evaluation.boundaries import SHARE
 from facerep_jax.evaluation.metrics import F1
 from facerep_jax.models.heads import LINEAR, resized
 from facerep_jax.models.taps import stages_at
@@ -95,7 +96,7 @@ class Parsing(nnx.Module):
     @staticmethod
     def metric(meta: Mapping[str, Any]) -> Spec:
         """The metric for a data set with this meta."""
-        return spec(F1, classes=class_names(meta))
+        return spec(F1, classes=class_names(meta), boundary=SHARE)
 
     @staticmethod
     def baselines(
