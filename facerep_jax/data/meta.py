@@ -56,6 +56,7 @@ def checked_meta(meta: Any) -> dict[str, Any]:
     Keys, all optional:
         classes, attributes, action_units, expressions: names in order.
         mask_values: the grey of each of the classes in a mask's file, such as [0, 255]; without it a class's number.
+        vertex_landmarks: the vertices that are iBUG's 68 landmarks, in their order.
         mask_flip, attribute_flip, action_unit_flip, vertex_flip: what is which in a mirror; a permutation.
         crop: what an evaluation shows of an image, `box` (the default: the face's box and a margin) or `whole`.
         landmarks: `flip`; `normaliser` of errors, whose `kind` gives the headline; `left` and `right`, the corners of
@@ -69,7 +70,7 @@ def checked_meta(meta: Any) -> dict[str, Any]:
     """
     if not isinstance(meta, dict):
         raise ValueError(f"a JSON object is expected, not {shown(meta)}")
-    check_keys(meta, (*_NAMES_IN_ORDER, *_FLIPS, "mask_values", "landmarks", "crop", *_LICENCE))
+    check_keys(meta, (*_NAMES_IN_ORDER, *_FLIPS, "vertex_landmarks", "mask_values", "landmarks", "crop", *_LICENCE))
     for key, kind in _LICENCE.items():
         if key in meta and (type(meta[key]) is not kind or meta[key] == ""):
             wanted = "true or false" if kind is bool else "a text that is not empty"
@@ -98,6 +99,12 @@ def checked_meta(meta: Any) -> dict[str, Any]:
         if key in meta:
             with at(f"{key}: "):
                 check_flip(meta[key], len(meta[names_key]) if names_key in meta else None)
+    if "vertex_landmarks" in meta:
+        found = meta["vertex_landmarks"]
+        if not _are_indices(found) or min(found) < 0 or len(set(found)) != len(found) or len(found) != len(IBUG_FLIP):
+            raise ValueError(
+                f"vertex_landmarks: must be the indices of {len(IBUG_FLIP)} different vertices, not {shown(found)}"
+            )
     if "landmarks" in meta:
         with at("landmarks: "):
             _check_landmarks(meta["landmarks"])

@@ -35,6 +35,7 @@ META: dict[str, Any] = {
     "action_unit_flip": tuple(range(len(ACTION_UNITS))),  # each unit acts on both sides alike
     "expressions": EXPRESSIONS,
     "vertex_flip": VERTEX_FLIP,
+    "vertex_landmarks": tuple(range(68)),
 }
 
 

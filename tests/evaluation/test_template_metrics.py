@@ -1,7 +1,6 @@
 """Reference: loops over images, media and probes as the protocol tells it, and scikit-learn's ROC curve.
 
-Planted and seen red: frames that count by their number, a tie that counts for the person, one
-threshold for two galleries.
+Planted and seen red: frames that count by their number, a tie that counts for the person.
 """
 
 import numpy as np

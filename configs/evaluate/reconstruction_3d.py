@@ -1,0 +1,44 @@
+r"""Reconstruction in 3D, the vertices of a face's mesh, at a fraction of the labels.
+
+facerep evaluate --config configs/evaluate/reconstruction_3d.py:dataset=manifest/faces,protocol=ridge \
+    --checkpoint runs/farl --workdir results/reconstruction_3d
+
+Arguments: see configs/evaluate/landmarks.py; the data set has `vertices`, and its meta `vertex_landmarks`, which of
+them are the 68 landmarks, for errors of these and errors as a share of the distance of the eyes.
+head: linear, of the pooled feature; facer, a weighted mean of what four stages of the encoder give; or basis, facer's
+for the coefficients of a linear model of the training meshes. The last two descend a gradient.
+"""
+
+from ml_collections import ConfigDict
+
+from facerep_jax.config import pick, spec
+from facerep_jax.evaluation.tasks import reconstruction_3d
+from facerep_jax.evaluation.trial import learnt, learnt_args
+from facerep_jax.models import pooled, taps
+
+EXAMPLES = (
+    "head=facer",
+    "head=basis",
+    "protocol=finetune",
+    "protocol=ridge",
+    "selection=last",
+    "crop=whole",
+    "variant=Nano/8,stem=384",
+)
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The evaluation; `arg` is what follows the colon."""
+    args = learnt_args(arg)
+    layers = spec(pooled.Layers)
+    heads = dict(
+        linear=dict(taps=(), head=spec(pooled.Linear)),
+        facer=dict(taps=taps.QUARTERS, head=layers),
+        basis=dict(taps=taps.QUARTERS, head=spec(reconstruction_3d.Basis, inner=layers)),
+    )
+    return learnt(
+        args,
+        task=spec(reconstruction_3d.Reconstruction3D, **pick("head", args.head, heads)),
+        baselines=("mean", "linear_pixels"),
+        read=(spec(reconstruction_3d.Yaw),),
+    )
