@@ -128,6 +128,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         config = settled(config, dataset, loaded)
         compares = any(protocol.compares for protocol in protocols.values())
         problem = make_problem(config, dataset, encoder, folder, compares=compares)
+        problem = problem._replace(checkpoint=checkpoint_name)
     labels = draw(problem, config.fraction, config.seeds, config.validation_minimum)
     if SCRATCH in protocols and len(labels[0].train) < SCRATCH_LABELS:
         raise ValueError(

@@ -246,9 +246,14 @@ def tokens(caption: str, length: int = 77, buckets: int = 0) -> tuple[Int32[np.n
     kept = [START, *ids[: length - 2], START + 1]
     text = np.zeros(length, np.int32)
     text[: len(kept)] = kept
-    if buckets:
-        text = np.where(text >= START, text - START + buckets - 2, text % (buckets - 2))
-    return text, len(ids) > length - 2
+    return folded(text, buckets), len(ids) > length - 2
+
+
+def folded(text: Int32[np.ndarray, "..."], buckets: int) -> Int32[np.ndarray, "..."]:
+    """CLIP's tokens in a smaller vocabulary, see `tokens`; as they are if `buckets` is 0."""
+    if not buckets:
+        return text
+    return np.where(text >= START, text - START + buckets - 2, text % (buckets - 2))
 
 
 def cleaned(caption: str) -> str:

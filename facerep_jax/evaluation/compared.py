@@ -47,7 +47,9 @@ class Compared(nnx.Module):
         rng: Key[Array, "b"],
     ) -> tuple[Float[Array, ""], Metrics]:
         """Raises ValueError: there is nothing to learn."""
-        raise ValueError(f"{self.title} compares features as they are and learns nothing: use the protocol pooled")
+        raise ValueError(
+            f"{self.title} compares features as they are and learns nothing: use the protocol of its config"
+        )
 
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> Float[Array, "b d"]:
         """The pooled feature."""

@@ -87,7 +87,7 @@ class MeshErrors:
             raise ValueError(f"predicted vertices are {p.shape}, the true ones {y.shape}")
         if len(self.landmarks) and self.landmarks.max() >= y.shape[1]:
             raise ValueError(f"a landmark is vertex {self.landmarks.max()}, but a face has {y.shape[1]}")
-        known = np.isfinite(y).all((1, 2))
+        known: Any = np.isfinite(y).all((1, 2))
         p, y = np.where(known[:, None, None], p * scale, 0), np.where(known[:, None, None], y * scale, 0)
         errors = [ratio(distances(level(p), level(y)), side(y))]
         yaw = np.abs(np.asarray(split.get("yaw", np.full(len(y), np.nan)), np.float64))

@@ -23,6 +23,7 @@ from facerep_jax.evaluation.cache import (
     row_bytes,
 )
 from facerep_jax.evaluation.devices import everywhere, mesh_of, spread
+from facerep_jax.evaluation.finite import require_finite
 from facerep_jax.evaluation.problem import Arrays, Indices, Problem, labels_of, size
 from facerep_jax.files import local_path
 from facerep_jax.models.views import encode
@@ -124,6 +125,8 @@ def probed(
         return images, Network(as_kind(problem.encoder, Frozen), problem.task, look_rounded, problem.devices)
     require_space(folder, needed)
     features = {role: {**extract(data["image"], folder), **labels_of(data)} for role, data in splits.items()}
+    for role, data in splits.items():
+        require_finite(np.asarray(features[role]["pooled"]), data["id"])
     return features, Network(None, problem.task, look_at_given)
 
 

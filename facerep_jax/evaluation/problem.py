@@ -48,6 +48,7 @@ class Problem(NamedTuple):
     held_out: int = 0  # training examples that serve as validation split, since the data set has none
     left_out: Mapping[str, int] = MappingProxyType({})  # role -> records that lack what the transforms need
     devices: int = 1  # that encode and fine-tune
+    checkpoint: str = ""  # what `--checkpoint` names, for protocols that read more of it than its encoder
 
     def for_encoder(self, encoder: Encoder) -> "Problem":
         """The same problem for an encoder of another architecture."""

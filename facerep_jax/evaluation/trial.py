@@ -53,6 +53,11 @@ def defaults() -> dict[str, Any]:
     )
 
 
+def shown_args(arg: str | None, **own: Any) -> ConfigDict:
+    """The arguments of a config whose task has a protocol of its own, with those that are its own."""
+    return parse_arg(arg, **SHARED, **own)
+
+
 def learnt_args(arg: str | None, **own: Any) -> ConfigDict:
     """The arguments of a config whose task has a head, with those that are its own."""
     return parse_arg(arg, **LEARNT, **own)
@@ -109,6 +114,7 @@ def compared(
     """The evaluation of a task without a head, from the arguments of `compared_args`.
 
     Args:
+        args: those of `shown_args` if the protocol is given.
         baselines: names of those that need no network.
         protocol: spec, by default of pooled features.
         read: specs of transforms that make the labels, before the crop.

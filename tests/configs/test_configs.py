@@ -47,7 +47,12 @@ PRETRAIN = [path for path in PATHS if path.startswith("configs/pretrain/")]
 STUDY = [path for path in PATHS if path.startswith("configs/study/")]
 EVALUATE = [path for path in PATHS if path.startswith("configs/evaluate/")]
 
-PARSED = {"parse_arg": {}, "learnt_args": trial.LEARNT, "compared_args": trial.COMPARED}  # -> arguments that it adds
+PARSED = {  # -> arguments that it adds
+    "parse_arg": {},
+    "shown_args": trial.SHARED,
+    "learnt_args": trial.LEARNT,
+    "compared_args": trial.COMPARED,
+}
 OTHER = "elsewhere"  # tried as another value of an argument that is text
 STAGES = ("transforms", "augmentations")
 BARE_RECIPE = recipe(

@@ -4,6 +4,7 @@ import numpy as np
 
 from facerep_jax.data.arrays import Lazy, Stack
 from facerep_jax.evaluation.cache import extractor
+from facerep_jax.evaluation.finite import require_finite
 from facerep_jax.evaluation.problem import Indices, Problem
 from facerep_jax.evaluation.protocols import Learn
 from facerep_jax.evaluation.selection import Outcome
@@ -36,6 +37,8 @@ class Pooled:
         if self.mirrored:
             turned = Lazy(lambda rows: np.ascontiguousarray(images[rows][:, :, ::-1]), images.shape, images.dtype)
             found = found + np.asarray(extract(turned)["pooled"], np.float32)
+
+        require_finite(found, problem.splits["test"]["id"])
 
         def learn(chosen: Indices, held_out: Indices, seed: int) -> Outcome:
             return Outcome(found, {})
