@@ -112,11 +112,11 @@ def verdict(task: str, results: Path) -> str:
     ours, r = Line("pre-trained", PRETRAINED, [pretrained]), pretrained.results
     rivals = [Line("random encoder", RANDOM, [untrained])]
     rivals += [Line(name, BASELINE, [pretrained], name) for name in r.baselines]
-    lines = [
-        f"\n{task}: {r.headline} in %, {r.labels} labels, pre-trained against; gain, 95% interval of the difference"
-    ]
+    scale = ours.scale
+    what = f"{r.headline}{scale.said}, {r.labels} labels"
+    lines = [f"\n{task}: {what}, pre-trained against; gain, 95% interval of the difference"]
     for rival in rivals:
         found = full_comparison(ours, rival)
-        scores = f"{wording.percent(ours.mean):>6s} : {wording.percent(rival.mean):>6s}"
-        lines.append(f"  {rival.name:20s} {scores}   {wording.advantage(found.gain, *found.difference[1:])}")
+        scores = f"{wording.written(ours.mean, scale):>6s} : {wording.written(rival.mean, scale):>6s}"
+        lines.append(f"  {rival.name:20s} {scores}   {wording.advantage(found.gain, *found.difference[1:], scale)}")
     return "\n".join(lines)

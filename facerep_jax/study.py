@@ -37,6 +37,7 @@ from ml_collections import ConfigDict, config_flags
 
 from facerep_jax.command_line import require_kind
 from facerep_jax.config import quoted
+from facerep_jax.evaluation.results import PERCENT, Scale
 from facerep_jax.files import local_path, read_object, write
 from facerep_jax.pretrain import STOPPED
 from facerep_jax.reporting import wording
@@ -87,6 +88,7 @@ class Score(NamedTuple):
     values: tuple[float, ...]  # one per seed: the mean over label subsets
     std_subsets: float  # over label subsets, mean over seeds
     against: Mapping[str, tuple[float, ...]]  # other kind -> gain over it, difference, low, high
+    scale: Scale = PERCENT  # how values are written
 
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
@@ -337,7 +339,17 @@ def scores_of(config: ConfigDict, folder: Path, evaluation: str) -> Iterator[Sco
             for rival in (rival for rival in config.against if rival in lines and rival != kind):
                 found = full_comparison(line, lines[rival])
                 against[rival] = (found.gain, *found.difference)
-            yield Score(evaluation, fraction, kind, results.labels, results.headline, line.means, line.spread, against)
+            yield Score(
+                evaluation,
+                fraction,
+                kind,
+                results.labels,
+                results.headline,
+                line.means,
+                line.spread,
+                against,
+                line.scale,
+            )
 
 
 def lines_of(config: ConfigDict, evaluation: ConfigDict, folder: Path) -> dict[str, Line]:
@@ -374,16 +386,18 @@ def markdown(tried: Sequence[Tried], budgets: Sequence[Budget], scores: Sequence
         heads = [f"Gain over {rival} [95% interval of the difference]" for rival in rivals]
         header = ("Labels", "Encoder", "Mean", "Seeds", "± subsets", *heads)
         cells = tuple(Row(score_cells(row, rivals)) for row in of_one)
-        tables.append(Table(f"{name}: {of_one[0].metric} in %", "", header, cells))
+        tables.append(Table(f"{name}: {of_one[0].metric}{of_one[0].scale.said}", "", header, cells))
     return "\n\n".join(map(markdown_block, tables)) + "\n"
 
 
 def score_cells(score: Score, rivals: Sequence[str]) -> tuple[str, ...]:
     """One line of an evaluation's table."""
-    seeds = ", ".join(map(wording.percent, score.values))
+    mean, spread, *each = (
+        wording.written(x, score.scale) for x in (float(np.mean(score.values)), score.std_subsets, *score.values)
+    )
     against = []
     for rival in rivals:
         gain, _, low, high = score.against.get(rival, (0.0,) * 4)
-        against.append(wording.advantage(gain, low, high) if rival in score.against else "")
-    labels, mean = f"{score.labels} ({score.fraction:.0%})", wording.percent(float(np.mean(score.values)))
-    return (labels, score.encoder, mean, seeds, wording.percent(score.std_subsets), *against)
+        against.append(wording.advantage(gain, low, high, score.scale) if rival in score.against else "")
+    labels = f"{score.labels} ({score.fraction:.0%})"
+    return (labels, score.encoder, mean, ", ".join(each), spread, *against)

@@ -10,6 +10,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from facerep_jax import cli, study
+from facerep_jax.evaluation.results import Scale
+from facerep_jax.reporting.wording import interval
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -128,6 +130,21 @@ GIVEN = ConfigDict(
         evaluate=dict(landmarks=dict(config="c.py:d", fractions=(0.5,), scratch=())),
     )
 )
+
+
+def test_a_table_of_years_is_not_in_percent():
+    against, unit = {"random": (0.1, -0.5, -0.9, -0.1)}, Scale(1.0, 3, "years")
+    years = study.Score("age", 1.0, "ours", 40, "mae", (4.5, 5.5), 0.25, against, unit)
+    assert study.score_cells(years, ["random"])[2:] == (
+        "5.000",
+        "4.500, 5.500",
+        "0.250",
+        f"+10.0% {interval(-0.9, -0.1, unit)}",
+    )
+    assert "mae in years" in study.markdown([], [], [years])
+    shares = study.Score("landmarks", 1.0, "ours", 40, "nme_box", (0.04, 0.06), 0.001, {})
+    assert study.score_cells(shares, [])[2:] == ("5.00", "4.00, 6.00", "0.10")
+    assert "nme_box in %" in study.markdown([], [], [shares])
 
 
 def test_a_recipe_that_is_given_an_encoder_comes_after_the_one_that_trains_it(tmp_path):

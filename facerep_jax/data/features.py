@@ -29,6 +29,7 @@ NUMBERS: Numbers = {
     "expression": (np.int32, ()),  # index into meta["expressions"]
     "valence": (np.float32, ()),  # -1 to 1
     "arousal": (np.float32, ()),  # -1 to 1
+    "age": (np.float32, ()),  # years
     "vertices": (np.float32, ("vertices", 3)),  # x y in pixels, z on their scale
     "camera": (np.float32, (3, 4)),  # from the vertices' world to pixels
 }

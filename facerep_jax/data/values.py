@@ -118,6 +118,7 @@ KINDS: Mapping[str, Callable[[Any], Any]] = {
     "expression": text,
     "valence": functools.partial(numbers, low=-1.0, high=1.0),
     "arousal": functools.partial(numbers, low=-1.0, high=1.0),
+    "age": functools.partial(numbers, low=0.0, high=150.0),
     "vertices": text,
     "camera": lambda value: numbers(value, 3, 4),
 }

@@ -51,9 +51,9 @@ def improvement(value: float, low: float, high: float, scale: Scale = PERCENT) -
     return f"{signed(value, scale)} {interval(low, high, scale)}"
 
 
-def advantage(relative: float, low: float, high: float) -> str:
-    """A relative gain, and the interval of the difference in points: `+5.9% [-0.70, -0.22]`."""
-    return f"{gain(relative)} {interval(low, high)}"
+def advantage(relative: float, low: float, high: float, scale: Scale = PERCENT) -> str:
+    """A relative gain, and the interval of the difference, in points or the metric's unit: `+5.9% [-0.70, -0.22]`."""
+    return f"{gain(relative)} {interval(low, high, scale)}"
 
 
 def measurement(metric: Summary | None, scale: Scale = PERCENT, *, count: bool = False) -> str:

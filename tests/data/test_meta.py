@@ -136,6 +136,13 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.parametrize("wrong", [[0, 1], [*range(67), 0], list(range(-1, 67)), "all", [[0]] * 68])
+def test_vertices_of_landmarks_are_68_different_ones(wrong):
+    assert meta.checked_meta({"vertex_landmarks": list(range(5, 73))})
+    with pytest.raises(ValueError, match="vertex_landmarks: must be the indices of 68 different vertices"):
+        meta.checked_meta({"vertex_landmarks": wrong})
+
+
 KEYS = ("classes", "landmarks", "mask_flip", "vertex_flip", "licence", "may_show_images")
 
 

@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from facerep_jax.data import samples
 from facerep_jax.data.benchmark import Benchmark
 from facerep_jax.data.samples import Sample, Samples
@@ -37,7 +35,7 @@ plan = samples.plan
 def read(arg: str | None, manual_dir: Path | None) -> Samples:
     """The images of the folder."""
     folder = BENCHMARK.folder(arg, manual_dir)
-    return BENCHMARK.gather(folder, found(folder), META, more={"age": (np.float32, ())})
+    return BENCHMARK.gather(folder, found(folder), META)
 
 
 def found(folder: Path) -> Iterator[Sample]:

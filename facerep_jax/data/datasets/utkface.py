@@ -14,8 +14,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from facerep_jax.data import samples
 from facerep_jax.data.benchmark import Benchmark
 from facerep_jax.data.samples import Sample, Samples
@@ -44,7 +42,7 @@ def read(arg: str | None, manual_dir: Path | None) -> Samples:
     """The images of the folder and of those in it."""
     folder = BENCHMARK.folder(arg, manual_dir)
     found = [*images(folder)]
-    raw = BENCHMARK.gather(folder, found, META, more={"age": (np.float32, ())})
+    raw = BENCHMARK.gather(folder, found, META)
     lacking = sum(sample.values["attributes"] is None for sample in found)
     note = f"{lacking} files' names lack gender or ethnicity, which are then missing"
     return dataclasses.replace(raw, notes=(*raw.notes, *([note] if lacking else [])))

@@ -38,6 +38,14 @@ def by_id(dataset, split="train"):
     return {record["id"].decode(): record for record in dataset.source(split)}
 
 
+def test_ages_are_years(tmp_path):
+    lines = [{"image": "a.jpg", "age": 31.5}, {"image": "b.jpg"}]
+    records = by_id(build(write(tmp_path / "raw", lines), tmp_path / "data"))
+    np.testing.assert_array_equal([records["a.jpg"]["age"], records["b.jpg"]["age"]], [31.5, np.nan])
+    with pytest.raises(ValueError, match="age: must be between 0 and 150, not -1"):
+        build(write(tmp_path / "wrong", [{"image": "a.jpg", "age": -1}]), tmp_path / "none")
+
+
 def test_names_become_numbers_and_files_their_contents(tmp_path):
     lines = [
         {"image": "a.jpg", "identity": "zoe", "attributes": {"hat": 1, "age": 30}, "action_units": {"AU2": 2.5}},

@@ -16,10 +16,10 @@ read = generated_faces.read
 
 
 def plan(raw: generated_faces.Request) -> Plan:
-    """The faces, with a feature that the vocabulary lacks."""
+    """The faces, with an age."""
     made = generated_faces.plan(raw)
     example = functools.partial(aged, made.example)
-    return dataclasses.replace(made, names=(*made.names, "age"), example=example, more={"age": (np.float32, ())})
+    return dataclasses.replace(made, names=(*made.names, "age"), example=example)
 
 
 def aged(example, record):
