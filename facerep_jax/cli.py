@@ -23,6 +23,8 @@ COMMANDS = {
     "audit": "Find what a set to train on shares with sets to evaluate on.",
     "pretrain": "Pre-train an encoder.",
     "evaluate": "Score a checkpoint on a task.",
+    "embed": "Write features of pictures.",
+    "predict": "Predict what an evaluation learnt, on pictures.",
     "convert": "Write an encoder's weights in another layout.",
     "report": "Write tables, curves and pictures of runs and results.",
     "verify": "Check that a run's checkpoints are what was saved.",

@@ -17,8 +17,9 @@ A workdir holds one result. The same checkpoint may be evaluated there again on 
 settings or at another step, which replaces the result; anything else is refused there.
 
 Writes results.json, subsets.json (the labelled examples), examples.parquet (statistics of each test example),
-predictions.parquet (at most `config.predictions` test examples, on the image that the encoder saw), command.txt, and
-sheets of test faces: overlays.png (predictions), worst.png (the ten worst) and tokens.png (what the encoder sees).
+predictions.parquet (at most `config.predictions` test examples, on the image that the encoder saw), command.txt,
+learnt.safetensors (what `facerep predict` needs of the first subset; `config.keep`), and sheets of test faces:
+overlays.png (predictions), worst.png (the ten worst) and tokens.png (what the encoder sees).
 """
 
 import contextlib
@@ -41,7 +42,7 @@ from facerep_jax.command_line import command_line, require_kind
 from facerep_jax.config import build, locate, plain
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import licence_of, may_show_images
-from facerep_jax.evaluation import selection, sheets
+from facerep_jax.evaluation import learnt, selection, sheets
 from facerep_jax.evaluation.baselines import EXPLAINS, problem_of, without_network
 from facerep_jax.evaluation.encoders import load_encoder, settled
 from facerep_jax.evaluation.labels import Labels, check_seeds, draw, labelled
@@ -115,6 +116,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
     """
     config, seconds = completed(config), dict[str, float]()
     selection.check(config.selection)
+    learnt.check(config.keep)
     check_seeds(config.seeds)
     specs = {JUDGED: config.protocol}
     specs |= {name: config[SPECS[name]] for name in NETWORKS if name in (config.baselines or ())}
@@ -147,6 +149,9 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
     with timed(seconds, "baselines"):
         fixed = without_network(config.baselines, problem, labels, dataset.meta)
     outcomes = {JUDGED: learn(protocols[JUDGED], problem, labels, name_of(checkpoint), seconds)}
+    kept = learnt.learnt_by(
+        problem, protocols[JUDGED], outcomes[JUDGED][0].weights, labels[0].seed, dataset.meta, config.keep
+    )
     for who in [name for name in protocols if name != JUDGED]:
         with timed(seconds, "baselines"):
             rival = problem_of(who, problem, config, unlabelled)
@@ -193,19 +198,25 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         licence=licence_of(dataset.meta),
         held_out=problem.held_out,
         left_out=problem.left_out,
+        learnt={} if kept is None else kept.told,
     )
     drawn = {}
     if may_show_images(dataset.meta):
         drawn = sheets.sheets(problem.task, problem, predictions[JUDGED][0], rows[JUDGED][0])
     else:
         print(f"no sheets of test faces are written: images of {dataset.name} may not be shown")
-    kept = evenly(size(test), config.predictions).tolist()
+    examples = evenly(size(test), config.predictions).tolist()
     files: dict[str, Content] = {
         "command.txt": command,
         "subsets.json": json.dumps(subsets, indent=1, allow_nan=False),
         "examples.parquet": partial(write_statistics, statistics=rows),
-        "predictions.parquet": partial(write_predictions, predictions=predictions, ids=test["id"], kept=kept),
+        "predictions.parquet": partial(write_predictions, predictions=predictions, ids=test["id"], kept=examples),
     }
+    if kept is not None:
+        files[learnt.FILE] = partial(learnt.save, kept)
+        print(
+            f"{workdir / learnt.FILE}: {kept.megabytes:.3g} MB, for facerep predict; --config.keep=nothing keeps none"
+        )
     save(workdir, files, drawn, json.dumps(results.to_json(), indent=2, allow_nan=False))
     return results
 
@@ -217,7 +228,7 @@ def save(workdir: Path, files: Mapping[str, Content], drawn: Mapping[str, Image.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with lock.held(workdir):
-        for name in ("results.json", *(f"{sheet}.png" for sheet in sheets.NAMES)):
+        for name in ("results.json", learnt.FILE, *(f"{sheet}.png" for sheet in sheets.NAMES)):
             (workdir / name).unlink(missing_ok=True)
         for name, content in files.items():
             write(workdir / name, content)
@@ -296,12 +307,16 @@ def learn(
     seconds: dict[str, float],
     suffix: str = "",
 ) -> list[Outcome]:
-    """Learn on each subset of the labels; gives what came of each."""
+    """Learn on each subset of the labels; gives what came of each, weights of the first alone."""
     with timed(seconds, f"prepare{suffix}"):
         learn_on = protocol.prepare(problem)
     with timed(seconds, f"learn{suffix}"):
         progress = tqdm(labels, f"{name}: label subsets", disable=None)
-        return [learn_on(subset.train, subset.validation, subset.seed) for subset in progress]
+        found = list[Outcome]()
+        for subset in progress:
+            outcome = learn_on(subset.train, subset.validation, subset.seed)
+            found.append(outcome._replace(weights=None) if found else outcome)  # a network may be large
+        return found
 
 
 def ids_of(problem: Problem, labels: Labels) -> dict[str, Any]:

@@ -243,6 +243,19 @@ class Task(Objective, Protocol):
         ...
 
 
+@runtime_checkable
+class Named(Protocol):
+    """A task whose predictions have names, for readers who do not know the order of its labels.
+
+    A task without it gives its label's name and the prediction itself; points and masks need no names.
+    """
+
+    @staticmethod
+    def named(prediction: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """One example's prediction as JSON has it; an object of numbers by name is drawn as bars."""
+        ...
+
+
 class Equations(NamedTuple):
     """What a linear layer should give: rows of a weighted least-squares problem, equally many for each example."""
 

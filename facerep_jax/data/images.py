@@ -4,6 +4,7 @@ An upright grey or RGB JPEG or 8-bit PNG is stored byte for byte; other images b
 masks an 8-bit grey PNG of class ids. Upright means turned as the file's EXIF says, whatever its format.
 """
 
+import contextlib
 import dataclasses
 import io
 import re
@@ -99,6 +100,20 @@ def check_image(data: bytes) -> Look:
             return Look(image.size, True)
     upright, bits = _upright_rgb(data)
     return Look(upright.size, False, turned, bool(flawed), bits)
+
+
+def upright_pixels(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of an image file: those that are read of it once it is stored in a record.
+
+    Raises ValueError, or whatever else the decoder raises, if the file is broken.
+    """
+    with _opened(data) as image:
+        if _is_jpeg(image):
+            if image.mode in ("RGB", "L") and not _is_turned(image):  # most files by far, which are decoded once
+                with contextlib.suppress(ValueError):
+                    return simplejpeg.decode_jpeg(data, "RGB", strict=True)
+            data = whole_jpeg(data, image)[0]
+    return np.asarray(_upright_rgb(data)[0])
 
 
 def stored_image(data: bytes, direct: bool) -> bytes:

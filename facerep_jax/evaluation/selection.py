@@ -32,6 +32,7 @@ class Outcome(NamedTuple):
 
     prediction: Stack  # of the test examples
     selected: dict[str, float]  # the settings that count, and their score on `validation` or `test` if that decided
+    weights: Weights | None = None  # what predicted, on the host; None if nothing was learnt
 
 
 def check(selection: str) -> None:
@@ -86,4 +87,4 @@ def choose(
             f"{metric.headline} on the {len(rows)} examples of {split} is not a number for any of {tried} candidates, "
             "so none is the best: set --config.selection=last, which needs no score of a single training"
         )
-    return Outcome(predict(best.weights, "test", everything), best.settings)
+    return Outcome(predict(best.weights, "test", everything), best.settings, best.weights)

@@ -48,6 +48,7 @@ def defaults() -> dict[str, Any]:
         held_out=0.1,
         baselines=config_dict.placeholder(tuple),
         predictions=1_000,
+        keep="learnt",
         dtype="auto",
         devices=0,
     )
@@ -167,7 +168,8 @@ def trial(
     held_out: share of the training split that serves as validation split where the data set has none.
     baselines: names of the task's, None for all of these, and of those that learn, see `results.NETWORKS`; scratch: the
     protocol of the baseline of that name.
-    predictions: test examples, evenly spaced, whose predictions are kept.
+    predictions: test examples, evenly spaced, whose predictions are kept. keep: of the network of the first subset, for
+    `facerep predict`: learnt, what it learnt; all, its encoder too; or nothing.
     dtype: of the encoder's matrix products, auto, float32 or bfloat16. devices: that encode and fine-tune, 0 for all.
     data_dir; splits: role -> name of the data set's split.
     size: pixels of a side of the images, 0 for those of the checkpoint; crop: box, whole, or "" for what the data set's

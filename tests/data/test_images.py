@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, features
 
 from facerep_jax.data import images
 from facerep_jax.data.images import Look
+from facerep_jax.data.transforms import decode_image
 
 GREY = Image.effect_noise((12, 10), 60)
 RGB = Image.merge("RGB", [GREY, GREY.rotate(90), GREY.rotate(180)])
@@ -327,3 +328,38 @@ def test_a_mask_is_stored_as_grey_png_of_the_same_ids():
     stored = Image.open(io.BytesIO(images.stored_mask(encoded(coloured, "PNG"), 8)))
     assert stored.mode == "L"
     np.testing.assert_array_equal(np.asarray(stored), ids)
+
+
+def turned(image, orientation, kind):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(image, kind, exif=exif)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(),
+        encoded(GREY),
+        encoded(RGB, "PNG"),
+        encoded(RGB.convert("CMYK")),
+        encoded(RGB.convert("P"), "PNG"),
+        encoded(RGB.convert("RGBA"), "PNG"),
+        encoded(RGB, "WEBP", lossless=True),
+        turned(RGB, 6, "JPEG"),
+        turned(RGB, 3, "PNG"),
+        encoded()[:-2],  # without its end marker
+        deep_png(np.arange(0, 65_520, 546, dtype=np.uint16).reshape(10, 12, 1)),
+    ],
+    ids=["rgb", "grey", "png", "cmyk", "palette", "alpha", "webp", "turned", "turned_png", "endless", "deep"],
+)
+def test_the_pixels_of_a_file_are_those_of_its_record(data):
+    stored = images.stored_image(data, images.check_image(data).direct)
+    np.testing.assert_array_equal(images.upright_pixels(data), decode_image(stored))
+
+
+def test_pixels_of_a_broken_file_are_refused():
+    large = Image.effect_noise((90, 80), 60)
+    for data in (b"", b"text", encoded(large)[:900], encoded(large, "PNG")[:900]):
+        with pytest.raises((ValueError, OSError)):
+            images.upright_pixels(data)

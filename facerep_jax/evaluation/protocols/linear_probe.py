@@ -52,6 +52,7 @@ class LinearProbe:
         "Regression and PerToken are linear heads."
     )
     trains_encoder = False
+    rounds_features = True  # to what is kept of them; `evaluation.learnt` tells it those who predict
 
     def __init__(
         self,

@@ -46,6 +46,7 @@ class Ridge:
         "least squares with a penalty on its weights."
     )
     trains_encoder = False
+    rounds_features = True  # to what is kept of them; `evaluation.learnt` tells it those who predict
 
     def __init__(
         self, *, penalties: tuple[float, ...] = PENALTIES, cache_gigabytes: float = 20.0, cache_folder: str = ""

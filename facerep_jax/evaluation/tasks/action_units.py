@@ -43,6 +43,11 @@ class Intensity(OneVector):
         return jnp.clip(self.head(seen["image"]), 0, STRONGEST)
 
     @staticmethod
+    def named(prediction: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """The intensity of each unit."""
+        return {"action_units": dict(zip(names_in(meta, "action_units"), prediction.tolist(), strict=True))}
+
+    @staticmethod
     def metric(meta: Mapping[str, Any]) -> Spec:
         """The metric for a data set with this meta."""
         return spec(Numbers, names=names_in(meta, "action_units"), key="action_units", kinds=("icc", "mse", "mae"))
@@ -85,6 +90,12 @@ class Detection(OneVector):
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> Float[Array, "b k"]:
         """A score for each unit, above 0 for yes."""
         return self.head(seen["image"])
+
+    @staticmethod
+    def named(prediction: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """The probability that each unit acts."""
+        chances = 1 / (1 + np.exp(-np.asarray(prediction, np.float64)))
+        return {"action_units": dict(zip(names_in(meta, "action_units"), chances.tolist(), strict=True))}
 
     @staticmethod
     def metric(meta: Mapping[str, Any]) -> Spec:

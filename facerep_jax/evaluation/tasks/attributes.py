@@ -42,6 +42,12 @@ class Attributes(OneVector):
         return self.head(seen["image"])
 
     @staticmethod
+    def named(prediction: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """The probability of each attribute."""
+        chances = 1 / (1 + np.exp(-np.asarray(prediction, np.float64)))
+        return {"attributes": dict(zip(names_in(meta, "attributes"), chances.tolist(), strict=True))}
+
+    @staticmethod
     def metric(meta: Mapping[str, Any]) -> Spec:
         """The metric for a data set with this meta."""
         return spec(MultiLabel, labels=names_in(meta, "attributes"), key="attributes", headline="accuracy_mean")

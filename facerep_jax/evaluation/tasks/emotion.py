@@ -48,6 +48,11 @@ class Affect(OneVector):
         return jnp.clip(self.head(seen["image"]), -1, 1)
 
     @staticmethod
+    def named(prediction: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """Valence and arousal."""
+        return dict(zip(AFFECT, prediction.tolist(), strict=True))
+
+    @staticmethod
     def metric(meta: Mapping[str, Any]) -> Spec:
         """The metric for a data set with this meta."""
         return spec(Numbers, names=AFFECT, key="affect", kinds=("ccc", "pcc", "rmse", "sagr"))
@@ -94,6 +99,11 @@ class Expression(OneVector):
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> Int[Array, "b"]:
         """The likeliest class."""
         return self.head(seen["image"]).argmax(-1)
+
+    @staticmethod
+    def named(prediction: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """The name of the class."""
+        return {"expression": names_in(meta, "expressions")[int(prediction)]}
 
     @staticmethod
     def metric(meta: Mapping[str, Any]) -> Spec:

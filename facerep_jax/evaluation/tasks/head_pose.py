@@ -36,6 +36,11 @@ class HeadPose(OneVector):
         return self.head(seen["image"])
 
     @staticmethod
+    def named(prediction: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """Yaw, pitch and roll in degrees."""
+        return {"head_pose": dict(zip(("yaw", "pitch", "roll"), prediction.tolist(), strict=True))}
+
+    @staticmethod
     def metric(meta: Mapping[str, Any]) -> Spec:
         """The metric for a data set with this meta."""
         return spec(Angles, key="head_pose")
