@@ -11,9 +11,8 @@ from facerep_jax.data.features import MISSING_CLASS
 from facerep_jax.evaluation.drawing import PREDICTION
 from facerep_jax.evaluation.pose_metrics import rotations
 from facerep_jax.evaluation.tasks.action_units import STRONGEST
-from facerep_jax.pictures import CLASS_COLOURS
 from facerep_jax.inference.model import Seen
-from facerep_jax.pictures import fitting
+from facerep_jax.pictures import CLASS_COLOURS, fitting
 
 LARGEST, LEAST = 1024, 640  # pixels of the longer side of an overlay
 FINER = 2  # times as fine lines are drawn at first, so that their edges are smooth
