@@ -12,7 +12,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 
 from facerep_jax import clock, heap
-from facerep_jax.command_line import resolve
+from facerep_jax.command_line import cause_of, resolve
 from facerep_jax.suggestions import nearest
 
 COMMANDS = {
@@ -110,8 +110,7 @@ def unknown_key(own: flags.FlagValues, argv: list[str]) -> str:
 
 def in_config(error: BaseException) -> str:
     """What went wrong while flags and config were read; if the config's own code failed, with file and line."""
-    while error.__context__ is not None and "Error whilst parsing config file" in str(error):
-        error = error.__context__  # config_flags puts a whole traceback into its message
+    error = cause_of(error)
     if isinstance(error, (*BAD_INPUT, SyntaxError)):
         return one_line(error)
     place = traceback.extract_tb(error.__traceback__)[-1]

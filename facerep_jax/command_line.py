@@ -15,9 +15,12 @@ ROOTS = (Path(), Path(__file__).parents[1], Path(__file__).parent)  # working di
 def command_line(name: str, flag_values: flags.FlagValues) -> str:
     """The shell command that runs a sub-command again with the flags that were given."""
     given = [flag_values[flag] for flag in flag_values if flag_values[flag].present]
-    words = [
-        flag.serialize() if isinstance(flag.value, ConfigDict) else f"--{flag.name}={flag.value}" for flag in given
-    ]
+    words: list[str] = []
+    for flag in given:
+        if isinstance(flag, flags.MultiFlag):
+            words += [f"--{flag.name}={value}" for value in flag.value or ()]
+        else:
+            words += [flag.serialize() if isinstance(flag.value, ConfigDict) else f"--{flag.name}={flag.value}"]
     return shlex.join(["facerep", name, *words])
 
 
@@ -25,6 +28,13 @@ def require_kind(config: ConfigDict, command: str, *keys: str) -> None:
     """Check that a config is one of a sub-command, all of whose configs have `keys`. Raises ValueError if not."""
     if missing := [key for key in keys if key not in config]:
         raise ValueError(f"--config names no config of facerep {command}: it has no key {missing[0]!r}")
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What went wrong while flags and a config were read: config_flags puts a whole traceback into its own message."""
+    while error.__context__ is not None and "Error whilst parsing config file" in str(error):
+        error = error.__context__
+    return error
 
 
 def resolve(argument: str, before: str = "") -> str:

@@ -16,6 +16,9 @@ the protocol `config.scratch`.
 A workdir holds one result. The same checkpoint may be evaluated there again on the same task and data set, with other
 settings or at another step, which replaces the result; anything else is refused there.
 
+A config of a suite, such as configs/evaluate/suite_five_tasks.py, is many evaluations: of each --checkpoint, of which
+it takes several, [NAME=]CHECKPOINT, on each task at each fraction of the labels. See docs/suites.md.
+
 Writes results.json, subsets.json (the labelled examples), examples.parquet (statistics of each test example),
 predictions.parquet (at most `config.predictions` test examples, on the image that the encoder saw), command.txt,
 learnt.safetensors (what `facerep predict` needs of the first subset; `config.keep`), and sheets of test faces:
@@ -32,19 +35,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 from PIL import Image
 from tqdm import tqdm
 
-from facerep_jax import lock, pictures
-from facerep_jax.command_line import command_line, require_kind
+from facerep_jax import lock, pictures, suite
+from facerep_jax.command_line import cause_of, command_line, require_kind, resolve
 from facerep_jax.config import build, locate, plain
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import licence_of, may_show_images
 from facerep_jax.evaluation import learnt, selection, sheets
 from facerep_jax.evaluation.baselines import EXPLAINS, problem_of, without_network
-from facerep_jax.evaluation.encoders import load_encoder, settled
+from facerep_jax.evaluation.encoders import Loaded, load_encoder, settled
 from facerep_jax.evaluation.labels import Labels, check_seeds, draw, labelled
 from facerep_jax.evaluation.metrics import rows_of
 from facerep_jax.evaluation.problem import Problem, make_problem, size, truth_of
@@ -61,6 +65,7 @@ from facerep_jax.evaluation.results import (
     name_of,
 )
 from facerep_jax.evaluation.selection import Outcome
+from facerep_jax.evaluation.shared import ENCODERS, Shared
 from facerep_jax.evaluation.summaries import described, in_words, settings_of, summarised, words_of
 from facerep_jax.evaluation.tables import evenly, write_predictions, write_statistics
 from facerep_jax.evaluation.trial import defaults
@@ -85,10 +90,11 @@ def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
         lock_config=True,
         sys_argv=argv,
     )
-    flags.DEFINE_string(
+    flags.DEFINE_multi_string(
         "checkpoint",
         None,
-        "WORKDIR[@STEP] of a pre-training, FILE[@LAYOUT] of published weights, or random",
+        "WORKDIR[@STEP] of a pre-training, FILE[@LAYOUT] of published weights, or random; a suite takes several, each "
+        "with a name before it if wanted, NAME=...",
         flag_values=flag_values,
     )
     flags.DEFINE_string("workdir", None, "folder of the result", flag_values=flag_values)
@@ -99,20 +105,56 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     """The entry point."""
     if words:
         raise ValueError(f"evaluate takes flags only, but got {words[0]!r}")
-    require_kind(flag_values.config, "evaluate", "task", "protocol")
-    workdir = local_path("workdir", flag_values.workdir)
-    command = command_line("evaluate", flag_values)
+    config, checkpoints, workdir = (
+        flag_values.config,
+        flag_values.checkpoint,
+        local_path("workdir", flag_values.workdir),
+    )
     hardware.check()
-    hardware.check_dtype(flag_values.config.get("dtype", "auto"))
-    results = evaluate(flag_values.config, flag_values.checkpoint, workdir, command)
+    if suite.is_suite(config):
+        folder_for(workdir)
+        suite.run(config, checkpoints, workdir, read=config_of, evaluate=again)
+        return
+    require_kind(config, "evaluate", "task", "protocol")
+    if len(checkpoints) > 1:
+        raise ValueError("--checkpoint is given more than once; a config of a suite takes several, this one takes one")
+    hardware.check_dtype(config.get("dtype", "auto"))
+    results = evaluate(config, checkpoints[0], workdir, command_line("evaluate", flag_values))
     print(headline_of(results))
 
 
-def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: str) -> Results:
+def parsed(arguments: Sequence[str]) -> flags.FlagValues:
+    """The flags of an evaluation that a suite runs."""
+    own = flags.FlagValues()
+    try:
+        argv = ["facerep evaluate", *map(resolve, arguments)]
+        define_flags(own, argv)
+        own(argv)
+    except Exception as error:  # the config's code may raise anything
+        raise ValueError(f"{arguments[0]}: {cause_of(error)}") from None
+    return own
+
+
+def config_of(arguments: Sequence[str]) -> ConfigDict:
+    """The config of an evaluation that a suite runs."""
+    return parsed([*arguments, "--checkpoint=random", "--workdir=."]).config
+
+
+def again(arguments: Sequence[str], shared: Shared) -> Results:
+    """Run an evaluation of a suite as its command would, but for what it shares with the others."""
+    own = parsed(arguments)
+    hardware.check_dtype(own.config.get("dtype", "auto"))
+    return evaluate(own.config, own.checkpoint[0], Path(own.workdir), command_line("evaluate", own), shared)
+
+
+def evaluate(
+    config: ConfigDict, checkpoint_name: str, workdir: Path, command: str, shared: Shared | None = None
+) -> Results:
     """Learn the task on every subset of the labels, score it on the test split, and write all of it to the workdir.
 
     Args:
         command: is kept on file.
+        shared: with other evaluations in this process, so that nothing is read, encoded or fitted twice.
     """
     config, seconds = completed(config), dict[str, float]()
     selection.check(config.selection)
@@ -124,12 +166,12 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
     folder, task = folder_for(workdir), locate(config.task).__module__.rpartition(".")[2]
     with timed(seconds, "load"):
         dataset = open_dataset(config.data.dataset, config.data.data_dir)
-        loaded = load_encoder(config, checkpoint_name)
+        loaded = load_once(config, checkpoint_name, shared)
         encoder, checkpoint = loaded.encoder, None if loaded.origin == RANDOM else Checkpoint(**loaded.origin)
         require_same_subject(workdir, task, dataset.name, checkpoint)
         config = settled(config, dataset, loaded)
         compares = any(protocol.compares for protocol in protocols.values())
-        problem = make_problem(config, dataset, encoder, folder, compares=compares)
+        problem = make_problem(config, dataset, encoder, folder, compares=compares, shared=shared)
         problem = problem._replace(checkpoint=checkpoint_name)
     labels = draw(problem, config.fraction, config.seeds, config.validation_minimum)
     if SCRATCH in protocols and len(labels[0].train) < SCRATCH_LABELS:
@@ -147,7 +189,7 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
     test, metric = problem.splits["test"], problem.metric
 
     with timed(seconds, "baselines"):
-        fixed = without_network(config.baselines, problem, labels, dataset.meta)
+        fixed = fixed_once(config, problem, labels, dataset.meta)
     outcomes = {JUDGED: learn(protocols[JUDGED], problem, labels, name_of(checkpoint), seconds)}
     kept = learnt.learnt_by(
         problem, protocols[JUDGED], outcomes[JUDGED][0].weights, labels[0].seed, dataset.meta, config.keep
@@ -219,6 +261,30 @@ def evaluate(config: ConfigDict, checkpoint_name: str, workdir: Path, command: s
         )
     save(workdir, files, drawn, json.dumps(results.to_json(), indent=2, allow_nan=False))
     return results
+
+
+def load_once(config: ConfigDict, name: str, shared: Shared | None) -> Loaded:
+    """The encoder that a checkpoint's name means, loaded once for evaluations that share it."""
+    if shared is None:
+        return load_encoder(config, name)
+    settings = {key: plain(config[key]) for key in ("encoder", "encoder_seed", "weights", "remat", "dtype")}
+    key = (ENCODERS, name, json.dumps([settings, config.data.get("size")]))
+    return shared.once(key, lambda: load_encoder(config, name))
+
+
+def fixed_once(
+    config: ConfigDict, problem: Problem, labels: Sequence[Labels], meta: Mapping[str, Any]
+) -> dict[str, list[np.ndarray]]:
+    """Predictions without a network, made once for evaluations that share images and subsets of the labels."""
+
+    def make() -> dict[str, list[np.ndarray]]:
+        return without_network(config.baselines, problem, labels, meta)
+
+    if problem.shared is None:
+        return make()
+    subsets = [ids_of(problem, subset) for subset in labels]
+    key = [plain(config.task), plain(config.baselines), subsets, list(problem.images.values())]
+    return problem.shared.once(("baselines", json.dumps(key)), make)
 
 
 def save(workdir: Path, files: Mapping[str, Content], drawn: Mapping[str, Image.Image], results: str) -> None:

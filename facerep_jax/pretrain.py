@@ -26,6 +26,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
 from facerep_jax import clock, lock, pictures
+from facerep_jax.cells import STOPPED
 from facerep_jax.command_line import command_line, require_kind
 from facerep_jax.config import build, plain
 from facerep_jax.data.library import open_dataset
@@ -56,8 +57,6 @@ from facerep_jax.train.state import Model, TrainState, count, initial, split
 from facerep_jax.train.step import make_step
 from facerep_jax.train.writer import Writer, lines_of
 from facerep_jax.typing import Tree
-
-STOPPED = 75  # exit status of a run that saved after a signal
 
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:

@@ -21,42 +21,27 @@ part of the labels, `whole` of those of all of them. A recipe or an evaluation m
 import itertools
 import json
 import math
-import os
-import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from facerep_jax.cells import Cell, folder_of, judging, run_all
 from facerep_jax.command_line import require_kind
 from facerep_jax.config import quoted
-from facerep_jax.evaluation.results import PERCENT, Scale
 from facerep_jax.files import local_path, read_object, write
-from facerep_jax.pretrain import STOPPED
-from facerep_jax.reporting import wording
-from facerep_jax.reporting.comparison import full_comparison
+from facerep_jax.reporting import scores, wording
 from facerep_jax.reporting.lines import BASELINE, PRETRAINED, Line
 from facerep_jax.reporting.lines import RANDOM as UNTRAINED
 from facerep_jax.reporting.page import Row, Table, markdown_block
+from facerep_jax.reporting.scores import Score
 from facerep_jax.reporting.workdirs import read_evaluation, read_selected
-from facerep_jax.train import hardware
 
 RANDOM = "random"  # the encoder before any training; its first evaluations hold the baselines of all
-TAIL = 15  # lines of a failed cell's log that are shown
-
-
-class Cell(NamedTuple):
-    """One command of a study."""
-
-    folder: Path  # holds cell.json once the command has ended well
-    arguments: tuple[str, ...]  # of `facerep`
 
 
 class Tried(NamedTuple):
@@ -75,20 +60,6 @@ class Budget(NamedTuple):
     images: int  # that the steps see, each as often as it comes
     flops: int  # of all steps: both copies of an image, text tower, heads, and their gradients
     with_given: int  # the same with the training of the encoders that it was given
-
-
-class Score(NamedTuple):
-    """The scores of one kind of encoder on one evaluation at one label fraction."""
-
-    evaluation: str
-    fraction: float
-    encoder: str
-    labels: int
-    metric: str
-    values: tuple[float, ...]  # one per seed: the mean over label subsets
-    std_subsets: float  # over label subsets, mean over seeds
-    against: Mapping[str, tuple[float, ...]]  # other kind -> gain over it, difference, low, high
-    scale: Scale = PERCENT  # how values are written
 
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
@@ -121,43 +92,13 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     if status := run_all(list(cells(config, folder, rates)), flag_values.jobs, ends):
         return status
     budgets = list(budgets_of(config, folder, rates))
-    scores = [score for name in config.evaluate for score in scores_of(config, folder, name)]
-    found: dict[str, list[Any]] = {"rates": tried, "budgets": budgets, "scores": scores}
+    scored = [score for name in config.evaluate for score in scores_of(config, folder, name)]
+    found: dict[str, list[Any]] = {"rates": tried, "budgets": budgets, "scores": scored}
     written = {name: [each._asdict() for each in of] for name, of in found.items()}
     write(folder / "study.json", json.dumps(written, indent=1))
-    write(folder / "study.md", text := markdown(tried, budgets, scores))
+    write(folder / "study.md", text := markdown(tried, budgets, scored))
     print(text)
     return 0
-
-
-def run_all(todo: list[Cell], jobs: int, until: float) -> int:
-    """Run the cells that are not done, `jobs` at a time, and return the first exit status that is not 0.
-
-    No cell is begun after one has failed, or after a time of the monotonic clock.
-    """
-    ends: list[int] = []
-
-    def run_one(number: int, cell: Cell) -> None:
-        if ends or is_done(cell):
-            return
-        if time.monotonic() > until:
-            ends.append(STOPPED)
-            return
-        print(f"[{number}/{len(todo)}] facerep {shlex.join(cell.arguments)}", flush=True)
-        if status := call(cell, jobs):
-            ends.append(status)
-            log = (cell.folder / "log.txt").read_text(errors="replace").splitlines()
-            print("\n".join(log[-TAIL:]), file=sys.stderr)
-
-    for _, stage in itertools.groupby(enumerate(todo, 1), lambda numbered: numbered[1].arguments[0]):
-        pool = ThreadPoolExecutor(jobs)
-        try:  # a stage reads what the one before wrote
-            list((pool.map if jobs > 1 else map)(lambda numbered: run_one(*numbered), stage))
-        finally:
-            pool.shutdown(cancel_futures=True)
-    if STOPPED in ends:
-        print(f"{sum(map(is_done, todo))} of {len(todo)} cells are done; start me again to go on")
-    return ends[0] if ends else 0
 
 
 def rounds(config: ConfigDict) -> Iterator[tuple[str, ...]]:
@@ -189,7 +130,7 @@ def trials(config: ConfigDict, folder: Path, names: Sequence[str], rates: Mappin
             yield pretraining(recipe, folder, workdir_of(folder, name, 0, rate), 0, rate, rates)
     for name, recipe in searched.items():
         for rate in recipe.rates:
-            command = judging(config, folder, config.search.evaluation, config.search.fraction)
+            command = judging(config.evaluate[config.search.evaluation], config.search.fraction, folder / "data")
             checkpoint, workdir = workdir_of(folder, name, 0, rate), search_folder(folder, name, rate)
             yield Cell(workdir, ("evaluate", command, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))
 
@@ -254,8 +195,8 @@ def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Itera
             yield pretraining(recipe, folder, workdir, seed, rates.get(name), rates)
     for name, evaluation in config.evaluate.items():
         for fraction, (encoder, seed) in itertools.product(evaluation.fractions, encoders(config, evaluation)):
-            workdir = folder / "evaluate" / name / f"{fraction:g}" / f"{encoder}_{seed}"
-            recipe = judging(config, folder, name, fraction)
+            workdir = folder_of(folder, name, fraction, f"{encoder}_{seed}")
+            recipe = judging(evaluation, fraction, folder / "data")
             subsets = config.whole if fraction == 1 else evaluation.get("subsets", config.get("subsets", ()))
             more = (*subsets, *evaluation.get("flags", ()))
             checkpoint = RANDOM if encoder == RANDOM else workdir_of(folder, encoder, seed, rates.get(encoder))
@@ -270,51 +211,12 @@ def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Itera
             yield Cell(workdir, ("evaluate", recipe, *more, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))
 
 
-def judging(config: ConfigDict, folder: Path, evaluation: str, fraction: float) -> str:
-    """The flag that names an evaluation at a fraction of the labels."""
-    judge = config.evaluate[evaluation]
-    labels = f",fraction={fraction}" if judge.get("learns", True) else ""
-    return f"--config={judge.config}{labels},data_dir={quoted(folder / 'data')}"
-
-
 def encoders(config: ConfigDict, evaluation: ConfigDict) -> Iterator[tuple[str, int]]:
     """Kind and seed of each encoder that an evaluation judges: of those that it names, or of all."""
     yield from ((RANDOM, seed) for seed in range(config.random))
     judged = evaluation.get("encoders", tuple(config.pretrain))
     for name, recipe in config.pretrain.items():
         yield from ((name, seed) for seed in range(recipe.seeds) if name in judged)
-
-
-def is_done(cell: Cell) -> bool:
-    """Whether a cell was run to its end.
-
-    Raises:
-        ValueError: the cell's folder was made by another command.
-    """
-    record = cell.folder / "cell.json"
-    if not record.exists():
-        return False
-    if (before := read_object(record)["arguments"]) != list(cell.arguments):
-        raise ValueError(f"{cell.folder} was made by another command ({shlex.join(before)}); remove it or the change")
-    return True
-
-
-def call(cell: Cell, jobs: int) -> int:
-    """Run a cell as one of `jobs` at a time and return its exit status; if it is 0, record that the cell is done."""
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
-    with (cell.folder / "log.txt").open("a") as log:
-        status = execute(cell.arguments, log, hardware.share(jobs))
-    if status == 0:
-        record = {"arguments": list(cell.arguments), "seconds": round(time.monotonic() - start, 1)}
-        write(cell.folder / "cell.json", json.dumps(record, indent=1))
-    return status
-
-
-def execute(arguments: Sequence[str], log: TextIO, variables: Mapping[str, str]) -> int:
-    """Run `facerep` in a process of its own, with these environment variables, and return its exit status."""
-    command = [sys.executable, "-m", "facerep_jax.cli", *arguments]
-    return subprocess.run(command, stdout=log, stderr=log, check=False, env={**os.environ, **variables}).returncode
 
 
 def budgets_of(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Iterator[Budget]:
@@ -333,23 +235,7 @@ def scores_of(config: ConfigDict, folder: Path, evaluation: str) -> Iterator[Sco
     """The scores of one evaluation: of each kind of encoder and each baseline at each fraction of the labels."""
     for fraction in config.evaluate[evaluation].fractions:
         lines = lines_of(config, config.evaluate[evaluation], folder / "evaluate" / evaluation / f"{fraction:g}")
-        results = lines[RANDOM].results
-        for kind, line in lines.items():
-            against = {}
-            for rival in (rival for rival in config.against if rival in lines and rival != kind):
-                found = full_comparison(line, lines[rival])
-                against[rival] = (found.gain, *found.difference)
-            yield Score(
-                evaluation,
-                fraction,
-                kind,
-                results.labels,
-                results.headline,
-                line.means,
-                line.spread,
-                against,
-                line.scale,
-            )
+        yield from scores.scored(evaluation, fraction, lines, config.against)
 
 
 def lines_of(config: ConfigDict, evaluation: ConfigDict, folder: Path) -> dict[str, Line]:
@@ -365,7 +251,7 @@ def lines_of(config: ConfigDict, evaluation: ConfigDict, folder: Path) -> dict[s
     return lines | {name: Line(name, BASELINE, first, name) for name in first[0].results.baselines}
 
 
-def markdown(tried: Sequence[Tried], budgets: Sequence[Budget], scores: Sequence[Score]) -> str:
+def markdown(tried: Sequence[Tried], budgets: Sequence[Budget], found: Sequence[Score]) -> str:
     """Tables: learning rates tried, costs of pre-training, and for each evaluation a line per encoder and fraction."""
     took = tuple(
         Row((b.encoder, f"{b.steps:,}", f"{b.images:,}", f"{b.flops / 1e12:.2f}", f"{b.with_given / 1e12:.2f}"))
@@ -380,24 +266,5 @@ def markdown(tried: Sequence[Tried], budgets: Sequence[Budget], scores: Sequence
             for rate, score in each.scores.items()
         )
         tables.insert(0, Table("Learning rates", "", ("Encoder", "Rate", "On validation (%)", ""), rows))
-    for name, group in itertools.groupby(scores, lambda score: score.evaluation):
-        of_one = list(group)
-        rivals = sorted({rival for score in of_one for rival in score.against})
-        heads = [f"Gain over {rival} [95% interval of the difference]" for rival in rivals]
-        header = ("Labels", "Encoder", "Mean", "Seeds", "± subsets", *heads)
-        cells = tuple(Row(score_cells(row, rivals)) for row in of_one)
-        tables.append(Table(f"{name}: {of_one[0].metric}{of_one[0].scale.said}", "", header, cells))
+    tables += scores.tables(found)
     return "\n\n".join(map(markdown_block, tables)) + "\n"
-
-
-def score_cells(score: Score, rivals: Sequence[str]) -> tuple[str, ...]:
-    """One line of an evaluation's table."""
-    mean, spread, *each = (
-        wording.written(x, score.scale) for x in (float(np.mean(score.values)), score.std_subsets, *score.values)
-    )
-    against = []
-    for rival in rivals:
-        gain, _, low, high = score.against.get(rival, (0.0,) * 4)
-        against.append(wording.advantage(gain, low, high, score.scale) if rival in score.against else "")
-    labels = f"{score.labels} ({score.fraction:.0%})"
-    return (labels, score.encoder, mean, ", ".join(each), spread, *against)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from facerep_jax import cli, study
+from facerep_jax import cells, cli, study
 from facerep_jax.evaluation.results import Scale
+from facerep_jax.reporting.scores import Score, score_cells
 from facerep_jax.reporting.wording import interval
 
 CONFIG = """
@@ -59,7 +60,7 @@ def finished(tmp_path_factory):
     (folder / "shallow.py").write_text(SHALLOW)
     (folder / "tiny.py").write_text(CONFIG.replace("SHALLOW", str(folder / "shallow.py")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "execute", in_this_process)
+        patch.setattr(cells, "execute", in_this_process)
         status = cli.main(["facerep", "study", "tiny", f"--config={folder / 'tiny.py'}", f"--out={folder}"])
     assert status == 0
     return folder
@@ -134,16 +135,16 @@ GIVEN = ConfigDict(
 
 def test_a_table_of_years_is_not_in_percent():
     against, unit = {"random": (0.1, -0.5, -0.9, -0.1)}, Scale(1.0, 3, "years")
-    years = study.Score("age", 1.0, "ours", 40, "mae", (4.5, 5.5), 0.25, against, unit)
-    assert study.score_cells(years, ["random"])[2:] == (
+    years = Score("age", 1.0, "ours", 40, "mae", (4.5, 5.5), 0.25, against, unit)
+    assert score_cells(years, ["random"])[2:] == (
         "5.000",
         "4.500, 5.500",
         "0.250",
         f"+10.0% {interval(-0.9, -0.1, unit)}",
     )
     assert "mae in years" in study.markdown([], [], [years])
-    shares = study.Score("landmarks", 1.0, "ours", 40, "nme_box", (0.04, 0.06), 0.001, {})
-    assert study.score_cells(shares, [])[2:] == ("5.00", "4.00, 6.00", "0.10")
+    shares = Score("landmarks", 1.0, "ours", 40, "nme_box", (0.04, 0.06), 0.001, {})
+    assert score_cells(shares, [])[2:] == ("5.00", "4.00, 6.00", "0.10")
     assert "nme_box in %" in study.markdown([], [], [shares])
 
 
@@ -254,13 +255,13 @@ def test_a_changed_command_is_refused_and_a_failed_cell_is_not_done(finished, tm
 def test_a_damaged_record_of_a_cell_is_named(tmp_path):
     (tmp_path / "cell.json").write_text('{"arguments": [')
     with pytest.raises(ValueError, match=r"cell\.json is not JSON: "):
-        study.is_done(study.Cell(tmp_path, ("prepare",)))
+        cells.is_done(cells.Cell(tmp_path, ("prepare",)))
 
 
 def test_the_time_stops_it_between_cells(finished, tmp_path, monkeypatch):
     clock, called = itertools.count(0.0, 29.0), []
-    monkeypatch.setattr(study.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(study, "call", lambda cell, jobs: called.append(cell) or 0)
+    monkeypatch.setattr(cells.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(cells, "called", lambda cell, jobs: called.append(cell) or 0)
     command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={tmp_path}", "--minutes=1"]
     assert cli.main(command) == 75
     assert len(called) == 2  # after 29 and 58 seconds
@@ -287,7 +288,7 @@ def test_cells_run_at_once_but_none_before_those_that_it_reads(finished, tmp_pat
         (cell.folder / "log.txt").write_text("why it failed")
         return int(cell.folder.name == "random_0")
 
-    monkeypatch.setattr(study, "call", call)
+    monkeypatch.setattr(cells, "called", call)
     command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={tmp_path}", "--jobs=2"]
     command.append("--config.pretrain.farl.rates=()")
     assert cli.main(command) == 1

@@ -12,10 +12,10 @@ Each kind has its learning rate chosen among RATES, from one seed, by validation
 All are judged on landmarks, parsing and attributes of another generator's faces by linear heads at 10 % of the labels,
 three subsets each, landmarks and attributes at 100 % too; the first three also by FaRL's head on the frozen encoder
 (farl_head, one subset, narrow) and by fine-tuning, where `scratch` is a network that learns from nothing in as many
-steps, from the same images and their shifts and zooms, at a rate of 1e-3; finetuned has a tenth of that for the encoder,
-finetuned_alike all of it. These, and those that saw `faces`, are judged on the landmarks
-of `faces`. Beside them stand encoders that were never trained (random), such with blocks that act at their width
-(random_scaled) and k-means features of patches (patch_kmeans).
+steps, from the same images and their shifts and zooms, at a rate of 1e-3; finetuned has a tenth of that for the
+encoder, finetuned_alike all of it. These, and those that saw `faces`, are judged on the landmarks of `faces`. Beside
+them stand encoders that were never trained (random), such with blocks that act at their width (random_scaled) and
+k-means features of patches (patch_kmeans).
 
 Arguments: faces, steps of each pre-training, images to pre-train on, seeds of each encoder and of random; encoders,
 names joined by +, where not all are wanted; one_rate for that of the recipe alone.

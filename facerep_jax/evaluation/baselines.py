@@ -67,7 +67,7 @@ def problem_of(who: str, problem: Problem, config: ConfigDict, unlabelled: Stack
         if "block_scale" not in parameters_of(start):
             raise ValueError(f"the baseline {SCALED} needs an encoder with a `block_scale`, such as a ViT")
         start["block_scale"] = None
-    return problem._replace(encoder=random_encoder(with_encoder(config, start)))
+    return problem._replace(encoder=random_encoder(with_encoder(config, start)), shared=None)
 
 
 def patch_kmeans(problem: Problem, images: Stack) -> Encoder:

@@ -1,5 +1,6 @@
 """Which examples a subset of the labels holds."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -49,14 +50,27 @@ def draw(problem: Problem, fraction: float, seeds: Sequence[int], least: int) ->
         Labels(seed, rows_of(train, key, fraction, seed), rows_of(validation, key, fraction, seed, least=least))
         for seed in seeds
     ]
-    if names and int(len(names) * fraction) < FEWEST:
-        what = "examples" if key == "id" else f"values of {key!r}"
-        raise ValueError(
-            f"a fraction of {fraction:g} of {len(names)} training {what} is less than "
-            f"{FEWEST} labels; nothing can be learnt from them"
-        )
+    if names:
+        require_enough(len(names), fraction, key, getattr(problem.task, "classes", 0))
     one, *others = ({"train": {*subset.train}, "validation": {*subset.validation}} for subset in drawn)
     return drawn if any(other != one for other in others) else drawn[:1]
+
+
+def require_enough(count: int, fraction: float, key: str, classes: int) -> None:
+    """Check that a fraction of so many labels holds one for each class on average, and `FEWEST` at least.
+
+    Raises:
+        ValueError: it does not; the message says which fraction would.
+    """
+    needed, what = max(FEWEST, classes), "examples" if key == "id" else f"values of {key!r}"
+    if int(count * fraction) >= needed:
+        return
+    of = f", one for each of {classes} classes" if classes > FEWEST else ""
+    least = math.ceil(10_000 * needed / count) / 10_000  # rounded up, so that it is enough
+    raise ValueError(
+        f"a fraction of {fraction:g} of {count} training {what} is less than {needed} labels; nothing can be learnt "
+        f"from them{of}: " + (f"the smallest fraction is {least:g}" if count >= needed else "no fraction is enough")
+    )
 
 
 def rows_of(data: Arrays, key: str, fraction: float, seed: int, *, least: int = 1) -> Indices:

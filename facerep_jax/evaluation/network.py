@@ -24,7 +24,7 @@ from facerep_jax.evaluation.cache import (
 )
 from facerep_jax.evaluation.devices import everywhere, mesh_of, spread
 from facerep_jax.evaluation.finite import require_finite
-from facerep_jax.evaluation.problem import Arrays, Indices, Problem, labels_of, size
+from facerep_jax.evaluation.problem import Arrays, Indices, Problem, labels_of, size, take
 from facerep_jax.files import local_path
 from facerep_jax.models.views import encode
 from facerep_jax.train.state import Model, TrainState, merge, replaced, split, state_of
@@ -124,10 +124,30 @@ def probed(
         images = {role: {"image": data["image"], **labels_of(data)} for role, data in splits.items()}
         return images, Network(as_kind(problem.encoder, Frozen), problem.task, look_rounded, problem.devices)
     require_space(folder, needed)
-    features = {role: {**extract(data["image"], folder), **labels_of(data)} for role, data in splits.items()}
+    features = {role: {**seen(problem, extract, role, folder), **labels_of(data)} for role, data in splits.items()}
     for role, data in splits.items():
         require_finite(np.asarray(features[role]["pooled"]), data["id"])
     return features, Network(None, problem.task, look_at_given)
+
+
+def seen(
+    problem: Problem, extract: Extractor, role: str, folder: Path | None = None, taps: tuple[int, ...] | None = None
+) -> dict[str, Any]:
+    """The encoder's features of all images of a split, of which none is encoded that is known from before.
+
+    Args:
+        taps: whose maps are wanted, by default those of the task.
+    """
+    data = problem.splits[role]
+    if problem.shared is None:
+        return extract(data["image"], folder)
+    names = ["pooled", *(f"map{tap}" for tap in (problem.task.taps if taps is None else taps))]
+
+    def encode(places: Indices) -> dict[str, Any]:
+        images = take(data, places)["image"] if len(places) < size(data) else data["image"]
+        return extract(images, folder)
+
+    return problem.shared.features(problem.encoder, problem.images[role], data["row"], names, encode)
 
 
 def weights_of(state: TrainState) -> Weights:

@@ -1,6 +1,8 @@
 """A task on a data set, and an encoder to judge: what every protocol is given."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -12,12 +14,13 @@ from flax import nnx
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from facerep_jax.config import build, build_with, locate
+from facerep_jax.config import build, build_with, locate, plain
 from facerep_jax.data.arrays import Lazy, Stack
 from facerep_jax.data.library import Dataset, Source
 from facerep_jax.data.pipeline import Subset, build_transforms, load
 from facerep_jax.data.transforms import Transform
 from facerep_jax.evaluation.devices import count_of
+from facerep_jax.evaluation.shared import Shared
 from facerep_jax.evaluation.statistics import label_subset
 from facerep_jax.typing import Encoder, Metric, Task
 
@@ -48,16 +51,24 @@ class Problem(NamedTuple):
     held_out: int = 0  # training examples that serve as validation split, since the data set has none
     left_out: Mapping[str, int] = MappingProxyType({})  # role -> records that lack what the transforms need
     devices: int = 1  # that encode and fine-tune
+    shared: Shared | None = None  # with other evaluations of the same encoder
+    images: Mapping[str, str] = MappingProxyType({})  # role -> what its images are, for `shared`
     checkpoint: str = ""  # what `--checkpoint` names, for protocols that read more of it than its encoder
 
     def for_encoder(self, encoder: Encoder) -> "Problem":
-        """The same problem for an encoder of another architecture."""
+        """The same problem for an encoder of another architecture, which shares nothing."""
         make_task = partial(self.make_task, encoder=encoder)
-        return self._replace(encoder=encoder, make_task=make_task, task=make_task(0))
+        return self._replace(encoder=encoder, make_task=make_task, task=make_task(0), shared=None)
 
 
 def make_problem(
-    config: ConfigDict, dataset: Dataset, encoder: Encoder, folder: Path, *, compares: bool = False
+    config: ConfigDict,
+    dataset: Dataset,
+    encoder: Encoder,
+    folder: Path,
+    *,
+    compares: bool = False,
+    shared: Shared | None = None,
 ) -> Problem:
     """The task on the splits of the data set that it names; large ones are read as they are needed.
 
@@ -66,6 +77,7 @@ def make_problem(
 
     Args:
         compares: whether a protocol compares trainings, so that it needs validation examples by `last` too.
+        shared: with evaluations that may read the same splits.
     """
     task = locate(config.task)
     names = {role: config.data.get("splits", {}).get(role, role) for role in task.splits}
@@ -85,9 +97,11 @@ def make_problem(
     optional = tuple(dict.fromkeys((*metric.optional, PERSON)))
     tables = {name: dataset.table(name) for name in task.tables}
     splits, left_out = dict.fromkeys(ROLES, NONE), dict[str, int]()
+    images = {role: images_of(config, dataset, name) for role, name in names.items()}
     for role, name in names.items():
         if dataset.splits.get(name):
-            data = load(dataset.source(name), transforms, keys, optional=optional, name=dataset.name)
+            reading = partial(load, dataset.source(name), transforms, keys, optional=optional, name=dataset.name)
+            data = reading() if shared is None else read_once(shared, images[role], (keys, optional), reading)
             splits[role] = {**data, "tables": tables}
             left_out[role] = dataset.splits[name] - size(data)
     chooses = config.selection == "validation" or (compares and config.selection == "last")
@@ -99,6 +113,7 @@ def make_problem(
     holds_out = chooses and "validation" in names and not size(splits["validation"])
     if holds_out:
         splits |= divided(splits["train"], task.drawn_by, config.held_out)
+        images["validation"] = images["train"]
     pixels, label_shape = splits["test"]["image"].shape[1], splits["test"][task.label].shape[1:]
 
     source = dataset.source(names.get("train", names["test"]))
@@ -124,7 +139,25 @@ def make_problem(
         held_out=size(splits["validation"]) if holds_out else 0,
         left_out={role: count for role, count in left_out.items() if count},
         devices=count_of(config.get("devices", 1)),
+        shared=shared,
+        images=images,
     )
+
+
+def images_of(config: ConfigDict, dataset: Dataset, split: str) -> str:
+    """What the images of a split are, in one word: equal if data set, split, transforms, size and crop are."""
+    read = (dataset.name, dataset.digest, config.data.data_dir, split, config.data.size, config.data.crop)
+    return hashlib.sha256(json.dumps([*read, plain(config.data.transforms)]).encode()).hexdigest()
+
+
+def read_once(shared: Shared, images: str, keys: Hashable, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A split that is read once for all evaluations that need the same of it; equal images are in memory once."""
+
+    def made() -> dict[str, Any]:
+        data = read()
+        return data | {"image": shared.once(("images", images, data["row"].tobytes()), lambda: data["image"])}
+
+    return shared.once(("splits", images, keys), made)
 
 
 def divided(train: Arrays, key: str, share: float) -> dict[str, Arrays]:

@@ -132,7 +132,7 @@ def line_chart(
         axes.set_ylabel(y_label)
 
     key = tuple((sample(look), s.name) for s, look in drawn)
-    return Picture(caption, alt, svg=_svg(draw, alt, LARGE), key=key, large=True)
+    return Picture(caption, alt, svg=svg_of(draw, alt, LARGE), key=key, large=True)
 
 
 def curve(
@@ -161,7 +161,7 @@ def curve(
 
     averaged = f"; means over {len(x) / POINTS:.0f} logged steps" if len(x) > POINTS else ""
     key = ((sample(main), "logged"), (sample(second), beside[0])) if beside is not None else ()
-    return Picture(caption + averaged, alt, svg=_svg(draw, alt, SMALL), key=key)
+    return Picture(caption + averaged, alt, svg=svg_of(draw, alt, SMALL), key=key)
 
 
 def bar_chart(shares: Mapping[str, float], *, caption: str, alt: str) -> Picture:
@@ -181,7 +181,7 @@ def bar_chart(shares: Mapping[str, float], *, caption: str, alt: str) -> Picture
         axes.set_xlim(0, 1.18 * max(100 * values.max(), 1))
         axes.set_xlabel("share of the wall time (%)")
 
-    return Picture(caption, alt, svg=_svg(draw, alt, LARGE), large=True)
+    return Picture(caption, alt, svg=svg_of(draw, alt, LARGE), large=True)
 
 
 def neighbour_means(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -229,7 +229,7 @@ def bar(share: float, most: float) -> str:
     return _page_colours(f'<svg class="whisker" viewBox="0 0 {width} 20" aria-hidden="true">{"".join(parts)}</svg>')
 
 
-def _svg(draw: Callable[[Axes], None], alt: str, size: tuple[float, float]) -> str:
+def svg_of(draw: Callable[[Axes], None], alt: str, size: tuple[float, float]) -> str:
     """A chart as an SVG element that the page scales and colours, with ids that no other chart has."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")

@@ -44,13 +44,21 @@ class Group:
         self.title = f"{self.results.words.task.title} on {self.results.dataset}"
 
 
-def page(evaluations: Sequence[Evaluation], pretrainings: Sequence[Pretraining]) -> Page:
-    """The page of all evaluations and pre-training runs."""
+def page(
+    evaluations: Sequence[Evaluation],
+    pretrainings: Sequence[Pretraining],
+    names: Mapping[Checkpoint | None, str] | None = None,
+) -> Page:
+    """The page of all evaluations and pre-training runs.
+
+    Args:
+        names: of the encoders, by their checkpoints; `encoder_names` by default.
+    """
     grouped: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
     for e in evaluations:
         r = e.results
         grouped[r.task, r.dataset, r.protocol, r.head, r.selection, r.headline].append(e)
-    names = encoder_names(evaluations)
+    names = encoder_names(evaluations) if names is None else names
     groups = [Group(grouped[key], names) for key in sorted(grouped)]
     images = [e.folder / name for e in evaluations for name in SHEETS]
     images += [run.folder / "masked.png" for run in pretrainings]

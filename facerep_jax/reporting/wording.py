@@ -28,7 +28,7 @@ def percent(value: float | None) -> str:
 
 def written(value: float | None, scale: Scale) -> str:
     """A value of a metric without its unit."""
-    return NOTHING if value is None or math.isnan(value) else scale.text(value)
+    return NOTHING if value is None or math.isnan(value) else scale.text(value).replace("-", MINUS)
 
 
 def signed(value: float, scale: Scale) -> str:

@@ -27,7 +27,7 @@ from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict, FieldReference
 
-from facerep_jax import face_world, study
+from facerep_jax import evaluate, face_world, study, suite
 from facerep_jax.config import OPEN, build, build_with, locate, plain, spec
 from facerep_jax.data.datasets import generated_faces
 from facerep_jax.data.features import NUMBERS
@@ -45,7 +45,8 @@ ROOT = Path(__file__).parents[2]
 PATHS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").glob("*/*.py") if p.stem != "__init__")
 PRETRAIN = [path for path in PATHS if path.startswith("configs/pretrain/")]
 STUDY = [path for path in PATHS if path.startswith("configs/study/")]
-EVALUATE = [path for path in PATHS if path.startswith("configs/evaluate/")]
+SUITE = [path for path in PATHS if path.startswith("configs/evaluate/suite_")]
+EVALUATE = [path for path in PATHS if path.startswith("configs/evaluate/") and path not in SUITE]
 
 PARSED = {  # -> arguments that it adds
     "parse_arg": {},
@@ -193,7 +194,7 @@ def test_its_arguments_are_documented_and_used(path):
         get_config("nonsense=1")
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if "variant" in arguments(path)])
+@pytest.mark.parametrize("path", [path for path in PATHS if "variant" in arguments(path) and path not in SUITE])
 def test_a_wrong_variant_is_named(path):
     size = ",size=32" if "size" in arguments(path) else ""
     for variant in ("B", "B/x", "Q/16", "B/0"):
@@ -253,6 +254,23 @@ def test_the_cells_of_a_study_are_commands_that_are_right(path, arg, tmp_path):
                 generated_faces.read(arg, None)
         else:
             assert own.config.data.dataset in prepared
+
+
+@pytest.mark.parametrize(("path", "arg"), [(path, arg) for path in SUITE for arg in ("", *examples(path))])
+def test_the_evaluations_of_a_suite_are_configs_that_are_right(path, arg):
+    config = load(path).get_config(arg)
+    assert suite.is_suite(config)
+    for name, evaluation in config.evaluate.items():
+        learns = evaluation.get("learns", True)
+        for fraction in evaluation.fractions:
+            trained, untrained = (
+                evaluate.config_of(suite.arguments_of(config, name, fraction, entry))
+                for entry in (suite.Entry("a", "a", {}, 32, True, ""), None)
+            )
+            assert (trained.fraction, trained.data.size) == (fraction, 32)
+            assert trained.seeds == (config.seeds if learns else (0,))
+            assert not trained.encoder
+            assert untrained.encoder.variant in ",".join(config.untrained)
 
 
 def test_farl_s_own_head_comes_with_farl_s_own_training():

@@ -5,6 +5,7 @@ import numpy as np
 from facerep_jax.data.arrays import Lazy, Stack
 from facerep_jax.evaluation.cache import extractor
 from facerep_jax.evaluation.finite import require_finite
+from facerep_jax.evaluation.network import seen
 from facerep_jax.evaluation.problem import Indices, Problem
 from facerep_jax.evaluation.protocols import Learn
 from facerep_jax.evaluation.selection import Outcome
@@ -33,7 +34,7 @@ class Pooled:
     def prepare(self, problem: Problem) -> Learn:
         extract = extractor(problem.encoder, (), problem.devices)
         images: Stack = problem.splits["test"]["image"]
-        found = np.asarray(extract(images)["pooled"], np.float32)
+        found = np.asarray(seen(problem, extract, "test", taps=())["pooled"], np.float32)
         if self.mirrored:
             turned = Lazy(lambda rows: np.ascontiguousarray(images[rows][:, :, ::-1]), images.shape, images.dtype)
             found = found + np.asarray(extract(turned)["pooled"], np.float32)

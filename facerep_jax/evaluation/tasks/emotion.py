@@ -93,6 +93,11 @@ class Expression(OneVector):
         """One for each expression."""
         return len(names_in(meta, "expressions"))
 
+    @property
+    def classes(self) -> int:
+        """The number of expressions, as many as a subset of the labels has to have at least."""
+        return self.head.outputs
+
     def losses(self, found: Float[Array, "b o"], targets: Targets) -> dict[str, Float[Array, ""]]:
         return {"entropy": entropy(found, targets)}
 

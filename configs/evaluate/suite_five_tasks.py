@@ -1,0 +1,68 @@
+r"""FRL's five tasks of faces (2103.16554) at fractions of the labels, for any number of encoders.
+
+facerep evaluate --config configs/evaluate/suite_five_tasks.py:dataset=manifest/faces --workdir suites/five \
+    --checkpoint runs/swav --checkpoint clip=ViT-B-16.pt
+
+Arguments:
+  dataset with identities, action units, valence, arousal, landmarks and vertices, and its data_dir;
+  fractions of the labels, joined by +; seeds: subsets of each;
+  protocol of all tasks but recognition, which learns nothing: ridge, which solves for a linear head in seconds, or
+    linear_probe;
+  tokens: same, for as many tokens of an image as that encoder has that has fewest; or N, for N on a side; without it
+    each encoder sees images as large as those that it was trained on;
+  variant, stem and size describe the encoder of `--checkpoint random`;
+  small: settings of a linear probe for tiny encoders and two cores.
+
+Source: the tasks of FRL, which gave out neither heads, protocols nor splits; label fractions are 1, 10 and 100 %.
+Changed: heads are linear, selected on validation examples.
+"""
+
+from ml_collections import ConfigDict
+
+from facerep_jax.config import parse_arg, pick, quoted
+
+FOLDER = "configs/evaluate"
+
+EXAMPLES = ("protocol=linear_probe,small", "fractions=0.1", "variant=Nano/8,stem=384,size=48")
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The suite; `arg` is what follows the colon."""
+    args = parse_arg(
+        arg,
+        dataset="manifest/faces",
+        data_dir="data",
+        fractions="0.01+0.1+1.0",
+        seeds=5,
+        protocol="ridge",
+        tokens="",
+        variant="B/16",
+        stem=0,
+        size=224,
+        small=False,
+    )
+    fractions = tuple(float(fraction) for fraction in args.fractions.split("+"))
+    learnt = f"dataset={quoted(args.dataset)},protocol={args.protocol}"
+    learnt += ",small" if args.small else ""
+    pick("protocol", args.protocol, dict(ridge=True, linear_probe=True))
+    return ConfigDict(
+        dict(
+            evaluate=dict(
+                action_units=dict(config=f"{FOLDER}/action_units.py:{learnt}", fractions=fractions),
+                emotion=dict(config=f"{FOLDER}/emotion.py:{learnt}", fractions=fractions),
+                landmarks=dict(config=f"{FOLDER}/landmarks.py:{learnt}", fractions=fractions),
+                recognition=dict(
+                    config=f"{FOLDER}/recognition.py:dataset={quoted(args.dataset)},pairs=drawn",
+                    fractions=(1.0,),
+                    learns=False,
+                ),
+                reconstruction_3d=dict(config=f"{FOLDER}/reconstruction_3d.py:{learnt}", fractions=fractions),
+            ),
+            seeds=tuple(range(args.seeds)),
+            data_dir=args.data_dir,
+            untrained=(f"variant={args.variant}", f"stem={args.stem}", f"size={args.size}"),
+            tokens=args.tokens,
+            against="",
+            weights="params",
+        )
+    )

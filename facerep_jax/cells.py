@@ -1,0 +1,117 @@
+"""Commands that are run once each: those of a study, and those of a suite of evaluations.
+
+A cell that is done holds cell.json, so that whatever was stopped goes on where it was. A cell that another command made
+is refused, so that no table mixes results of two.
+"""
+
+import itertools
+import json
+import math
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from ml_collections import ConfigDict
+
+from facerep_jax.config import quoted
+from facerep_jax.files import read_object, write
+from facerep_jax.train import hardware
+
+STOPPED = 75  # exit status of what stopped by itself: start it again to go on
+TAIL = 15  # lines of a failed cell's log that are shown
+
+
+class Cell(NamedTuple):
+    """One command."""
+
+    folder: Path  # holds cell.json once the command has ended well
+    arguments: tuple[str, ...]  # of `facerep`
+
+
+def judging(evaluation: ConfigDict, fraction: float, data_dir: object) -> str:
+    """The flag that names an evaluation of a study or a suite at a fraction of the labels, if it learns from them."""
+    labels = f",fraction={fraction}" if evaluation.get("learns", True) else ""
+    return f"--config={evaluation.config}{labels},data_dir={quoted(data_dir)}"
+
+
+def folder_of(folder: Path, evaluation: str, fraction: float, encoder: str) -> Path:
+    """Where a study or a suite evaluates an encoder."""
+    return folder / "evaluate" / evaluation / f"{fraction:g}" / encoder
+
+
+def run_all(
+    todo: Sequence[Cell], jobs: int, until: float = math.inf, call: Callable[[Cell, int], int] | None = None
+) -> int:
+    """Run the cells that are not done, `jobs` at a time, and return the first exit status that is not 0.
+
+    No cell is begun after one has failed, or after a time of the monotonic clock.
+
+    Args:
+        call: runs a cell as one of `jobs`, records that it is done and returns its exit status; `called` by default.
+    """
+    ends: list[int] = []
+
+    def run_one(number: int, cell: Cell) -> None:
+        if ends or is_done(cell):
+            return
+        if time.monotonic() > until:
+            ends.append(STOPPED)
+            return
+        print(f"[{number}/{len(todo)}] facerep {shlex.join(cell.arguments)}", flush=True)
+        if status := (call or called)(cell, jobs):
+            ends.append(status)
+            log = (cell.folder / "log.txt").read_text(errors="replace").splitlines()
+            print("\n".join(log[-TAIL:]), file=sys.stderr)
+
+    for _, stage in itertools.groupby(enumerate(todo, 1), lambda numbered: numbered[1].arguments[0]):
+        pool = ThreadPoolExecutor(jobs)
+        try:  # a stage reads what the one before wrote
+            list((pool.map if jobs > 1 else map)(lambda numbered: run_one(*numbered), stage))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    if STOPPED in ends:
+        print(f"{sum(map(is_done, todo))} of {len(todo)} cells are done; start me again to go on")
+    return ends[0] if ends else 0
+
+
+def is_done(cell: Cell) -> bool:
+    """Whether a cell was run to its end.
+
+    Raises:
+        ValueError: the cell's folder was made by another command.
+    """
+    record = cell.folder / "cell.json"
+    if not record.exists():
+        return False
+    if (before := read_object(record)["arguments"]) != list(cell.arguments):
+        raise ValueError(f"{cell.folder} was made by another command ({shlex.join(before)}); remove it or the change")
+    return True
+
+
+def called(cell: Cell, jobs: int) -> int:
+    """Run a cell as one of `jobs` at a time and return its exit status; if it is 0, record that the cell is done."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with (cell.folder / "log.txt").open("a") as log:
+        status = execute(cell.arguments, log, hardware.share(jobs))
+    if status == 0:
+        record(cell, time.monotonic() - start)
+    return status
+
+
+def record(cell: Cell, seconds: float) -> None:
+    """Write down that a cell is done, and how long it took."""
+    found = {"arguments": list(cell.arguments), "seconds": round(seconds, 1)}
+    write(cell.folder / "cell.json", json.dumps(found, indent=1))
+
+
+def execute(arguments: Sequence[str], log: TextIO, variables: Mapping[str, str]) -> int:
+    """Run `facerep` in a process of its own, with these environment variables, and return its exit status."""
+    command = [sys.executable, "-m", "facerep_jax.cli", *arguments]
+    return subprocess.run(command, stdout=log, stderr=log, check=False, env={**os.environ, **variables}).returncode

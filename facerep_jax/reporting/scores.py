@@ -1,0 +1,71 @@
+"""Scores of encoders on evaluations, as studies and suites write them down and print them."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from facerep_jax.evaluation.results import PERCENT, Scale
+from facerep_jax.reporting import wording
+from facerep_jax.reporting.comparison import full_comparison
+from facerep_jax.reporting.lines import Line
+from facerep_jax.reporting.page import Row, Table
+
+
+class Score(NamedTuple):
+    """The scores of one kind of encoder on one evaluation at one label fraction."""
+
+    evaluation: str
+    fraction: float
+    encoder: str
+    labels: int
+    metric: str
+    values: tuple[float, ...]  # one per seed of the pre-training: the mean over label subsets
+    std_subsets: float  # over label subsets, mean over seeds
+    against: Mapping[str, tuple[float, ...]]  # other kind -> gain over it, difference, low, high
+    scale: Scale = PERCENT  # how values are written
+
+
+def scored(evaluation: str, fraction: float, lines: Mapping[str, Line], rivals: Sequence[str]) -> list[Score]:
+    """The score of each line, and how it compares with those of the rivals that are there.
+
+    Raises:
+        ValueError: two of them cannot be compared; the message says why.
+    """
+    found = []
+    for kind, line in lines.items():
+        against = {}
+        for rival in (rival for rival in rivals if rival in lines and rival != kind):
+            compared = full_comparison(line, lines[rival])
+            against[rival] = (compared.gain, *compared.difference)
+        r = line.results
+        measured = (line.means, line.spread, against, line.scale)
+        found.append(Score(evaluation, fraction, kind, r.labels, r.headline, *measured))
+    return found
+
+
+def tables(scores: Sequence[Score]) -> list[Table]:
+    """A table for each evaluation, with a line for each kind of encoder and label fraction."""
+    found = []
+    for name, group in itertools.groupby(scores, lambda score: score.evaluation):
+        of_one = list(group)
+        rivals = sorted({rival for score in of_one for rival in score.against})
+        heads = [f"Gain over {rival} [95% interval of the difference]" for rival in rivals]
+        header = ("Labels", "Encoder", "Mean", "Seeds", "± subsets", *heads)
+        rows = tuple(Row(score_cells(row, rivals)) for row in of_one)
+        found.append(Table(f"{name}: {of_one[0].metric}{of_one[0].scale.said}", "", header, rows))
+    return found
+
+
+def score_cells(score: Score, rivals: Sequence[str]) -> tuple[str, ...]:
+    """One line of an evaluation's table."""
+    mean, spread, *each = (
+        wording.written(x, score.scale) for x in (float(np.mean(score.values)), score.std_subsets, *score.values)
+    )
+    against = []
+    for rival in rivals:
+        gain, _, low, high = score.against.get(rival, (0.0,) * 4)
+        against.append(wording.advantage(gain, low, high, score.scale) if rival in score.against else "")
+    labels = f"{score.labels} ({score.fraction:.0%})"
+    return (labels, score.encoder, mean, ", ".join(each), spread, *against)
