@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": "Look at a data set: pictures of faces with their labels, counts, and warnings.",
     "audit": "Find what a set to train on shares with sets to evaluate on.",
     "pretrain": "Pre-train an encoder.",
+    "watch": "Show how runs of pre-training are getting on.",
     "evaluate": "Score a checkpoint on a task.",
     "embed": "Write features of pictures.",
     "predict": "Predict what an evaluation learnt, on pictures.",

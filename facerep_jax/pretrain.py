@@ -56,6 +56,8 @@ from facerep_jax.train.samples import Ledger
 from facerep_jax.train.state import Model, TrainState, count, initial, split
 from facerep_jax.train.step import make_step
 from facerep_jax.train.writer import Writer, lines_of
+from facerep_jax.train.writers import specs_of
+from facerep_jax.train.writers.feed import Feeds
 from facerep_jax.typing import Tree
 
 
@@ -130,6 +132,7 @@ class Run(NamedTuple):
 def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
     """Pre-train as a config says, from the workdir's newest checkpoint if there is one; `command` is kept on file."""
     writable_folder("--workdir", workdir)  # raises where nothing can be written
+    others = specs_of(config.get("writers", ()))  # raises for a package that is not installed
     run = assemble(config)
     with ExitStack() as stack:
         stack.enter_context(closing(run.stream))
@@ -150,7 +153,9 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
         frozen = jax.device_put(frozen, sharding.replicated(run.mesh))
         keep = config.operational.keep_checkpoints
         checkpoints = stack.enter_context(closing(checkpoint.Checkpoints(workdir / "checkpoints", keep=keep)))
-        writer = stack.enter_context(closing(Writer(workdir, collapse.patience_of(config.steps))))
+        feeds = Feeds(others if distributed.first() else (), workdir, plain(config))
+        stack.enter_context(closing(feeds))
+        writer = stack.enter_context(closing(Writer(workdir, collapse.patience_of(config.steps), feeds)))
         samples = None
         if config.operational.sample_ledger:
             samples = stack.enter_context(closing(Ledger(workdir / "sample_ledger.jsonl")))

@@ -95,6 +95,7 @@ class Page(NamedTuple):
     title: str = "Face representations"
     made_by: str = "facerep report"
     beside: str = "The same words and tables, without charts and images: report.md."  # what lies beside the page
+    refresh: float = 0.0  # seconds after which it is read again from where it came; 0 for never
 
     def sections(self, chapter: str) -> tuple[Section, ...]:
         """The sections of a chapter; none if there is no such chapter."""

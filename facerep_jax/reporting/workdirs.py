@@ -17,6 +17,7 @@ from jaxtyping import Float
 from facerep_jax.evaluation.results import Results
 from facerep_jax.files import read_object
 from facerep_jax.train.account import KINDS, Account
+from facerep_jax.train.writer import LOG
 
 TIMES = ("time", "steps", *(f"seconds/{kind}" for kind in KINDS))  # that an account adds up
 
@@ -50,6 +51,44 @@ class Statistics(NamedTuple):
     def conditions(self) -> tuple[list[int], list[str], list[str]]:
         """What statistics that are compared share: label subsets, test examples, and the units of these."""
         return self.subsets, self.ids, self.units
+
+
+class Log:
+    """What metrics.jsonl says, as it is read line by line. After a resume steps repeat: a step's last value counts."""
+
+    def __init__(self) -> None:
+        self.account = Account()
+        self._columns: dict[str, dict[int, float]] = defaultdict(dict)
+
+    def add(self, line: bytes, where: str) -> dict[str, Any]:
+        """Add a line, and return its values without the step.
+
+        Args:
+            where: names the line in errors.
+
+        Raises:
+            ValueError: it is not a JSON object with a step.
+        """
+        try:
+            values: dict[str, Any] = json.loads(line.decode())
+            self.account.add(values)
+            step = values.pop("step")
+        except (ValueError, KeyError, AttributeError, TypeError):
+            text = line[:80].decode(errors="replace")
+            raise ValueError(f"{where} is not a JSON object with a step: {text!r}") from None
+        for name, value in values.items():
+            if name not in TIMES and (value is None or isinstance(value, int | float)):
+                self._columns[name][step] = math.nan if value is None else float(value)
+        return values
+
+    @property
+    def scalars(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Each scalar as (steps, values)."""
+        found = {}
+        for name, by_step in self._columns.items():
+            steps = sorted(by_step)
+            found[name] = np.array(steps), np.array([by_step[s] for s in steps])
+        return found
 
 
 def read(folders: Sequence[Path]) -> tuple[list[Evaluation], list[Pretraining]]:
@@ -93,30 +132,20 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def _read_pretraining(folder: Path) -> Pretraining:
-    """Read the log of a run. After a resume steps repeat: the last value of a step counts."""
-    path = folder / "metrics.jsonl"
+    """Read the log of a run."""
+    path = folder / LOG
     lines = path.read_bytes().split(b"\n")
     unfinished = lines.pop()  # empty, unless a run is writing it at this moment
-    columns: dict[str, dict[int, float]] = defaultdict(dict)
-    account = Account()
+    log = Log()
     for number, line in enumerate(lines, 1):
-        try:
-            values = json.loads(line.decode())
-            account.add(values)
-            step = values.pop("step")
-        except (ValueError, KeyError, AttributeError, TypeError):
-            text = line[:80].decode(errors="replace")
-            raise ValueError(f"{path}, line {number} is not a JSON object with a step: {text!r}") from None
-        for name, value in values.items():
-            if name not in TIMES and (value is None or isinstance(value, int | float)):
-                columns[name][step] = math.nan if value is None else float(value)
-    scalars = {}
-    for name, by_step in columns.items():
-        steps = sorted(by_step)
-        scalars[name] = np.array(steps), np.array([by_step[s] for s in steps])
-    described = read_object(folder / "config.json") if (folder / "config.json").exists() else {}
+        log.add(line, f"{path}, line {number}")
     note = "The last line of metrics.jsonl is incomplete and was left out." if unfinished.strip() else ""
-    return Pretraining(folder, described, scalars, note, account)
+    return Pretraining(folder, read_config(folder), log.scalars, note, log.account)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the config of a run; empty if it was not recorded."""
+    return read_object(folder / "config.json") if (folder / "config.json").exists() else {}
 
 
 def read_command(folder: Path) -> str:

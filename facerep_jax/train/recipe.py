@@ -37,6 +37,8 @@ def recipe(
     train split to fit on, and of its validation split to score, at most. transforms, crop: as of an evaluation.
     weights: params or ema.
 
+    writers: specs or names of further writers of metrics, such as ("wandb",), see `train.writers`; may change, too.
+
     How a run is operated, all of which may change when it goes on:
     threads, workers: that read records. keep_checkpoints: how many. processes: that must appear, 0 for any number, 1
     for this one alone; join_seconds: to wait for them. platform: gpu, tpu or cpu, on which jax must run; empty for any.
@@ -77,6 +79,7 @@ def recipe(
                 weights="params",
             )
         ),
+        writers=(),
         operational=dict(
             threads=8,
             workers=0,

@@ -20,6 +20,7 @@ MAY_CHANGE = (
     "sharding",
     "operational",
     "evaluate",
+    "writers",
 )  # beginnings of paths in a config
 
 

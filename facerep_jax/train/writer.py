@@ -16,6 +16,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from facerep_jax.files import append_lines, object_of
 from facerep_jax.train import distributed
 from facerep_jax.train.collapse import PATIENCE, Watch
+from facerep_jax.train.writers.feed import Feeds
 
 LOG = "metrics.jsonl"
 FLUSH_SECONDS = 30  # between flushes of the TensorBoard events, each of which waits for the disk
@@ -29,12 +30,14 @@ class Writer:
 
     Args:
         patience: see `collapse.Watch`.
+        others: writers that get the same, see `writers`; how many lines they lost becomes a scalar.
     """
 
-    def __init__(self, workdir: Path, patience: int = PATIENCE):
+    def __init__(self, workdir: Path, patience: int = PATIENCE, others: Feeds | None = None):
         self._open = distributed.first()
         if not self._open:
             return
+        self._others = Feeds() if others is None else others
         self._watch = Watch(lines_of(workdir), patience)
         self._lines = append_lines(workdir / LOG)
         # Not a SummaryWriter: a full disk silently ends its thread, and ten values later the run would wait for ever.
@@ -45,11 +48,13 @@ class Writer:
         """Write scalars; values that are not finite become null in JSON."""
         if not self._open:
             return
+        metrics = {**metrics, **self._others.counts}
         finite = {name: float(f"{value:.7g}") if math.isfinite(value) else None for name, value in metrics.items()}
         now = time.time()
         self._lines.write(json.dumps({"step": step, "time": round(now, 3), **finite}) + "\n")
         values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
         self._events.write_event(Event(step=step, wall_time=now, summary=Summary(value=values)))
+        self._others.put(step, metrics)
         for warning in self._watch.look(step, metrics):
             logging.warning("%s", warning)
         if now - self._flushed > FLUSH_SECONDS:
