@@ -24,7 +24,9 @@ def line(step, now, loss):
 
 def lines(until=50, now=None):
     now = time.time() if now is None else now
-    return "".join(line(step, now + 0.6 * (step - until), 4.0 - step / 50) + "\n" for step in range(EACH, until + 1, EACH))
+    return "".join(
+        line(step, now + 0.6 * (step - until), 4.0 - step / 50) + "\n" for step in range(EACH, until + 1, EACH)
+    )
 
 
 @pytest.fixture
