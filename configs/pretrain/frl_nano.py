@@ -32,8 +32,11 @@ from facerep_jax.train import optim
 from facerep_jax.train.recipe import recipe
 
 EXAMPLES = (
-    *(f"objective={name}" for name in ("moco", "simsiam", "byol", "dino", "attributes", "identity,control=random")),
-    *("crop=whole", "objective=identity,crop=whole", "stem=0"),
+    *(
+        f"objective={name}"
+        for name in ("moco", "simsiam", "byol", "dino", "attributes,count=5", "identity,control=random")
+    ),
+    *("crop=whole", "objective=identity,crop=whole,classes=3000", "stem=0"),
 )
 PATCH = 8
 FROZEN = 0.22  # share of the steps in which the stem is frozen

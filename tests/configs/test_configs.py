@@ -253,7 +253,7 @@ def test_the_cells_of_a_study_are_commands_that_are_right(path, arg, tmp_path):
             if dataset == "generated_faces":
                 generated_faces.read(arg, None)
         else:
-            assert own.config.data.dataset in prepared
+            assert set(own.config.data.dataset.split("+")) <= prepared
 
 
 @pytest.mark.parametrize(("path", "arg"), [(path, arg) for path in SUITE for arg in ("", *examples(path))])
