@@ -1,6 +1,6 @@
 """Measure the peak resident memory of an evaluation on records of LaPa's size and kind.
 
-python -m benchmarks.evaluate_memory [--records 18176] [--size 448] [--task parsing] [--folder FOLDER]
+python -m benchmarks.evaluate_memory [--records 18176] [--size 448] [--task parsing] [--crop farl] [--folder FOLDER]
 
 Writes so many training records with masks and landmarks, and a ninth as many for validation and for test, and runs
 `facerep evaluate` on them by linear probe and by fine-tuning, with a tiny random encoder and few steps. A few faces
@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=18_176, help="to train on")
     parser.add_argument("--size", type=int, default=448, help="pixels of a side")
     parser.add_argument("--task", default="parsing", help="parsing or landmarks")
+    parser.add_argument("--crop", default="", help="of the task's config")
     parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS))
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
@@ -99,12 +100,13 @@ def main() -> None:
             config = (
                 f"configs/evaluate/{arguments.task}.py:dataset=evaluate_memory/{name},data_dir={folder},"
                 f"protocol={protocol},steps=12,variant=Nano/32,size={arguments.size}"
-            )
+            ) + (f",crop={arguments.crop}" if arguments.crop else "")
             settings = [f"--config.protocol.{setting}" for setting in ("rounds=2", *PROTOCOLS.get(protocol, ()))]
             workdir = f"--workdir={folder}/results_{arguments.task}_{protocol}_{name}"
             gigabytes, seconds = run("evaluate", f"--config={config}", "--checkpoint=random", workdir, *settings)
             print(f"{protocol:14s} peak of resident memory {gigabytes:5.2f} GB, {seconds:5.0f} s", flush=True)
-    print(f"{arguments.task}, {arguments.records} training records of {arguments.size} px, ViT Nano/32")
+    crop = f", crop={arguments.crop}" if arguments.crop else ""
+    print(f"{arguments.task}{crop}, {arguments.records} training records of {arguments.size} px, ViT Nano/32")
 
 
 def run(*command: str) -> tuple[float, float]:

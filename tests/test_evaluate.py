@@ -19,6 +19,7 @@ from facerep_jax.evaluate import completed, headline_of, require_same_subject, s
 from facerep_jax.evaluation.encoders import Loaded, load_encoder, settled
 from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.results import PERCENT, Checkpoint, Results, Summary, name_of
+from facerep_jax.face_world import META
 from facerep_jax.models.vit import ViT
 from facerep_jax.reporting.workdirs import read_statistics
 from facerep_jax.train.model import arrays_of
@@ -139,6 +140,23 @@ def test_predictions_are_kept_and_score_as_reported(finished):
         prediction = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in of])
     value = score(metric, metric.rows(prediction, test).statistics)[results["headline"]]
     assert value == pytest.approx(results["metrics"][results["headline"]]["values"][1], rel=1e-6)
+
+
+def test_parsing_may_be_scored_on_the_original_images(tmp_path):
+    """As FaRL's is; the originals are drawn at 80 pixels, of which the encoder sees aligned and warped faces of 48."""
+    data, arguments = DRAWN.replace("size=48", "size=80"), f"{SMALL},{RANDOM},crop=farl"
+    assert evaluate("parsing", tmp_path, "--config.predictions=3", arguments=arguments, data=data, seeds=(0,)) == 0
+    results, kept = Results.read(tmp_path / "results.json"), pq.read_table(tmp_path / "predictions.parquet").to_pylist()
+    assert results.metric["call"].endswith(":OriginalF1")
+    assert "on original images" in results.words.task.title
+    assert 0 < results.judged.metrics["f1_mean_foreground"].mean < 1
+    transforms = build_transforms(get_config("parsing", arguments).data.transforms, META, size=48)
+    assert {Image.open(io.BytesIO(row["prediction"])).size for row in kept} == {(48, 48)}
+    test = load(open_dataset(data, "nowhere").source("test"), transforms, ("mask", "original_mask"))
+    true = {Image.open(io.BytesIO(file)).size for file in test["original_mask"]}
+    assert true == {(80, 80)}
+    rows = pq.read_table(tmp_path / "examples.parquet")["statistics"].to_pylist()
+    assert {sum(row[-len(META["classes"]) :]) for row in rows} == {80.0 * 80.0}  # the true pixels of all classes
 
 
 def test_a_headline_that_is_not_defined_is_nan(finished):

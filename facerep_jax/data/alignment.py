@@ -40,6 +40,10 @@ class AlignToTemplate:
         self.template = (scale * (np.array(TEMPLATE) / 256 - 1) + 1) * (size - 1) / 2
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        return moved(example, self.matrix(example), self.size)
+
+    def matrix(self, example: Example) -> Float[np.ndarray, "2 3"]:
+        """The similarity that moves pixels of the image to those of the square; raises Lacking without landmarks."""
         require(example, "landmarks", "AlignToTemplate")
         landmarks = np.asarray(example["landmarks"], np.float64)
         if not self.points and len(landmarks) != FIVE:
@@ -51,7 +55,7 @@ class AlignToTemplate:
         five = np.array([landmarks[list(group)].mean(0) for group in points])
         if not np.isfinite(five).all() or np.ptp(five, axis=0).max() == 0:
             raise Lacking(example, f"has no landmarks to align: {five.round(1).tolist()}")
-        return moved(example, similarity(five, self.template), self.size)
+        return similarity(five, self.template)
 
 
 def similarity(source: Float[np.ndarray, "n 2"], target: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "2 3"]:

@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float32, Int32
 
 MISSING_CLASS = 255  # of the pixels of a mask that are not annotated, or lie outside of the image
+ORIGINAL_MASK = "original_mask"  # what a transform may keep of a mask: bytes of a PNG, as it is stored
 SPLITS = ("train", "validation", "test")
 
 # name -> dtype and shape of features that are numbers; a word in a shape stands for a size of the data set

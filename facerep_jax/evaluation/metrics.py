@@ -225,7 +225,7 @@ class F1:
 
     lower_is_better = False
     headline = "f1_mean_foreground"
-    optional = (PERSON,)
+    optional: tuple[str, ...] = (PERSON,)
     unit, belongs_to = "image", "person"
     per_row = True
     error_limit = None

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from facerep_jax.config import build, build_with, locate, plain
 from facerep_jax.data.arrays import Lazy, Stack
+from facerep_jax.data.features import ORIGINAL_MASK
 from facerep_jax.data.library import Dataset, Source
 from facerep_jax.data.pipeline import Subset, build_transforms, load
 from facerep_jax.data.transforms import Transform
@@ -30,7 +31,7 @@ from facerep_jax.typing import Encoder, Metric, Task
 Arrays = Mapping[str, Any]
 Indices = Int[np.ndarray, "_"]
 
-ON_HOST = ("id", "row", "tables")  # what no device sees
+ON_HOST = ("id", "row", "tables", ORIGINAL_MASK)  # what no device sees
 NONE: Arrays = MappingProxyType({"id": [], "tables": {}})  # a split without examples
 PERSON = "identity"  # the feature that tells persons apart
 ROLES = ("train", "validation", "test")  # of splits that each problem has, if without examples

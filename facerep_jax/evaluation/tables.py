@@ -31,12 +31,14 @@ def write_predictions(path: Path, predictions: Predictions, ids: Sequence[str], 
 
     They are of the examples that are kept, by their place among all, which `ids` names.
 
-    Maps of classes are the bytes of a PNG, all else flat lists of float32: x0 y0 x1 y1 ... of landmarks in pixels.
+    Maps of classes are the bytes of a PNG, and so are maps of logits (h, w, k): of the likeliest class. All else are
+    flat lists of float32: x0 y0 x1 y1 ... of landmarks in pixels.
     """
-    first = next(iter(predictions.values()))[0]
-    maps = first.dtype == np.uint8 and first.ndim == 3
 
     def encode(example: Any) -> Any:
+        if example.ndim == 3:
+            example = example.argmax(-1).astype(np.uint8)
+        maps = example.dtype == np.uint8 and example.ndim == 2
         return png(Image.fromarray(example)) if maps else np.asarray(example, np.float32).reshape(-1)
 
     columns = _columns({who: [[ids[row] for row in kept]] * len(of) for who, of in predictions.items()})

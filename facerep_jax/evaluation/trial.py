@@ -75,6 +75,7 @@ def learnt(
     task: Spec,
     baselines: Sequence[str],
     read: Sequence[Spec] = (),
+    shown: Spec | None = None,
     augmentations: Sequence[Spec] | None = None,
     steps: int = 240,
     settings: Mapping[str, Any] = MappingProxyType({}),
@@ -84,6 +85,7 @@ def learnt(
     Args:
         baselines: names of those that need no network.
         read: specs of transforms that make the labels, before the crop.
+        shown: spec of a transform in place of the crop to a face's box.
         augmentations: specs in place of a crop, which `small` moves about.
         steps: of gradient descent with `small`.
         settings: of the protocol.
@@ -98,7 +100,7 @@ def learnt(
         baselines=(*baselines, *(name for name in NETWORKS if args[name])),
         selection=args.selection,
         fraction=args.fraction,
-        transforms=(*read, cropped(args)),
+        transforms=(*read, cropped(args) if shown is None else shown),
         augmentations=(*read, cropped(args, **moved)) if augmentations is None else augmentations,
         **shared(args),
     )

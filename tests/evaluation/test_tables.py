@@ -47,6 +47,15 @@ def test_maps_of_classes_are_png(tmp_path):
             np.testing.assert_array_equal(np.asarray(image), classes)
 
 
+def test_of_logits_the_likeliest_class_is_kept_beside_maps_of_classes(tmp_path):
+    logits, maps = RNG.normal(size=(3, 6, 6, 4)).astype(np.float16), RNG.integers(0, 4, (3, 12, 12), np.uint8)
+    write_predictions(tmp_path / "predictions.parquet", {"encoder": [logits], "other": [maps]}, IDS, range(3))
+    expected = [*logits.argmax(-1), *maps]
+    for row, classes in zip(pq.read_table(tmp_path / "predictions.parquet").to_pylist(), expected, strict=True):
+        with Image.open(io.BytesIO(row["prediction"])) as image:
+            np.testing.assert_array_equal(np.asarray(image), classes)
+
+
 def test_no_examples_are_a_table_too(tmp_path):
     write_predictions(tmp_path / "predictions.parquet", {"encoder": [np.zeros((0, 4, 2))]}, [], [])
     assert pq.read_table(tmp_path / "predictions.parquet").to_pylist() == []

@@ -16,11 +16,13 @@ from facerep_jax.data.arrays import in_parts
 from facerep_jax.data.features import MISSING_CLASS
 from facerep_jax.evaluation.boundaries import SHARE
 from facerep_jax.evaluation.metrics import F1
+from facerep_jax.evaluation.original_masks import OriginalF1, enlarged
 from facerep_jax.models.heads import LINEAR, resized
 from facerep_jax.models.taps import stages_at
 from facerep_jax.pictures import CLASS_COLOURS
 from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
 
+LEAST_LOG = -6e4  # of a probability, as far as half precision reaches
 TURN_BYTES = 2**27  # of logits as large as images, at a time
 
 
@@ -30,9 +32,8 @@ class Parsing(nnx.Module):
     The loss is the mean cross-entropy over pixels. FaRL's parsing (2112.03109) is that with the head
     `spec(uper.UPerHead)`, whose logits have four times the resolution of the patches.
     Changed: pixels of class 255, those outside of the image among them, do not count; FaRL has none and counts the
-    outside as background. The crop is cut at the encoder's resolution and predictions are scored there; FaRL warps
-    faces to 512 pixels, shows the encoder 448, and warps the logits back to the original image before it scores them,
-    so faces weigh by their size there and equally here.
+    outside as background. Predictions are scored on the image that the encoder saw, where faces weigh equally; FaRL
+    scores original images, as `OriginalParsing` does.
 
     Args:
         taps: stages of the encoder, as shares of its depth.
@@ -116,6 +117,36 @@ class Parsing(nnx.Module):
         ]
         strip = np.concatenate(overlays, axis=1).astype(np.uint8)
         return Image.fromarray(strip).resize((strip.shape[1] * scale, strip.shape[0] * scale), Image.Resampling.NEAREST)
+
+
+class OriginalParsing(Parsing):
+    """Parsing of warped faces that is scored on the original images, as FaRL's is; see `original_masks.OriginalF1`.
+
+    It learns as `Parsing` does, on the images that the encoder sees: those of `data.tanh_warp.AlignAndWarp`.
+    """
+
+    title = "Parsing, on original images"
+
+    def predict(self, seen: Mapping[str, Features], batch: Batch) -> Float[Array, "b h w k"]:
+        """The logarithm of each class's probability at the head's own resolution, in half precision.
+
+        They differ from logits by a number for each place, which changes no order of classes however places are mixed,
+        and those of likely classes are near 0, where half precision is finest.
+        """
+        logits = self.head(seen["image"].at(self.taps)).astype(jnp.float32)
+        return jnp.maximum(jax.nn.log_softmax(logits), LEAST_LOG).astype(jnp.float16)
+
+    @staticmethod
+    def metric(meta: Mapping[str, Any]) -> Spec:
+        """The metric for a data set with this meta."""
+        return spec(OriginalF1, classes=class_names(meta))
+
+    @staticmethod
+    def draw(image: UInt8[np.ndarray, "h w 3"], label: np.ndarray, prediction: np.ndarray, scale: int) -> Image.Image:
+        """The image that the encoder saw, its true classes and the predicted ones side by side, enlarged."""
+        if prediction.ndim == 3:
+            prediction = np.asarray(enlarged(prediction, label.shape[0])).argmax(-1)
+        return Parsing.draw(image, label, prediction, scale)
 
 
 def entropy_in_turns(logits: Float[Array, "b h w k"], mask: UInt8[Array, "b H W"]) -> Float[Array, ""]:

@@ -7,7 +7,7 @@ from flax import nnx
 from facerep_jax.config import build, spec
 from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.tasks import parsing
-from facerep_jax.evaluation.tasks.parsing import Parsing
+from facerep_jax.evaluation.tasks.parsing import OriginalParsing, Parsing
 from facerep_jax.models.heads import PerToken, resized
 from facerep_jax.models.uper import UPerHead
 from facerep_jax.models.vit import ViT
@@ -24,8 +24,8 @@ def encoder():
     )
 
 
-def task_with(encoder, cells: int) -> Parsing:
-    return Parsing(encoder, taps=(1.0,), head=spec(PerToken, cells=cells), image_size=SIZE, meta=META, rngs=nnx.Rngs(0))
+def task_with(encoder, cells: int, kind=Parsing) -> Parsing:
+    return kind(encoder, taps=(1.0,), head=spec(PerToken, cells=cells), image_size=SIZE, meta=META, rngs=nnx.Rngs(0))
 
 
 def features(count: int) -> dict[str, Features]:
@@ -88,6 +88,19 @@ def test_predictions_are_the_likeliest_class_of_every_pixel(encoder):
     predicted = np.asarray(task.predict(features(2), {}))
     assert predicted.dtype == np.uint8
     np.testing.assert_array_equal(predicted, logits_of(task).argmax(-1))
+
+
+def test_for_original_images_logits_are_kept_at_the_heads_resolution(encoder):
+    task = task_with(encoder, cells=2, kind=OriginalParsing)
+    task.calibrate(features(2), {})
+    task.head.linear.bias[...] = task.head.linear.bias[...] + 1e5  # far beyond half precision
+    kept, logits = np.asarray(task.predict(features(2), {})), np.asarray(task.head(features(2)["image"].at((1,))))
+    assert (kept.shape, kept.dtype) == ((2, 8, 8, 3), np.float16)
+    log_p = logits - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True))
+    np.testing.assert_allclose(kept, log_p - logits.max(-1, keepdims=True), atol=2e-2)
+    picture = OriginalParsing.draw(np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.uint8), kept[0], scale=1)
+    classes = np.asarray(resized(jnp.asarray(kept[:1], jnp.float32), (8, 8)))[0].argmax(-1)
+    assert picture == Parsing.draw(np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.uint8), classes, scale=1)
 
 
 @pytest.mark.slow
