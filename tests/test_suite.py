@@ -145,7 +145,8 @@ def test_the_report_shows_encoders_by_tasks(finished):
     mean = finished.results("landmarks", 1.0, "coarse")["metrics"]["nme_box"]["mean"]
     (row,) = [line for line in text.splitlines() if line.startswith("| coarse |")][:1]
     assert f" {100 * mean:.2f} |" in row
-    assert "Landmarks: NME box (%) ↓" in text
+    assert "| Landmarks (%) ↓ |" in text
+    assert "Landmarks: NME box." in text
     assert "| best without an encoder |" in text
     assert "Against fine, 100% of the labels" in text
     whole = (finished.workdir / "report.html").read_text()

@@ -98,7 +98,7 @@ def make_problem(
     optional = tuple(dict.fromkeys((*metric.optional, PERSON)))
     tables = {name: dataset.table(name) for name in task.tables}
     splits, left_out = dict.fromkeys(ROLES, NONE), dict[str, int]()
-    images = {role: images_of(config, dataset, name) for role, name in names.items()}
+    images = {} if shared is None else {role: images_of(config, dataset, name) for role, name in names.items()}
     for role, name in names.items():
         if dataset.splits.get(name):
             reading = partial(load, dataset.source(name), transforms, keys, optional=optional, name=dataset.name)
@@ -114,7 +114,7 @@ def make_problem(
     holds_out = chooses and "validation" in names and not size(splits["validation"])
     if holds_out:
         splits |= divided(splits["train"], task.drawn_by, config.held_out)
-        images["validation"] = images["train"]
+        images = images | {"validation": images["train"]} if images else images
     pixels, label_shape = splits["test"]["image"].shape[1], splits["test"][task.label].shape[1:]
 
     source = dataset.source(names.get("train", names["test"]))

@@ -72,8 +72,13 @@ def nemenyi(count: int) -> float:
 
 
 def cliques(ranking: Ranking) -> list[tuple[str, ...]]:
-    """The largest groups of encoders, best first, no two of which differ by more than the critical difference."""
+    """The largest groups of encoders, best first, no two of which differ by more than the critical difference.
+
+    It is one group of all unless Friedman's test says that not all are equal, which Nemenyi's test presumes.
+    """
     order = sorted(ranking.mean, key=lambda name: ranking.mean[name])
+    if not ranking.decided:
+        return [tuple(order)]
     found: list[tuple[str, ...]] = []
     for start, first in enumerate(order):
         near = [n for n in order[start:] if ranking.mean[n] - ranking.mean[first] <= ranking.critical_difference]

@@ -21,7 +21,7 @@ from facerep_jax.reporting.workdirs import read_evaluation
 LEARNING = ("prepare", "learn")  # phases that are an encoder's own: to encode, and to learn and predict
 WITHOUT = "best without an encoder"
 READING = (
-    "Each column is a task with its headline metric; each row learnt on the same labelled examples and was tested on "
+    "Each column is a task by its headline metric; each row learnt on the same labelled examples and was tested on "
     "the same test examples, by the protocol of that task. ± is the standard deviation over label subsets.",
     "Mean rank: 1 if an encoder is the best on every task. Each task counts once, whatever its unit. Two encoders "
     "differ if their mean ranks differ by more than the critical difference (Friedman, Nemenyi, at 5%; Demšar 2006). "
@@ -152,7 +152,7 @@ def _section(suite: Suite) -> Section:
 def _table(suite: Suite, fraction: float) -> Table:
     """Encoders by tasks, with mean ranks and costs."""
     tasks, ranked = suite.at(fraction), suite.ranking(fraction)
-    heads, notes = [], []
+    heads, metrics, notes = [], [], []
     for lines in tasks.values():
         r, scale = lines[suite.against].results, lines[suite.against].scale
         heads.append(
@@ -175,7 +175,8 @@ def _table(suite: Suite, fraction: float) -> Table:
         if ranked.tasks < len(tasks):
             notes.append(f"{len(tasks) - ranked.tasks} of these tasks have a score that is not defined: not ranked.")
     header = ("Encoder", *(["Mean rank ↓"] if ranked else []), *heads)
-    caption = "↓ lower and ↑ higher is better. Mean ± standard deviation over label subsets."
+    caption = "↓ lower and ↑ higher is better. Mean ± standard deviation over label subsets. "
+    caption += f"{'; '.join(metrics)}."
     if any(row.best for row in rows):
         caption += " Bold: a mean rank that is better than every other by more than the critical difference."
     return Table(wording.label_share(fraction), caption, header, tuple(rows), tuple(notes))
@@ -191,7 +192,7 @@ def _measured(line: Line) -> str:
 
 def _beats_all(ranked: Ranking | None, name: str) -> bool:
     """Whether the mean rank of an encoder is better than all others by more than the critical difference."""
-    if ranked is None:
+    if ranked is None or not ranked.decided:
         return False
     others = [rank for other, rank in ranked.mean.items() if other != name]
     return min(others) - ranked.mean[name] > ranked.critical_difference

@@ -70,6 +70,7 @@ def test_groups_are_as_large_as_the_critical_difference_allows():
     of = {"a": 1.0, "b": 1.8, "c": 2.5, "d": 4.0}
     assert cliques(Ranking(of, 9, 1.0, 0.01, 1.0)) == [("a", "b"), ("b", "c")]
     assert cliques(Ranking(of, 9, 1.0, 0.01, 0.5)) == []
+    assert cliques(Ranking(of, 9, 1.0, 0.06, 0.5)) == [("a", "b", "c", "d")]  # not all may be taken to differ
 
 
 def test_what_cannot_be_ranked_is_refused():
