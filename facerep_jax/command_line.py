@@ -17,7 +17,7 @@ def command_line(name: str, flag_values: flags.FlagValues) -> str:
     given = [flag_values[flag] for flag in flag_values if flag_values[flag].present]
     words: list[str] = []
     for flag in given:
-        if isinstance(flag, flags.MultiFlag):
+        if type(flag) is flags.MultiFlag:  # not those of a config, whose values are one
             words += [f"--{flag.name}={value}" for value in flag.value or ()]
         else:
             words += [flag.serialize() if isinstance(flag.value, ConfigDict) else f"--{flag.name}={flag.value}"]

@@ -154,10 +154,10 @@ def _table(suite: Suite, fraction: float) -> Table:
     tasks, ranked = suite.at(fraction), suite.ranking(fraction)
     heads, metrics, notes = [], [], []
     for lines in tasks.values():
-        r, scale = lines[suite.against].results, lines[suite.against].scale
-        heads.append(
-            f"{r.words.task.title}: {r.words.name(r.headline)}{scale.bracketed} {_arrow(lines[suite.against])}"
-        )
+        line = lines[suite.against]
+        words = line.results.words
+        heads.append(f"{words.task.title}{line.scale.bracketed} {_arrow(line)}")
+        metrics.append(f"{words.task.title}: {words.name(line.results.headline)}")
     rows = []
     for name, cost in suite.costs.items():
         measured = [_measured(lines[name]) for lines in tasks.values()]
