@@ -92,7 +92,12 @@ def test_a_process_says_one_line_and_verbose_the_traceback():
 def test_ctrl_c_ends_a_process_by_its_signal_with_one_line(tmp_path):
     """Tried: the status returned; Python's exit may then crash on threads of XLA."""
     path = tmp_path / "mine.py"
-    path.write_text("import os, signal\n\ndef get_config(arg=None):\n    os.kill(os.getpid(), signal.SIGINT)\n")
+    path.write_text(
+        "import os, signal, time\n\n"
+        "def get_config(arg=None):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(60)  # another thread may be the one that takes it\n"
+    )
     argv = ("pretrain", "--config", str(path), "--workdir", str(tmp_path / "run"))
     line = "facerep pretrain: stopped by Ctrl-C; nothing is half-written\n"
     assert in_process_of_its_own(*argv) == (-signal.SIGINT, "", line)

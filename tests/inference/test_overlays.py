@@ -8,11 +8,11 @@ import pytest
 
 from facerep_jax.data.transforms import CropToBox
 from facerep_jax.evaluation.drawing import PREDICTION
-from facerep_jax.evaluation.tasks.parsing import COLOURS
 from facerep_jax.inference import overlays
 from facerep_jax.inference.crops import cropped
 from facerep_jax.inference.faces import Face
 from facerep_jax.inference.model import Seen
+from facerep_jax.pictures import CLASS_COLOURS
 
 GREY = 100
 BOX = np.array([19.5, 9.5, 59.5, 49.5], np.float32)
@@ -57,13 +57,13 @@ def test_classes_have_colours_and_names_but_not_the_ground():
     mask[20:40, 30:50], mask[:, 90:] = 2, 255
     picture = np.asarray(overlays.drawn([seen(box=None)], [{"mask": mask}], {"classes": ["ground", "skin", "hair"]}))
     assert picture.shape == (480, 600 + overlays.PANEL, 3)
-    np.testing.assert_allclose(picture[180, 240], (GREY + COLOURS[2]) / 2, atol=1)
+    np.testing.assert_allclose(picture[180, 240], (GREY + CLASS_COLOURS[2]) / 2, atol=1)
     assert (picture[60, 60] == GREY).all()  # the ground
     assert (picture[:, 538:600] == GREY).all()  # what the encoder did not see, without an edge
     assert (picture[120, 200:280] > picture[180, 240]).any()  # the edge
     chips = picture[: overlays.MARGIN + overlays.LINE, 600:]
-    assert (chips == COLOURS[2]).all(-1).sum() > 100
-    assert not (picture[:, 600:] == COLOURS[1]).all(-1).any()  # no skin is there
+    assert (chips == CLASS_COLOURS[2]).all(-1).sum() > 100
+    assert not (picture[:, 600:] == CLASS_COLOURS[1]).all(-1).any()  # no skin is there
 
 
 def test_numbers_stand_beside_the_picture_with_bars():
