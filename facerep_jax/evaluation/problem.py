@@ -146,7 +146,7 @@ def make_problem(
 
 
 def images_of(config: ConfigDict, dataset: Dataset, split: str) -> str:
-    """What the images of a split are, in one word: equal if data set (by its digest), split, transforms, size and crop are."""
+    """What the images of a split are, in one word: equal if the set's digest, split, transforms, size and crop are."""
     read = (dataset.name, dataset.digest, split, config.data.size, config.data.crop)
     return hashlib.sha256(json.dumps([*read, plain(config.data.transforms)]).encode()).hexdigest()
 
