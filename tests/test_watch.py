@@ -2,6 +2,11 @@
 
 import http.client
 import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
 import threading
 import time
 
@@ -101,6 +106,65 @@ def test_once_prints_curves_in_what_a_pipe_can_take(workdir, capsys):
     assert "loss" in out
     assert "\x1b" not in out  # no colours or moves where there is no terminal
     assert all(len(text) <= 100 for text in out.splitlines())
+
+
+def test_nothing_is_written_to_a_run_and_several_have_a_line_for_each_curve(workdir, capsys):
+    other = workdir.parent / "other"
+    shutil.copytree(workdir, other)
+    Image.new("RGB", (8, 8), "white").save(other / "masked.png")
+    before = {path: path.stat().st_mtime_ns for path in workdir.parent.rglob("*")}
+    assert cli.main(["facerep", "watch", str(workdir), str(other), "--once"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n  loss ") == 2
+    assert "masked.png" not in out
+    assert {path: path.stat().st_mtime_ns for path in workdir.parent.rglob("*")} == before
+
+
+def test_in_a_terminal_it_looks_again_until_all_runs_are_done(workdir):
+    """In a real pseudo-terminal of 80 columns and 10 rows, while the run goes on."""
+    own, other = pty.openpty()
+    environment = {
+        **os.environ,
+        "TERM": "xterm",
+        "COLUMNS": "80",
+        "LINES": "10",
+        "NO_COLOR": "1",
+        "COLORTERM": "truecolor",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "facerep_jax.cli", "watch", str(workdir), "--every=1"], stdout=other, env=environment
+    )
+    os.close(other)
+    seen = b""
+
+    def read():
+        nonlocal seen
+        try:
+            while part := os.read(own, 65536):
+                seen += part
+        except OSError:
+            pass  # the other end is closed
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        deadline = time.monotonic() + 120
+        while b"step 50 of 100" not in seen:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with (workdir / "metrics.jsonl").open("a") as log:
+            log.write(line(STEPS, time.time(), 1.0) + "\n")
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        reader.join(10)
+        os.close(own)
+    frames = seen.decode().split("\x1b[H")[1:]
+    assert len(frames) >= 2
+    assert all(len(each.splitlines()) <= 10 for each in frames[:-1])
+    assert "lines more" in frames[0]
+    assert "done" in frames[-1]
+    assert "38;2" not in seen.decode()  # no colours where NO_COLOR is set
 
 
 def test_a_falling_curve_falls():

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from facerep_jax.reporting import attachments, page, pretraining, wording
 from facerep_jax.reporting.charts import Picture
-from facerep_jax.reporting.page import Gallery, Page, Row, Section, Table
+from facerep_jax.reporting.page import Gallery, Page, Section
 from facerep_jax.reporting.watched import Watched
 
 HOST = "127.0.0.1"
@@ -46,10 +46,9 @@ def section(run: Watched, allowed: int) -> Section:
         )
     except (ValueError, OSError) as error:  # said where the run would stand: others are still shown
         return Section(run.folder.name, f"{run.folder}: {error}", ())
-    rows = tuple(Row(fact) for fact in run.facts())
-    blocks = (Table("Now", str(run.folder), ("", ""), rows, (run.note,) if run.note else ()), *whole.blocks)
-    blocks += (Gallery("Pictures", "", pictures),) if pictures else ()
-    return Section(whole.title, whole.facts, blocks, whole.explanations)
+    now = [value if what == "state" else f"{what} {value}" for what, value in run.facts()]
+    blocks = whole.blocks + ((Gallery("Pictures", "", pictures),) if pictures else ())
+    return Section(run.folder.name, " · ".join([*now, str(run.folder), *filter(None, [whole.facts])]), blocks)
 
 
 class Server(ThreadingHTTPServer):

@@ -120,7 +120,7 @@ def frame(run: Watched, width: int, height: int, levels: str, *, colours: bool =
         height: rows of the chart of the loss; 0 for a line for each curve, without pictures.
     """
     inner = width - MARGIN
-    facts = " | ".join(f"{what} {value}" for what, value in run.facts())
+    facts = " | ".join(value if what == "state" else f"{what} {value}" for what, value in run.facts())
     lines = textwrap.wrap(facts, inner, break_long_words=False)
     scalars = run.scalars
     terms = [name for name in sorted(scalars) if name.endswith("/loss")]

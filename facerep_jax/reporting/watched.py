@@ -49,6 +49,7 @@ class Watched:
 
     def look(self) -> None:
         """Read on."""
+        lines: list[bytes] = []
         try:
             with (self.folder / LOG).open("rb") as file:
                 found = os.fstat(file.fileno())
@@ -58,7 +59,7 @@ class Watched:
                 file.seek(self._at)
                 *lines, _ = file.read().split(b"\n")  # the last is not complete, or empty
         except FileNotFoundError:
-            return
+            pass  # it begins with the first line that is logged
         for line in lines:
             self._lines, self._at = self._lines + 1, self._at + len(line) + 1
             try:

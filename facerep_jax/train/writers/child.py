@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 from facerep_jax.train.writers import MetricWriter, opened
@@ -15,8 +17,16 @@ from facerep_jax.train.writers import MetricWriter, opened
 LAST_SECONDS = 10  # to close, after which the process ends by SIGALRM even if nobody is left to end it
 
 
+def outlive(parent: int) -> None:
+    """Give this process `LAST_SECONDS` once another is gone: a writer that hangs would never see its input's end."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    signal.alarm(LAST_SECONDS)
+
+
 def main() -> None:
     """Write until the input ends."""
+    threading.Thread(target=outlive, args=(os.getppid(),), daemon=True).start()
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         given = json.loads(sys.stdin.readline())

@@ -1,11 +1,15 @@
 """What a run hands to a writer arrives, and no writer holds it up: each is a process that does what real ones may do.
 
-Planted and seen red: the newest line dropped in place of the oldest; no kill of what hangs.
+Planted and seen red: the newest line dropped in place of the oldest; no kill of what hangs (that test does not end);
+a child that does not look whether its parent lives.
 """
 
 import json
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -103,6 +107,23 @@ def test_a_writer_that_hangs_neither_slows_the_run_nor_outlives_it(tmp_path, mon
     assert "hanging did not end within 2 s and was stopped" in caplog.text
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+@pytest.mark.slow
+def test_a_writer_that_hangs_does_not_outlive_a_run_that_is_killed(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from facerep_jax.train.writers.feed import Feeds\n"
+        f"feeds = Feeds([{spec('Hanging', method='write_scalars')!r}], Path(sys.argv[1]), {{}})\n"
+        "feeds.put(1, {}); time.sleep(3600)"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    try:
+        wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    finally:
+        run.kill()
+        run.wait()
+    pid = int((tmp_path / "pid").read_text())
+    wait_for(lambda: not Path(f"/proc/{pid}").exists() or " Z " in Path(f"/proc/{pid}/stat").read_text())
 
 
 def test_a_full_queue_drops_the_oldest_lines_and_counts_them(tmp_path, monkeypatch, caplog):
