@@ -96,7 +96,8 @@ def test_ctrl_c_ends_a_process_by_its_signal_with_one_line(tmp_path):
         "import os, signal, time\n\n"
         "def get_config(arg=None):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    time.sleep(60)  # another thread may be the one that takes it\n"
+        "    for _ in range(600):  # another thread may be the one that takes it\n"
+        "        time.sleep(0.1)\n"
     )
     argv = ("pretrain", "--config", str(path), "--workdir", str(tmp_path / "run"))
     line = "facerep pretrain: stopped by Ctrl-C; nothing is half-written\n"

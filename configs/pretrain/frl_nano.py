@@ -3,7 +3,7 @@
 facerep pretrain --config configs/pretrain/frl_nano.py:objective=swav,dataset=manifest/faces --workdir runs/swav
 
 Arguments: dataset and data_dir; steps; the size of the images in pixels; objective: swav, moco, simsiam, byol or dino,
-which learn from crops; identity, of as many `classes` as the data set has, or attributes, as many as `count`, which
+which learn from crops; identity, of as many `classes` as the data set has, or the attributes of drawn faces, which
 learn from labels; control: random, labels of identity drawn at random; crop: box, the face's box and a margin, of which
 crops are then taken; whole, the whole image; stem: hidden units of the patch embedding, 0 for the published linear one.
 Changed against the configs of these names: everything is small, and laid out for CPUs (`unroll`, `remat`); encoder,
@@ -32,13 +32,11 @@ from facerep_jax.train import optim
 from facerep_jax.train.recipe import recipe
 
 EXAMPLES = (
-    *(
-        f"objective={name}"
-        for name in ("moco", "simsiam", "byol", "dino", "attributes,count=5", "identity,control=random")
-    ),
+    *(f"objective={name}" for name in ("moco", "simsiam", "byol", "dino", "attributes", "identity,control=random")),
     *("crop=whole", "objective=identity,crop=whole,classes=3000", "stem=0"),
 )
 PATCH = 8
+ATTRIBUTES = 21  # of a drawn face
 FROZEN = 0.22  # share of the steps in which the stem is frozen
 SMALL = {"swav": 4, "dino": 4}  # small crops of an image
 
@@ -55,7 +53,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         stem=384,
         objective="swav",
         classes=2000,
-        count=21,
         control="",
     )
     momentum = spec(schedules.cosine, first=0.99, last=1.0)
@@ -83,7 +80,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         byol=spec(byol.BYOL, hidden=256, width=64, momentum=momentum),
         dino=spec(dino.DINO, small=SMALL["dino"], prototypes=512, hidden=256, bottleneck=64, momentum=momentum),
         identity=spec(supervised.Supervised, classes=args.classes, margin=spec(margins.CosFace, scale=16.0)),
-        attributes=spec(attributes.Attributes, count=args.count),
+        attributes=spec(attributes.Attributes, count=ATTRIBUTES),
     )
     objective = pick("objective", args.objective, objectives)
     frozen = round(FROZEN * args.steps)

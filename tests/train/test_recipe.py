@@ -14,7 +14,7 @@ def made(**overrides) -> ConfigDict:
 
 
 def test_it_holds_the_names_of_every_pretraining():
-    names = "seed steps log_every checkpoint_every checkpoint_minutes dtype remat ema data encoder objective optimizer"
+    names = "seed steps log_every checkpoint_every checkpoint_minutes dtype remat ema data encoder objective optimizer writers"
     more = "mesh sharding operational init init_weights sharding_rules evaluate"
     assert {*names.split(), *more.split()} == set(made().keys())
     assert set(made().mesh) == set(sharding.AXES)
