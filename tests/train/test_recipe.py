@@ -14,8 +14,8 @@ def made(**overrides) -> ConfigDict:
 
 
 def test_it_holds_the_names_of_every_pretraining():
-    names = "seed steps log_every checkpoint_every checkpoint_minutes dtype remat ema data encoder objective optimizer writers"
-    more = "mesh sharding operational init init_weights sharding_rules evaluate"
+    names = "seed steps log_every checkpoint_every checkpoint_minutes dtype remat ema data encoder objective optimizer"
+    more = "mesh sharding operational init init_weights sharding_rules evaluate writers"
     assert {*names.split(), *more.split()} == set(made().keys())
     assert set(made().mesh) == set(sharding.AXES)
     assert set(made().data) == {"dataset", "data_dir", "split", "weights", "batch_size", "transforms"}
