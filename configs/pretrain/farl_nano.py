@@ -15,18 +15,15 @@ from the first. The text tower reads 32 tokens, which cuts 5.5 % of the oracle c
 
 from ml_collections import ConfigDict
 
-from facerep_jax import schedules
 from facerep_jax.config import parse_arg, pick, spec
 from facerep_jax.data import alignment, transforms
 from facerep_jax.models import text, tokenizer, vit
 from facerep_jax.objectives import combined, contrastive, masked_tokens
-from facerep_jax.train import optim
-from facerep_jax.train.recipe import recipe
+from facerep_jax.train.recipe import nano
 
 EXAMPLES = ("stem=0", "objective=itc", "objective=mim", "crop=align", "crop=whole,flip", "captions=oracle_caption")
 PATCH = 8
 BUCKETS = 2048  # of the vocabulary of captions
-FROZEN = 0.22  # share of the steps in which the stem is frozen
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -73,25 +70,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
     inputs = {"itc+mim": (tokenize, block_mask), "itc": (tokenize,), "mim": (block_mask,)}
 
-    return recipe(
+    return nano(
         steps=args.steps,
         dataset=args.dataset,
         data_dir=args.data_dir,
         transforms=(pick("crop", args.crop, crops), *flip, *pick("objective", args.objective, inputs)),
-        batch_size=64,
         encoder=spec(vit.ViT, variant=f"Nano/{PATCH}", stem=args.stem or None, image_size=args.size, unroll=4),
         objective=spec(combined.Combined, **objectives[args.objective]),
-        optimizer=spec(
-            optim.adamw,
-            learning_rate=1e-3,
-            schedule=spec(schedules.warmup_cosine, warmup_steps=60),
-            b2=0.98,
-            weight_decay=0.05,
-            clip_norm=1.0,
-            freeze=(("^encoder/embed/", round(FROZEN * args.steps)),) if args.stem else (),
-        ),
-        log_every=20,
-        checkpoint_minutes=5.0,
-        remat="none",
-        threads=4,
     )

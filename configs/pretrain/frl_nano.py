@@ -28,8 +28,7 @@ from facerep_jax.objectives import (
     supervised,
     swav,
 )
-from facerep_jax.train import optim
-from facerep_jax.train.recipe import recipe
+from facerep_jax.train.recipe import nano
 
 EXAMPLES = (
     *(f"objective={name}" for name in ("moco", "simsiam", "byol", "dino", "attributes", "identity,control=random")),
@@ -37,7 +36,6 @@ EXAMPLES = (
 )
 PATCH = 8
 ATTRIBUTES = 21  # of a drawn face
-FROZEN = 0.22  # share of the steps in which the stem is frozen
 SMALL = {"swav": 4, "dino": 4}  # small crops of an image
 
 
@@ -82,30 +80,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
         identity=spec(supervised.Supervised, classes=args.classes, margin=spec(margins.CosFace, scale=16.0)),
         attributes=spec(attributes.Attributes, count=ATTRIBUTES),
     )
-    objective = pick("objective", args.objective, objectives)
-    frozen = round(FROZEN * args.steps)
-    prototypes = (("prototypes$", frozen),) if args.objective in SMALL else ()
-    return recipe(
+    return nano(
         steps=args.steps,
         dataset=args.dataset,
         data_dir=args.data_dir,
         transforms=looks(args.objective, args.crop, args.size, args.classes, args.control),
-        batch_size=64,
         encoder=spec(vit.ViT, variant=f"Nano/{PATCH}", stem=args.stem or None, image_size=args.size, unroll=4),
-        objective=objective,
-        optimizer=spec(
-            optim.adamw,
-            learning_rate=1e-3,
-            schedule=spec(schedules.warmup_cosine, warmup_steps=60),
-            b2=0.98,
-            weight_decay=0.05,
-            clip_norm=1.0,
-            freeze=((("^encoder/embed/", frozen),) if args.stem else ()) + prototypes,
-        ),
-        log_every=20,
-        checkpoint_minutes=5.0,
-        remat="none",
-        threads=4,
+        objective=pick("objective", args.objective, objectives),
+        frozen=("prototypes$",) if args.objective in SMALL else (),
     )
 
 

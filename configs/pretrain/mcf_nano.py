@@ -17,13 +17,11 @@ is 0.99. M1 has four blocks, all of which are compared. The decoder has two bloc
 
 from ml_collections import ConfigDict
 
-from facerep_jax import schedules
 from facerep_jax.config import parse_arg, pick, spec
 from facerep_jax.data import region_mask, transforms
 from facerep_jax.models import decoder, views, vit
 from facerep_jax.objectives import combined, masked_features, masked_pixels, momentum_contrast
-from facerep_jax.train import optim
-from facerep_jax.train.recipe import recipe
+from facerep_jax.train.recipe import nano
 
 EXAMPLES = (
     *("m1=random", "objective=mae", "objective=mae,masks=regions,flip", "objective=contrast,pair=whole"),
@@ -31,7 +29,6 @@ EXAMPLES = (
 )
 PATCH = 8
 SHARE = 0.25  # of the patches that an encoder sees
-FROZEN = 0.22  # share of the steps in which the stem is frozen
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -84,27 +81,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
             terms=dict(masked_pixels=spec(masked_pixels.MaskedPixels, decoder=small)), weights=dict(masked_pixels=1.0)
         ),
     )
-    return recipe(
+    return nano(
         steps=args.steps,
         dataset=args.dataset,
         data_dir=args.data_dir,
         transforms=(pick("crop", args.crop, crops), *flip, *pick("masks", args.masks, masks)),
-        batch_size=64,
         encoder=encoder,
         objective=spec(
             combined.Combined, views=dict(kept=kept[args.masks]), **pick("objective", args.objective, objectives)
         ),
-        optimizer=spec(
-            optim.adamw,
-            learning_rate=1e-3,
-            schedule=spec(schedules.warmup_cosine, warmup_steps=60),
-            b2=0.98,
-            weight_decay=0.05,
-            clip_norm=1.0,
-            freeze=(("^encoder/embed/", round(FROZEN * args.steps)),) if args.stem else (),
-        ),
-        log_every=20,
-        checkpoint_minutes=5.0,
-        remat="none",
-        threads=4,
     )

@@ -5,8 +5,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from facerep_jax import schedules
 from facerep_jax.config import OPEN, Spec, overridden, spec
 from facerep_jax.data.transforms import CropToBox
+from facerep_jax.train import optim
+
+FROZEN = 0.22  # share of the steps in which a stem stays as it was drawn
 
 
 def recipe(
@@ -98,3 +102,43 @@ def recipe(
     whole = overridden(defaults, overrides)
     whole["data"] |= dict(dataset=dataset, batch_size=batch_size, transforms=tuple(transforms))
     return ConfigDict(whole | dict(steps=steps, encoder=encoder, objective=objective, optimizer=optimizer))
+
+
+def nano(
+    *,
+    steps: int,
+    dataset: str,
+    data_dir: str,
+    transforms: Sequence[Spec],
+    encoder: Spec,
+    objective: Spec,
+    frozen: Sequence[str] = (),
+) -> ConfigDict:
+    """A recipe for minutes on two cores, with all that studies keep equal between encoders: batch, optimizer, schedule.
+
+    A stem stays as it was drawn for the first `FROZEN` of the steps, and so do parameters whose paths have one of the
+    patterns of `frozen`.
+    """
+    paths = (*(("^encoder/embed/",) if encoder.get("stem") else ()), *frozen)
+    return recipe(
+        steps=steps,
+        dataset=dataset,
+        data_dir=data_dir,
+        transforms=transforms,
+        batch_size=64,
+        encoder=encoder,
+        objective=objective,
+        optimizer=spec(
+            optim.adamw,
+            learning_rate=1e-3,
+            schedule=spec(schedules.warmup_cosine, warmup_steps=60),
+            b2=0.98,
+            weight_decay=0.05,
+            clip_norm=1.0,
+            freeze=tuple((path, round(FROZEN * steps)) for path in paths),
+        ),
+        log_every=20,
+        checkpoint_minutes=5.0,
+        remat="none",
+        threads=4,
+    )
