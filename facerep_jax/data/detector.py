@@ -24,11 +24,10 @@ from tqdm import tqdm
 from facerep_jax.config import locate
 from facerep_jax.data import processes
 from facerep_jax.data.detections import LANDMARKS, Face, chosen
-from facerep_jax.data.images import check_image, stored_image
+from facerep_jax.data.images import upright_pixels
 from facerep_jax.data.paths import Part, contents
 from facerep_jax.data.plausibility import Size, fault
 from facerep_jax.data.raw_set import Packed, Sample, Samples
-from facerep_jax.data.transforms import decode_image
 
 DEFAULT = "facerep_jax.data.centerface:CenterFace"
 BOXES = ("missing", "all")  # which are the detector's
@@ -199,8 +198,7 @@ def faces_in(image: str | Part | None, *, folder: Path, name: str) -> list[Face]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about oddities in files
         try:
-            data = contents(folder, image)
-            pixels = decode_image(stored_image(data, check_image(data).direct))
+            pixels = upright_pixels(contents(folder, image))
         except Exception:  # decoders raise all kinds; `check` meets each again, counts it and lists it
             return None
     detector = load(name)

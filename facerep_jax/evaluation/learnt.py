@@ -82,9 +82,8 @@ def learnt_by(
     if weights is None or keep == NOTHING:
         return None
     arrays = {path: np.asarray(x) for tree in weights for path, x in flat(tree).items()}
-    before = {path: np.asarray(x) for path, x in arrays_of(problem.encoder).items()}
     if keep == ALL:
-        arrays = {f"{BELOW_ENCODER}{path}": x for path, x in before.items()} | arrays
+        arrays = {f"{BELOW_ENCODER}{path}": np.asarray(x) for path, x in arrays_of(problem.encoder).items()} | arrays
     images, labels = problem.splits["test"]["image"], problem.splits["test"][problem.task.label]
     return Learnt(
         arrays=arrays,
@@ -92,7 +91,7 @@ def learnt_by(
         label_shape=tuple(labels.shape[1:]),
         image_size=images.shape[1],
         rounds=bool(getattr(protocol, "rounds_features", False)),
-        encoder_digest=digest_of(before),
+        encoder_digest=digest_of_encoder(problem.encoder),
         meta={name: value for name, value in meta.items() if name not in UNUSED},
     )
 
@@ -120,6 +119,11 @@ def load(path: Path, digest: str) -> Learnt:
     if found.digest != digest:
         raise ValueError(f"{path} is not what results.json beside it tells of: evaluate again")
     return found
+
+
+def digest_of_encoder(encoder: Encoder) -> str:
+    """SHA-256 of an encoder's arrays and their paths."""
+    return digest_of({path: np.asarray(x) for path, x in arrays_of(encoder).items()})
 
 
 def below(arrays: Mapping[str, np.ndarray], path: str) -> dict[str, np.ndarray]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -18,7 +17,7 @@ from facerep_jax.evaluation.results import RANDOM, Results, name_of
 from facerep_jax.files import local_path
 from facerep_jax.train import handover
 from facerep_jax.train.hardware import compute_dtype
-from facerep_jax.train.model import arrays_of, filled
+from facerep_jax.train.model import filled
 from facerep_jax.typing import Encoder, Task
 
 BOX, WHOLE = CROPS
@@ -95,7 +94,7 @@ def of_evaluation(workdir: Path, dtype: str, size: int) -> Loaded:
         rounds=found is not None and found.rounds,
         meta={} if found is None else found.meta,
         image_size=config.data.size,
-        digest=digest_of(encoder),
+        digest=learnt.digest_of_encoder(encoder),
         shown=tuple(config.data.transforms),
         crop=config.data.crop,
     )
@@ -115,14 +114,9 @@ def judged(workdir: Path, results: Results, config: ConfigDict, found: learnt.Le
             f"or evaluate with --config.keep={learnt.ALL}"
         ) from None
     before = found.encoder_digest if found else (results.checkpoint and results.checkpoint.digest)
-    if before and before != digest_of(encoder):
+    if before and before != learnt.digest_of_encoder(encoder):
         raise ValueError(f"{name} is another encoder than the one that {workdir} judged: evaluate again")
     return encoder
-
-
-def digest_of(encoder: Encoder) -> str:
-    """SHA-256 of an encoder's arrays and their paths."""
-    return handover.digest_of({path: np.asarray(x) for path, x in arrays_of(encoder).items()})
 
 
 def checkpoint_of(results: Results) -> str:
