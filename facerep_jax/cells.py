@@ -24,13 +24,14 @@ from facerep_jax.files import read_object, write
 from facerep_jax.train import hardware
 
 STOPPED = 75  # exit status of what stopped by itself: start it again to go on
+DONE = "cell.json"  # in the folder of a cell that is done
 TAIL = 15  # lines of a failed cell's log that are shown
 
 
 class Cell(NamedTuple):
     """One command."""
 
-    folder: Path  # holds cell.json once the command has ended well
+    folder: Path  # holds `DONE` once the command has ended well
     arguments: tuple[str, ...]  # of `facerep`
 
 
@@ -86,10 +87,10 @@ def is_done(cell: Cell) -> bool:
     Raises:
         ValueError: the cell's folder was made by another command.
     """
-    record = cell.folder / "cell.json"
-    if not record.exists():
+    path = cell.folder / DONE
+    if not path.exists():
         return False
-    if (before := read_object(record)["arguments"]) != list(cell.arguments):
+    if (before := read_object(path)["arguments"]) != list(cell.arguments):
         raise ValueError(f"{cell.folder} was made by another command ({shlex.join(before)}); remove it or the change")
     return True
 
@@ -108,7 +109,7 @@ def called(cell: Cell, jobs: int) -> int:
 def record(cell: Cell, seconds: float) -> None:
     """Write down that a cell is done, and how long it took."""
     found = {"arguments": list(cell.arguments), "seconds": round(seconds, 1)}
-    write(cell.folder / "cell.json", json.dumps(found, indent=1))
+    write(cell.folder / DONE, json.dumps(found, indent=1))
 
 
 def execute(arguments: Sequence[str], log: TextIO, variables: Mapping[str, str]) -> int:
