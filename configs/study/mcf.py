@@ -9,9 +9,10 @@ mae from seed 0: a student must beat this row, which is its teacher's. mae_long 
 much as mcf and its M1 together. Beside them stands FaRL (farl), which reads captions, with a CLIP-like encoder; it
 computes as much as those two.
 Each kind has its learning rate chosen among RATES, from one seed, by validation faces (`rates`, see `facerep study`).
-They are probed on landmarks and parsing of another generator's faces and, where `faces` names the folder of a manifest,
-on landmarks of those, at 10 % of the labels, five subsets each, and at 100 %, beside encoders that were never trained
-(random), k-means features of patches (patch_kmeans) and networks trained from nothing on the same labels (scratch).
+They are judged by linear heads on landmarks and parsing of another generator's faces and, where `faces` names the
+folder of a manifest, on landmarks of those, at 10 % of the labels, three subsets each, and at 100 %, beside encoders
+that were never trained (random), k-means features of patches (patch_kmeans) and, on the drawn faces at 10 %, networks
+trained from nothing on the same labels (scratch).
 
 Arguments: faces, steps of each pre-training, images to pre-train on, seeds of each encoder; encoders, names joined by
 +, where not all are wanted (mae comes with those that need it); one_rate for that of the recipe alone; smoke: two steps
@@ -36,7 +37,7 @@ EXAMPLES = ("faces=elsewhere", "encoders=mcf+contrast", "one_rate", "smoke")
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The study; `arg` is what follows the colon."""
-    args = parse_arg(arg, faces="", steps=700, images=16_000, seeds=3, encoders="", one_rate=False, smoke=False)
+    args = parse_arg(arg, faces="", steps=500, images=16_000, seeds=3, encoders="", one_rate=False, smoke=False)
     labelled = "generated_faces:world=evaluate,size=80,train=2000,validation=500,test=1000,seed=1"
     if args.smoke:
         args.steps, args.images, args.seeds, args.encoders = 2, 128, 1, args.encoders or "mae+mcf"
@@ -75,29 +76,29 @@ def get_config(arg: str | None = None) -> ConfigDict:
             ),
             scratch=("--config.scratch.steps=6",) if args.smoke else ("--config.scratch.steps=1000",),
             rivals=("patch_kmeans",),
+            subsets=("--config.seeds=(0,1,2)",),
             whole=("--config.seeds=(0,)",),  # all subsets of 100 % are the same
             against=("random", *(name for name in ("mae", "mae_long", "mcf") if name in pretrain)),
             evaluate=dict(
                 landmarks=dict(
-                    config="configs/evaluate/landmarks.py:dataset=generated_faces/labelled,small",
+                    config="configs/evaluate/landmarks.py:dataset=generated_faces/labelled,small,protocol=ridge",
                     fractions=fractions,
-                    scratch=fractions,
+                    scratch=(0.1,),
                 ),
                 parsing=dict(
                     config="configs/evaluate/parsing.py:dataset=generated_faces/labelled,small",
                     fractions=fractions,
-                    scratch=fractions,
+                    scratch=(0.1,),
                 ),
             ),
         )
     )
     if args.smoke:
-        for evaluation in config.evaluate.values():
-            evaluation.config += ",steps=6"
+        config.evaluate.parsing.config += ",steps=6"
     if args.faces:
         config.prepare.real = "manifest"
         config.manual_dirs.real = args.faces
         config.evaluate.real_landmarks = dict(
-            config="configs/evaluate/landmarks.py:dataset=manifest/real", fractions=fractions, scratch=fractions
+            config="configs/evaluate/landmarks.py:dataset=manifest/real,protocol=ridge", fractions=fractions
         )
     return config
