@@ -5,10 +5,10 @@ facerep embed --boxes faces.jsonl --checkpoint FaRL-Base-Patch16-LAIONFace20M-ep
 facerep embed --dataset manifest/faces --split test --checkpoint runs/farl@20000 --out faces.npz
 
 Words are images and folders, which are searched to their depths. --boxes names faces in images, as a manifest's
-faces.jsonl does; --dataset a prepared set. --checkpoint is the workdir of a pre-training (or WORKDIR@STEP), published
-weights (FILE[@LAYOUT]) or the workdir of an evaluation, whose encoder is taken, fine-tuned if it was. Images are turned
-upright as their EXIF says, cut to their boxes or taken whole, resized to squares of the size that the encoder was
-trained on, and normalised as it was; what is done is printed.
+faces.jsonl does; --detect finds them; --dataset is a prepared set. --checkpoint is the workdir of a pre-training (or
+WORKDIR@STEP), published weights (FILE[@LAYOUT]) or the workdir of an evaluation, whose encoder is taken, fine-tuned if
+it was. Images are turned upright as their EXIF says, cut to their boxes or taken whole, resized to squares of the size
+that the encoder was trained on, and normalised as it was; what is done is printed.
 
 --features are names: pooled, one vector; tokens, one for each patch; cls, the class token; and mapN, the map that stage
 N of the encoder leaves, from 0. --out is .npz, with `id` and an array for each feature, or .parquet, with a column for

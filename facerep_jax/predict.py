@@ -7,8 +7,8 @@ facerep predict --dataset manifest/faces --split test --checkpoint results/age -
 --checkpoint is the workdir of `facerep evaluate`, which keeps what it learnt from the first subset of the labels
 (learnt.safetensors; config.keep); if its encoder was not trained, the checkpoint that it judged must still be where it
 was. Words are images and folders, which are searched to their depths; --boxes names faces in images, as a manifest's
-faces.jsonl does; --dataset a prepared set. Pictures are turned upright as their EXIF says and cut, resized and
-normalised as the test images of the evaluation were; what is done is printed.
+faces.jsonl does; --detect finds them; --dataset is a prepared set. Pictures are turned upright as their EXIF says and
+cut, resized and normalised as the test images of the evaluation were; what is done is printed.
 
 OUT, a new folder, gets predictions.jsonl: a line for each face with `id`, `image`, `size` (width and height of the
 upright picture), `bbox`, `crop` (the corners of what the encoder saw) and what is predicted: `landmarks` in pixels of

@@ -184,6 +184,28 @@ def test_points_are_of_the_upright_picture_and_what_is_broken_is_skipped(evaluat
     np.testing.assert_allclose(by_hand[0]["landmarks"], points, atol=1e-3)
 
 
+def test_faces_that_are_detected_are_those_of_their_boxes(evaluated, tmp_path):
+    workdir, folder = evaluated("landmarks"), tmp_path / "photos"
+    folder.mkdir()
+    pixels = np.zeros((60, 90, 3), np.uint8)
+    pixels[8:24, 10:26], pixels[20:50, 40:76] = 250, 180
+    Image.fromarray(pixels).save(folder / "a.png")
+    Image.fromarray(np.zeros_like(pixels)).save(folder / "dark.png")
+    (tmp_path / "boxes.jsonl").write_text(
+        "".join(
+            json.dumps({"image": str(folder / "a.png"), "bbox": box}) + "\n"
+            for box in ([9.5, 7.5, 25.5, 23.5], [39.5, 19.5, 75.5, 49.5])
+        )
+    )
+    boxes = ("--boxes", tmp_path / "boxes.jsonl", "--checkpoint", workdir, "--out", tmp_path / "boxes")
+    predict(*boxes)
+    detector = ("--detect", "--detector=tests.contracts.brightest:Brightest")
+    predict(folder, *detector, "--checkpoint", workdir, "--out", tmp_path / "found", status=1)
+    assert lines_of(tmp_path / "found" / "predictions.jsonl") == lines_of(tmp_path / "boxes" / "predictions.jsonl")
+    (skipped,) = lines_of(tmp_path / "found" / "skipped.jsonl")
+    assert skipped == {"id": str(folder / "dark.png"), "reason": "no face is found in it"}
+
+
 def test_attributes_have_probabilities_and_poses_angles(evaluated, tmp_path):
     meta = open_dataset(DRAWN, "nowhere").meta
     path = tmp_path / "faces.jsonl"
@@ -236,6 +258,10 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(evaluated, weights, re
     assert "give images and folders, or --boxes FILE, or --dataset NAME" in refused("predict", *good)
     assert "one of these alone" in refused("predict", tmp_path, "--dataset", DRAWN, *good)
     assert "images alone have no boxes" in refused("predict", tmp_path, "--crop=box", *good)
+    assert "--faces needs --detect" in refused("predict", tmp_path, "--faces=best", *good)
+    assert "--detect finds boxes in images and folders" in refused("predict", "--dataset", DRAWN, "--detect", *good)
+    detector = ("--detect", "--detector=no_such:Thing")
+    assert "no_such" in refused("predict", tmp_path, *detector, *good)
     assert "--crop is box or whole, not 'fce'" in refused("predict", tmp_path, "--crop=fce", *good)
     assert "none of 1 faces can be read; the first is" in refused("predict", tmp_path / "text.jpg", *good)
     assert "--margin is for encoders alone" in refused("predict", tmp_path, "--margin=0.5", *good)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from facerep_jax.config import locate
+from facerep_jax.data import detections, detector
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import may_show_images
 from facerep_jax.data.transforms import Transform
@@ -44,6 +45,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     }
     for name, (default, help) in text.items():
         flags.DEFINE_string(name, default, help, flag_values)
+    flags.DEFINE_bool("detect", False, "find the faces of images by a detector", flag_values)
+    flags.DEFINE_string("detector", None, f"MODULE:CLASS in place of {detector.DEFAULT}", flag_values)
+    several = "which of several faces that are detected in an image"
+    flags.DEFINE_enum("faces", "all", [*detections.CHOICES], several, flag_values=flag_values)
     checkpoint = "an evaluation's workdir, WORKDIR[@STEP] of a pre-training, or FILE[@LAYOUT] of published weights"
     flags.DEFINE_string("checkpoint", None, checkpoint, flag_values, required=True)
     flags.DEFINE_float("margin", None, "around a box on each side, as a share of it", flag_values=flag_values)
@@ -75,8 +80,13 @@ def chosen(flag_values: flags.FlagValues, words: Sequence[str], what: Loaded) ->
     crop, may_show = flag_values.crop, True
     if crop not in ("", BOX, WHOLE):
         raise ValueError(f"--crop is {BOX} or {WHOLE}, not {crop!r}")
-    if words and crop == BOX:
-        raise ValueError("images alone have no boxes: give --boxes FILE, or --crop=whole")
+    for name in ("detector", "faces"):
+        if flag_values[name].present and not flag_values.detect:
+            raise ValueError(f"--{name} needs --detect")
+    if flag_values.detect and not (words and crop != WHOLE):
+        raise ValueError("--detect finds boxes in images and folders; --boxes, --dataset and --crop=whole need none")
+    if words and crop == BOX and not flag_values.detect:
+        raise ValueError("images alone have no boxes: give --detect, --boxes FILE, or --crop=whole")
     if flag_values.dataset:
         dataset = open_dataset(flag_values.dataset, flag_values.data_dir)
         known = "bbox" in dataset.features
@@ -86,9 +96,11 @@ def chosen(flag_values: flags.FlagValues, words: Sequence[str], what: Loaded) ->
         transforms, may_show = what.transforms(crop), may_show_images(dataset.meta)
         faces = sources.in_dataset(dataset, flag_values.split, transforms)
     else:
-        crop = crop or (WHOLE if words else BOX)
+        crop = crop or (WHOLE if words and not flag_values.detect else BOX)
         transforms = what.transforms(crop)
         faces = sources.in_files(words) if words else sources.in_boxes(local_path("--boxes", flag_values.boxes))
+        if flag_values.detect:
+            faces = sources.detected(faces, flag_values.detector or detector.DEFAULT, flag_values.faces)
     print(said(what, crop))
     return Chosen(faces, transforms, may_show, crop)
 

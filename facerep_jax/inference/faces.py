@@ -1,4 +1,4 @@
-"""Faces to look at: from files and folders, from a list of boxes, from a prepared data set, or from memory."""
+"""Faces to look at: in files and folders, by a detector, in a list of boxes, a prepared data set, or from memory."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
+from facerep_jax.data import detections, detector, processes
 from facerep_jax.data.features import NAMES
 from facerep_jax.data.images import upright_pixels
 from facerep_jax.data.library import Dataset
@@ -55,6 +57,35 @@ def in_files(words: Sequence[str]) -> list[Face]:
                 raise ValueError(f"no images in the folder {word}; names of images end in {', '.join(SUFFIXES)}")
         found |= {str(file): Face(str(file), str(file), partial(of_file, file)) for file in files}
     return list(found.values())
+
+
+def detected(pictures: Sequence[Face], name: str, choice: str) -> list[Face]:
+    """The faces that a detector, MODULE:CLASS, finds in image files, by all cores; `choice` is of `detections.chosen`.
+
+    Several faces of an image are numbered. An image without a face cannot be read, as one that is broken.
+
+    Raises:
+        ValueError: there is no such detector, or it fails; the message names it and the image.
+    """
+    detector.load(name)
+    find = partial(detector.faces_in, folder=Path(), name=name)
+    images = processes.mapped(find, [each.picture for each in pictures])
+    found = list[Face]()
+    seen = tqdm(images, "detecting", len(pictures), unit=" images", leave=False, disable=None)
+    for picture, faces in zip(pictures, seen, strict=True):
+        if not faces:
+            found.append(picture if faces is None else picture._replace(read=without_face))
+            continue
+        kept = detections.chosen(faces, choice)
+        for number, face in enumerate(kept):
+            key = picture.id if len(kept) == 1 else f"{picture.id}#{number}"
+            found.append(Face(key, picture.picture, partial(of_file, Path(picture.picture), bbox=face.bbox)))
+    return found
+
+
+def without_face() -> Example:
+    """What can be read of a face that is not there."""
+    raise ValueError("no face is found in it")
 
 
 def in_boxes(path: Path) -> list[Face]:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from facerep_jax.inference import faces
 
+BRIGHTEST = "tests.contracts.brightest:Brightest"
 GREY = Image.effect_noise((40, 30), 80)
 RGB = Image.merge("RGB", [GREY, GREY.rotate(90), GREY.rotate(180)])
 
@@ -54,6 +55,31 @@ def test_faces_of_a_list_of_boxes(folder):
     example = found[1].read()
     np.testing.assert_array_equal(example["bbox"], np.array([3, 2, 11, 12], np.float32))
     assert example["image"].shape == (30, 40, 3)
+
+
+def test_faces_that_a_detector_finds(tmp_path):
+    """Rectangles that are bright: a small one, which is the brightest, and a large one; then none, and no image."""
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[5:15, 10:18], pixels[10:36, 30:50] = 250, 180
+    for name, array in (("a.png", pixels), ("b.png", np.zeros_like(pixels))):
+        Image.fromarray(array).save(tmp_path / name)
+    (tmp_path / "c.png").write_text("no image")
+    a, b, c = (str(tmp_path / name) for name in ("a.png", "b.png", "c.png"))
+    pictures = faces.in_files([str(tmp_path)])
+    small, large, dark, broken = faces.detected(pictures, BRIGHTEST, "all")
+    assert [(face.id, face.picture) for face in (small, large)] == [(f"{a}#0", a), (f"{a}#1", a)]
+    np.testing.assert_array_equal(small.read()["bbox"], [9.5, 4.5, 17.5, 14.5])
+    np.testing.assert_array_equal(large.read()["bbox"], [29.5, 9.5, 49.5, 35.5])
+    np.testing.assert_array_equal(large.read()["image"], pixels)
+    assert (dark.id, broken.id) == (b, c)
+    with pytest.raises(ValueError, match="no face is found in it"):
+        dark.read()
+    with pytest.raises(ValueError, match="not an image"):
+        broken.read()
+    for choice, box in (("largest", [29.5, 9.5, 49.5, 35.5]), ("best", [9.5, 4.5, 17.5, 14.5])):
+        one, *_ = faces.detected(pictures[:1], BRIGHTEST, choice)
+        assert one.id == a
+        np.testing.assert_array_equal(one.read()["bbox"], box)
 
 
 @pytest.mark.parametrize(
