@@ -78,7 +78,7 @@ class Ours(NamedTuple):
         safetensors.numpy.save_file(arrays | {"centres": centres()}, path)
 
 
-def ours(case: Case, *, remat: str, unroll: int = 1, dtype: str = "float32") -> Ours:
+def ours(case: Case, *, remat: str, unroll: int = 1, dtype: str = "float32", micro_batches: int = 1) -> Ours:
     """Our training step of a case, with its model, its optimizer and k-means codes of random centres."""
     sizes = vit.sizes_of(case.variant)
     tower = spec(text.TextTransformer, vocabulary=case.vocabulary, context=case.context, unroll=unroll, **case.text)
@@ -104,7 +104,7 @@ def ours(case: Case, *, remat: str, unroll: int = 1, dtype: str = "float32") -> 
         graph=graph,
         first_state=jax.jit(lambda: initial(make, optimizer.init, ema=False)),
         frozen=jax.tree.unflatten(jax.tree.structure(frozen), list(map(jnp.asarray, values))),
-        step=make_step(graph, optimizer, seed=0),
+        step=make_step(graph, optimizer, seed=0, micro_batches=micro_batches),
     )
 
 

@@ -13,6 +13,7 @@ The exit status is 0 if the run fits or nothing is known against it, and 1 if it
 
 import importlib.util
 import json
+import math
 import os
 import shlex
 import subprocess
@@ -182,6 +183,7 @@ def roofline(
     is False if what is known is too much already, and None if not.
     """
     memory, compiled = found["memory"], found.get("compiled", {})
+    micro_batches = config.data.get("micro_batches", 1)
     held = sum(memory.values())
     whole = sum(compiled.get(part, 0) for part in ("arguments", "temporaries", "results"))
     room = (1 - RESERVED) * chip.memory
@@ -193,9 +195,11 @@ def roofline(
         # A ring sends a sum around twice, and everything else once.
         sent = sum((1 + (kind == "all-reduce")) * size for kind, size in compiled["collectives"].items())
     else:
-        sent = (0 if chips == 1 else 2) * 4 * found["parameters"] / found["mesh"]["model"]
+        # Gradients are summed over the devices in each micro-batch.
+        sent = (0 if chips == 1 else 2) * micro_batches * 4 * found["parameters"] / found["mesh"]["model"]
     times = {
-        "products": found["flops"] / (chips * chip.peak * efficiency),
+        # With micro-batches the forward pass, a third of the operations, is there twice.
+        "products": found["flops"] * (4 / 3 if micro_batches > 1 else 1) / (chips * chip.peak * efficiency),
         "memory": (2 * state + 2 * memory["gradients"]) / chip.bandwidth,
         "network": sent / links,
     }
@@ -212,6 +216,7 @@ def roofline(
         "images_per_second_per_chip": batch / step / chips,
         "steps": config.steps,
         "batch_size": batch,
+        "micro_batches": micro_batches,
         "hours": hours,
         "chip_hours": hours * chips,
         "cost": hours * chips * price or None,
@@ -260,6 +265,17 @@ def lines(plan: Mapping[str, Any], chip: Chip) -> list[str]:
     ]
     if plan["fits"] is False:
         of_state = plan["held"] > 0.5 * plan["room"]
-        cure = "--config.sharding=fsdp" if of_state else "--config.remat=nothing_saveable, a smaller batch, more chips"
+        cure = "--config.sharding=fsdp" if of_state else f"{more_micro_batches(plan)}more chips, a smaller batch"
         said.append(f"try         {cure}")
     return said
+
+
+def more_micro_batches(plan: Mapping[str, Any]) -> str:
+    """What to try so that activations fit: as many micro-batches as it should take, as far as the batch divides."""
+    compiled, before = plan.get("compiled", {}), plan["micro_batches"]
+    room = plan["room"] - compiled.get("arguments", 0) - compiled.get("results", 0)
+    wanted = before * max(2, math.ceil(compiled.get("temporaries", 0) / max(room, 1)))
+    examples = plan["batch_size"] // (plan["mesh"]["replica"] * plan["mesh"]["fsdp"])
+    number = next((n for n in range(wanted, examples + 1) if examples % n == 0), examples)
+    less = f"--config.data.micro_batches={number} (the same result, where the objective allows it), "
+    return f"{less if number > before else ''}--config.remat=nothing_saveable, "

@@ -218,7 +218,8 @@ def assemble(config: ConfigDict, devices: Sequence[Any] | None = None) -> Run:
         if value < least:
             raise ValueError(f"{name} is at least {least}, not {value}")
     mesh = sharding.make_mesh(plain(config.mesh), devices)
-    sharding.check_batch(config.data.batch_size, mesh)
+    micro_batches = config.data.get("micro_batches", 1)  # which runs of older versions do not have
+    sharding.check_batch(config.data.batch_size, mesh, micro_batches)
     make = model_maker(config)
     model = nnx.eval_shape(make)
     graph, _, _, frozen_shapes = split(model)
@@ -234,7 +235,7 @@ def assemble(config: ConfigDict, devices: Sequence[Any] | None = None) -> Run:
     layout = sharding.shardings(shapes, mesh, rules)
     whole, batches = sharding.replicated(mesh), sharding.batch_sharding(mesh)
     step = jax.jit(
-        make_step(graph, optimizer.transform, seed=config.seed, ema=config.ema),
+        make_step(graph, optimizer.transform, seed=config.seed, ema=config.ema, micro_batches=micro_batches),
         in_shardings=(layout, whole, batches),
         out_shardings=(layout, whole),
         donate_argnums=0,

@@ -148,6 +148,57 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Divisible(Objective, Protocol):
+    """An objective whose batch can be looked at in micro-batches, without any change of its loss; see `train.step`.
+
+    `loss` is then `loss_at_once`. An objective that needs all features of a batch at once may say why in `indivisible`,
+    part of a sentence.
+    """
+
+    def representations(
+        self,
+        seen: Mapping[str, Features],
+        views: Views,
+        batch: Batch,
+        *,
+        encoder: Encoder,
+        step: Int[Array, ""],
+        rng: Key[Array, "b"],
+    ) -> Tree:
+        """What the loss needs of the examples: arrays with one row for each, which no other example changes.
+
+        What is large is done here: text towers, decoders, logits of patches. It may not write state.
+        """
+        ...
+
+    def loss_of(self, representations: Tree, batch: Batch, *, step: Int[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
+        """The loss and metrics of the representations of a whole batch; may write state."""
+        ...
+
+
+def why_indivisible(objective: Any) -> str:
+    """Why an objective needs all features of a batch at once, part of a sentence; empty if it does not."""
+    if reason := getattr(objective, "indivisible", ""):
+        return str(reason)
+    return "" if isinstance(objective, Divisible) else "it has no representations of single examples (typing.Divisible)"
+
+
+def loss_at_once(
+    self: Divisible,
+    seen: Mapping[str, Features],
+    views: Views,
+    batch: Batch,
+    *,
+    encoder: Encoder,
+    step: Int[Array, ""],
+    rng: Key[Array, "b"],
+) -> tuple[Float[Array, ""], Metrics]:
+    """The `loss` of a `Divisible` objective: that of the representations of all of the batch."""
+    rows = self.representations(seen, views, batch, encoder=encoder, step=step, rng=rng)
+    return self.loss_of(rows, batch, step=step)
+
+
 class Rows(NamedTuple):
     """What a metric makes of predictions: a row for each image, each pair of images, or whatever else it scores."""
 
@@ -284,7 +335,12 @@ class Headed(Protocol):
 
 def pin(x: Array) -> Array:
     """`x` with axis 0 held on the batch axes of the current mesh; `x` itself where no such mesh is set."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or not set(BATCH_AXES) <= set(mesh.axis_names):
+    if not on_batch_axes():
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES, *[None] * (x.ndim - 1)))
+
+
+def on_batch_axes() -> bool:
+    """Whether a mesh is set that has the axes of the batch."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return not mesh.empty and set(BATCH_AXES) <= set(mesh.axis_names)

@@ -75,8 +75,8 @@ FOUND = dict(
 CONFIG = ConfigDict(dict(steps=100, data=dict(batch_size=64)))
 
 
-def line(found, chip="v5e", chips=16):
-    return plan.roofline(found, CHIPS[chip], chips, CONFIG, 0.5, 0.0)
+def line(found, chip="v5e", chips=16, config=CONFIG):
+    return plan.roofline(found, CHIPS[chip], chips, config, 0.5, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,26 @@ def test_what_does_not_fit_is_said_with_what_to_try(average, cure):
     text = plan.lines(found | line(found) | {"topology": "v5e:4x4", "chips": 16}, CHIPS["v5e"])
     assert cure in text[-1]
     assert text[-1].startswith("try ")
+
+
+@pytest.mark.parametrize(
+    ("temporaries", "before", "cure"), [(2**34, 1, 2), (2**36, 1, 8), (2**34, 4, 8), (2**34, 16, 0)]
+)
+def test_micro_batches_that_should_fit_divide_a_chips_examples(temporaries, before, cure):
+    """Of 16 on each chip, whose room for temporaries is 14.2 GiB; where each is one example, there are no more."""
+    found = FOUND | {"compiled": dict(arguments=2**30, temporaries=temporaries, results=0, collectives={})}
+    config = ConfigDict(dict(steps=100, data=dict(batch_size=64, micro_batches=before)))
+    more = {"dtype": "bfloat16", "topology": "v5e:4x4", "chips": 16}
+    text = plan.lines(found | line(found, config=config) | more, CHIPS["v5e"])
+    assert (f"micro_batches={cure} " in text[-1]) == (cure > 0)
+    assert "remat=nothing_saveable" in text[-1]
+
+
+def test_micro_batches_look_twice_and_sum_gradients_each():
+    config = ConfigDict(dict(steps=100, data=dict(batch_size=64, micro_batches=4)))
+    once, four = line(FOUND)["times"], line(FOUND, config=config)["times"]
+    assert four["products"] == pytest.approx(4 / 3 * once["products"])
+    assert four["network"] == pytest.approx(4 * once["network"])
 
 
 def test_the_longest_of_three_times_is_that_of_a_step():

@@ -10,6 +10,8 @@ Arguments:
     configs/pretrain/dvae.py; the latter two need `weights`: a safetensors file or that run's workdir;
   align: faces are moved to a template of five points, by landmarks that the data set must have;
   flip: images are mirrored, each with probability 1/2, unless a caption speaks of sides;
+  loss: gather, or ring, which needs less memory on many devices and comes to the same; sigmoid: SigLIP's loss, which is
+    ours; micro_batches: that the batch is looked at in, for less memory and the same result;
   smoke: two steps of a tiny model on faces drawn as they are read.
 
 What each value rests on:
@@ -44,6 +46,7 @@ EXAMPLES = (
     *("objective=itc", "objective=mim", "mim_depth=6", "objective=itc,align", "align", "flip", "variant=H/14", "smoke"),
     *("tokenizer=dvae,weights=x", "tokenizer=dvae_small,weights=x,objective=mim", "smoke,tokenizer=dvae,weights=x"),
     "variant=S/16,size=112",
+    *("smoke,loss=ring,micro_batches=2", "smoke,sigmoid,objective=itc", "loss=ring,micro_batches=4"),
 )
 
 
@@ -61,6 +64,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         weights="",
         align=False,
         flip=False,
+        loss="gather",
+        sigmoid=False,
+        micro_batches=1,
         smoke=False,
     )
     if args.weights and args.tokenizer == "kmeans":
@@ -92,7 +98,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         contrastive.Contrastive,
         text_encoder=spec(text.TextTransformer, **text_size),
         embedding=512,
-        temperature=0.07,
+        temperature=0.1 if args.sigmoid else 0.07,
+        loss=args.loss,
+        sigmoid=args.sigmoid,
     )
     mim = spec(
         masked_tokens.MaskedTokens,
@@ -116,6 +124,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         data_dir=args.data_dir,
         transforms=(crop, *flip, *pick("objective", args.objective, inputs)),
         batch_size=16 if args.smoke else 5120,
+        micro_batches=args.micro_batches,
         encoder=spec(vit.ViT, variant=args.variant, image_size=size),
         objective=spec(combined.Combined, **objectives[args.objective]),
         optimizer=spec(

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from facerep_jax.models.projector import torch_linear
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, Tree, View, Views, loss_at_once
 
 
 class Attributes(nnx.Module):
@@ -23,6 +23,7 @@ class Attributes(nnx.Module):
     """
 
     offers = ()
+    loss = loss_at_once
 
     def __init__(self, encoder: Encoder, *, count: int, label: str = "attributes", rngs: nnx.Rngs):
         self.needs = ("image", label)
@@ -35,7 +36,7 @@ class Attributes(nnx.Module):
     def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
         return {"image": View(batch["image"])}
 
-    def loss(
+    def representations(
         self,
         seen: Mapping[str, Features],
         views: Views,
@@ -44,8 +45,11 @@ class Attributes(nnx.Module):
         encoder: Encoder,
         step: Int[Array, ""],
         rng: Key[Array, "b"],
-    ) -> tuple[Float[Array, ""], Metrics]:
-        logits, truth = self.head(seen["image"].pooled.astype(jnp.float32)), batch[self.label]
+    ) -> Tree:
+        return self.head(seen["image"].pooled.astype(jnp.float32))
+
+    def loss_of(self, representations: Tree, batch: Batch, *, step: Int[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
+        logits, truth = representations, batch[self.label]
         if truth.shape != logits.shape:
             there = truth.shape[1] if truth.ndim == 2 else 0
             raise ValueError(f"the head has {logits.shape[1]} attributes, the data set {there}: set `count` to that")

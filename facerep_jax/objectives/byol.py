@@ -38,6 +38,7 @@ class BYOL(nnx.Module):
 
     needs = crops.keys_of(2, 0)
     offers = (("teacher", "teacher"),)
+    indivisible = "its projector and predictor are normalised by statistics of the whole batch"
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 from facerep_jax.config import Spec, build, build_with
 from facerep_jax.streams import stream
 from facerep_jax.suggestions import nearest
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, Tree, View, Views, why_indivisible
 
 
 class Combined(nnx.Module):
@@ -91,9 +91,43 @@ class Combined(nnx.Module):
         step: Int[Array, ""],
         rng: Key[Array, "b"],
     ) -> tuple[Float[Array, ""], Metrics]:
+        return self.total(
+            {
+                name: term.loss(seen, views, batch, encoder=encoder, step=step, rng=stream(rng, name))
+                for name, term in self.terms.items()
+            }
+        )
+
+    @property
+    def indivisible(self) -> str:
+        """Why a term needs the whole batch at once; empty if none does."""
+        reasons = ((name, why_indivisible(term)) for name, term in self.terms.items())
+        return next((f"of its term {name!r}, {reason}" for name, reason in reasons if reason), "")
+
+    def representations(
+        self,
+        seen: Mapping[str, Features],
+        views: Views,
+        batch: Batch,
+        *,
+        encoder: Encoder,
+        step: Int[Array, ""],
+        rng: Key[Array, "b"],
+    ) -> Tree:
+        return {
+            name: term.representations(seen, views, batch, encoder=encoder, step=step, rng=stream(rng, name))
+            for name, term in self.terms.items()
+        }
+
+    def loss_of(self, representations: Tree, batch: Batch, *, step: Int[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
+        return self.total(
+            {name: term.loss_of(representations[name], batch, step=step) for name, term in self.terms.items()}
+        )
+
+    def total(self, terms: Mapping[str, tuple[Float[Array, ""], Metrics]]) -> tuple[Float[Array, ""], Metrics]:
+        """The weighted sum of the terms' losses, and their metrics."""
         total, metrics = jnp.zeros(()), dict[str, Array]()
-        for weight, (name, term) in zip(self.weights, self.terms.items(), strict=True):
-            loss, more = term.loss(seen, views, batch, encoder=encoder, step=step, rng=stream(rng, name))
+        for weight, (name, (loss, more)) in zip(self.weights, terms.items(), strict=True):
             total += weight * loss
             metrics |= {f"{name}/{metric}": value for metric, value in more.items()}
         return total, metrics

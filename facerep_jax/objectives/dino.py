@@ -16,7 +16,7 @@ from facerep_jax.models.projector import bounded, spread, unit
 from facerep_jax.models.teachers import follow, teacher_of
 from facerep_jax.models.views import encode
 from facerep_jax.streams import stream
-from facerep_jax.typing import Batch, Carried, Encoder, Features, Metrics, Views
+from facerep_jax.typing import Batch, Carried, Encoder, Features, Metrics, Tree, Views, loss_at_once
 
 MOMENTUM = plain(spec(schedules.cosine, first=0.996, last=1.0))
 TEMPERATURE = plain(spec(schedules.cosine, first=0.04, last=0.07, duration_share=0.3))
@@ -61,6 +61,7 @@ class DINO(nnx.Module):
     """
 
     offers = (("teacher", "teacher"),)
+    loss = loss_at_once
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class DINO(nnx.Module):
     def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
         return crops.views_of(batch, self.large, self.small)
 
-    def loss(
+    def representations(
         self,
         seen: Mapping[str, Features],
         views: Views,
@@ -107,7 +108,7 @@ class DINO(nnx.Module):
         encoder: Encoder,
         step: Int[Array, ""],
         rng: Key[Array, "b"],
-    ) -> tuple[Float[Array, ""], Metrics]:
+    ) -> Tree:
         large = {name: views[name] for name in self.crops[: self.large]}
         taught = encode(self.teacher, large, train=True, rng=stream(rng, "teacher"))
         products = [jax.lax.stop_gradient(self.teacher_head(taught[name].pooled.astype(jnp.float32))) for name in large]
@@ -116,14 +117,22 @@ class DINO(nnx.Module):
         vectors = [seen[name].pooled.astype(jnp.float32) for name in self.crops]
         log_q = [jax.nn.log_softmax(self.head(x) / self.temperature) for x in vectors]
         pairs = [(i, v) for i in range(len(log_p)) for v in range(len(log_q)) if i != v]
-        loss = jnp.stack([-(jnp.exp(log_p[i]) * log_q[v]).sum(-1).mean() for i, v in pairs]).mean()
-        now = jnp.stack(products).mean((0, 1))
+        return {
+            "loss": jnp.stack([-(jnp.exp(log_p[i]) * log_q[v]).sum(-1) for i, v in pairs]).mean(0),
+            "products": jnp.stack(products).mean(0),
+            "use": jnp.exp(log_p[0]),
+            "teacher_entropy": -(jnp.exp(log_p[0]) * log_p[0]).sum(-1),
+            "vectors": jax.lax.stop_gradient(vectors[0]),
+        }
+
+    def loss_of(self, representations: Tree, batch: Batch, *, step: Int[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
+        rows = representations
+        loss, now, use = (rows[name].mean(0) for name in ("loss", "products", "use"))
         self.centre.set_value(self.centre_momentum * self.centre[...] + (1 - self.centre_momentum) * now)
-        use = jnp.exp(log_p[0]).mean(0)
         return loss, {
             "loss": loss,
             "chance": jnp.log(jnp.float32(len(now))),
-            "teacher_entropy": -(jnp.exp(log_p[0]) * log_p[0]).sum(-1).mean(),
+            "teacher_entropy": rows["teacher_entropy"].mean(),
             "prototypes_used": jnp.exp(-(use * jnp.log(use + 1e-12)).sum()),
-            "spread": spread(unit(vectors[0])),
+            "spread": spread(unit(rows["vectors"])),
         }

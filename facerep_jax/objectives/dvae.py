@@ -11,7 +11,7 @@ from facerep_jax import schedules
 from facerep_jax.config import Spec, build, plain, spec
 from facerep_jax.models.dvae import DVAEDecoder, DVAEEncoder, map_pixels, unmap_pixels
 from facerep_jax.streams import stream
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, Tree, View, Views, loss_at_once
 
 TEMPERATURE = plain(spec(schedules.cosine, first=1.0, last=1 / 16, duration_steps=150_000))
 KL_WEIGHT = plain(spec(schedules.cosine, first=0.0, last=6.6, duration_steps=5_000))
@@ -36,6 +36,7 @@ class DiscreteVAE(nnx.Module):
 
     needs = ("image",)
     offers = ()
+    loss = loss_at_once
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class DiscreteVAE(nnx.Module):
     def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
         return {"image": View(batch["image"])}
 
-    def loss(
+    def representations(
         self,
         seen: Mapping[str, Features],
         views: Views,
@@ -73,29 +74,34 @@ class DiscreteVAE(nnx.Module):
         encoder: Encoder,
         step: Int[Array, ""],
         rng: Key[Array, "b"],
-    ) -> tuple[Float[Array, ""], Metrics]:
+    ) -> Tree:
         logits = seen["image"].tokens
-        b, n, k = logits.shape
-        temperature = self.temperature(step)
-        weights = jax.nn.softmax((logits + gumbel(rng, (n, k))) / temperature)
+        _, n, k = logits.shape
+        weights = jax.nn.softmax((logits + gumbel(rng, (n, k))) / self.temperature(step))
         image = batch["image"].astype(jnp.float32) / 255
         means, log_scales = self.decode(weights, encoder.grid((image.shape[1], image.shape[2])))
 
-        reconstruction = logit_laplace(map_pixels(image), means, log_scales).mean()
         log_p = jax.nn.log_softmax(logits)
         # The divergence from the uniform distribution is the sum of p log(p k); here the mean over positions.
-        kl = (jnp.exp(log_p) * (log_p + jnp.log(k))).sum(-1).mean()
-        kl_weight = self.kl_weight(step)
-        # An image has n codes, and `reconstruction` is a mean over its pixel values: n / size brings both to one unit.
-        loss = reconstruction + kl_weight * kl * n / image[0].size
-        used = jnp.zeros(k).at[logits.argmax(-1).reshape(-1)].add(1 / (b * n))
+        kl = (jnp.exp(log_p) * (log_p + jnp.log(k))).sum(-1).mean(-1)
+        return {
+            "reconstruction": logit_laplace(map_pixels(image), means, log_scales).mean((1, 2, 3)),
+            "squared_error": jnp.square(unmap_pixels(jax.nn.sigmoid(means)) - image).mean((1, 2, 3)),
+            "kl": kl,
+            # An image has n codes, and its reconstruction is a mean over pixel values: n / size makes them alike.
+            "penalty": kl * n / image[0].size,
+            "codes": jnp.zeros((len(logits), k)).at[jnp.arange(len(logits))[:, None], logits.argmax(-1)].add(1 / n),
+        }
+
+    def loss_of(self, representations: Tree, batch: Batch, *, step: Int[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
+        means = {name: rows.mean(0) for name, rows in representations.items()}
+        used, kl_weight = means["codes"], self.kl_weight(step)
+        loss = means["reconstruction"] + kl_weight * means["penalty"]
         return loss, {
             "loss": loss,
-            "reconstruction": reconstruction,
-            "squared_error": jnp.square(unmap_pixels(jax.nn.sigmoid(means)) - image).mean(),
-            "kl": kl,
+            **{name: means[name] for name in ("reconstruction", "squared_error", "kl")},
             "kl_weight": kl_weight,
-            "temperature": temperature,
+            "temperature": self.temperature(step),
             "codes_used": (used > 0).sum().astype(jnp.float32),
             "perplexity": jnp.exp(jax.scipy.special.entr(used).sum()),
         }

@@ -12,7 +12,7 @@ from facerep_jax.config import Spec, build, pick, plain, spec
 from facerep_jax.models.decoder import Decoder, image_of, kept_patches, masked_share
 from facerep_jax.models.projector import unit
 from facerep_jax.models.vit import patches
-from facerep_jax.typing import Batch, Features, Frozen, Metrics, View, Views, as_kind
+from facerep_jax.typing import Batch, Features, Frozen, Metrics, Tree, View, Views, as_kind, loss_at_once
 
 DECODER = plain(spec(Decoder))
 AXES = {"token": 2, "channel": 3}  # of "taps b n d", along which features have length one
@@ -43,6 +43,7 @@ class MaskedFeatures(nnx.Module):
 
     needs = ("image",)
     offers = ()
+    loss = loss_at_once
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class MaskedFeatures(nnx.Module):
     def views(self, batch: Batch, *, encoder: Any, rng: Key[Array, "b"]) -> Views:
         return {}
 
-    def loss(
+    def representations(
         self,
         seen: Mapping[str, Features],
         views: Views,
@@ -88,7 +89,7 @@ class MaskedFeatures(nnx.Module):
         encoder: Any,
         step: Int[Array, ""],
         rng: Key[Array, "b"],
-    ) -> tuple[Float[Array, ""], Metrics]:
+    ) -> Tree:
         view = views[self.view]
         grid = encoder.grid(view.image.shape[1:3])
         count = grid[0] * grid[1]
@@ -99,11 +100,23 @@ class MaskedFeatures(nnx.Module):
         found = self.tokens(image_of(predicted, grid))
         weight = masked_share(keep, count) if self.masked_only else jnp.ones((len(keep), count))
         errors = jnp.square(found - targets).mean(-1)
-        of_class = jnp.full_like(errors[..., :1], 0.0 if self.masked_only else 1.0)
-        features = len(self.taps) * weighted(errors, jnp.concatenate([of_class, jnp.stack([weight] * len(errors))], -1))
-        pixels = weighted(jnp.square(predicted - patches(image, self.decoder.patch)).mean(-1), weight)
-        similarity = (found * targets).sum(self.axis).mean()
+        of_class = jnp.full((len(keep), 1), 0.0 if self.masked_only else 1.0)
+        of_tokens = jnp.concatenate([of_class, weight], 1)
+        pixels = jnp.square(predicted - patches(image, self.decoder.patch)).mean(-1)
+        return {
+            "features": (errors.sum(0) * of_tokens).sum(1),
+            "tokens": of_tokens.sum(1),
+            "pixels": (pixels * weight).sum(1),
+            "patches": weight.sum(1),
+            "similarity": (found * targets).sum(self.axis).mean((0, 2)),
+        }
+
+    def loss_of(self, representations: Tree, batch: Batch, *, step: Int[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
+        rows = representations
+        features = rows["features"].sum() / rows["tokens"].sum()
+        pixels = rows["pixels"].sum() / rows["patches"].sum()
         loss = features + self.pixel_weight * pixels
+        similarity = rows["similarity"].mean()
         return loss, {"loss": loss, "features": features, "pixels": pixels, "similarity": similarity}
 
     def tokens(self, image: Float[Array, "b h w 3"]) -> Float[Array, "taps b n d"]:
@@ -115,8 +128,3 @@ class MaskedFeatures(nnx.Module):
         cls = [seen.cls_at[tap][:, None] for tap in self.taps]
         stages = jnp.stack([jnp.concatenate(pair, 1) for pair in zip(cls, maps, strict=True)])
         return unit(stages.astype(jnp.float32), self.axis)
-
-
-def weighted(errors: Float[Array, "*t b n"], weight: Float[Array, "*t b n"]) -> Float[Array, ""]:
-    """The mean of errors by their weights."""
-    return (errors * weight).sum() / weight.sum()

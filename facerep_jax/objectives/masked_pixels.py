@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 from facerep_jax.config import Spec, build, plain, spec
 from facerep_jax.models.decoder import Decoder, kept_patches, masked_share
 from facerep_jax.models.vit import patches
-from facerep_jax.typing import Batch, Features, Metrics, Views
+from facerep_jax.typing import Batch, Features, Metrics, Tree, Views, loss_at_once
 
 DECODER = plain(spec(Decoder))
 
@@ -30,6 +30,7 @@ class MaskedPixels(nnx.Module):
 
     needs = ("image",)
     offers = ()
+    loss = loss_at_once
 
     def __init__(
         self, encoder: Any, *, view: str = "kept", decoder: Spec = DECODER, normalised: bool = True, rngs: nnx.Rngs
@@ -43,7 +44,7 @@ class MaskedPixels(nnx.Module):
     def views(self, batch: Batch, *, encoder: Any, rng: Key[Array, "b"]) -> Views:
         return {}
 
-    def loss(
+    def representations(
         self,
         seen: Mapping[str, Features],
         views: Views,
@@ -52,7 +53,7 @@ class MaskedPixels(nnx.Module):
         encoder: Any,
         step: Int[Array, ""],
         rng: Key[Array, "b"],
-    ) -> tuple[Float[Array, ""], Metrics]:
+    ) -> Tree:
         view = views[self.view]
         grid = encoder.grid(view.image.shape[1:3])
         count = grid[0] * grid[1]
@@ -63,5 +64,10 @@ class MaskedPixels(nnx.Module):
             targets = (targets - mean) / jnp.sqrt(variance + 1e-6)
         predicted = self.decoder(seen[self.view], keep, encoder=encoder, grid=grid)
         masked = masked_share(keep, count)
-        loss = (jnp.square(predicted - targets).mean(-1) * masked).sum() / masked.sum()
+        errors = jnp.square(predicted - targets).mean(-1) * masked
+        return {"errors": errors.sum(1), "masked": masked}
+
+    def loss_of(self, representations: Tree, batch: Batch, *, step: Int[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
+        masked = representations["masked"]
+        loss = representations["errors"].sum() / masked.sum()
         return loss, {"loss": loss, "masked": masked.mean()}

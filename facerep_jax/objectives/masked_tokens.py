@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from facerep_jax.config import Spec, build
 from facerep_jax.models.layers import Block, LayerNorm, Linear, scan, stack, trunc_normal
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, Tree, View, Views, loss_at_once
 
 
 class MaskedTokens(nnx.Module):
@@ -28,6 +28,7 @@ class MaskedTokens(nnx.Module):
 
     needs = ("image", "masked")
     offers = ()
+    loss = loss_at_once
 
     def __init__(
         self, encoder: Encoder, *, tokenizer: Spec, count: int = 75, depth: int = 1, heads: int = 12, rngs: nnx.Rngs
@@ -52,7 +53,7 @@ class MaskedTokens(nnx.Module):
     def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
         return {"masked": View(batch["image"], masked=batch["masked"], fill=self.mask_token[...])}
 
-    def loss(
+    def representations(
         self,
         seen: Mapping[str, Features],
         views: Views,
@@ -61,7 +62,7 @@ class MaskedTokens(nnx.Module):
         encoder: Encoder,
         step: Int[Array, ""],
         rng: Key[Array, "b"],
-    ) -> tuple[Float[Array, ""], Metrics]:
+    ) -> Tree:
         codes = self.tokenizer(batch["image"])
         if codes.shape[1] != batch["masked"].shape[1]:
             raise ValueError(
@@ -74,17 +75,15 @@ class MaskedTokens(nnx.Module):
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
         unigram = -jnp.log(self.tokenizer.frequency[...])[targets]
 
-        def mean(x: Float[Array, "b m"]) -> Float[Array, ""]:
-            # On a small grid, a whole batch can be without a mask; then the sum is 0 and must not be divided by 0.
-            return (x * weight).sum() / jnp.maximum(weight.sum(), 1)
+        hits = (logits.argmax(-1) == targets).astype(jnp.float32)
+        sums = {"loss": entropy, "accuracy": hits, "unigram": unigram, "count": jnp.ones_like(weight)}
+        return {name: (x * weight).sum(1) for name, x in sums.items()}
 
-        loss = mean(entropy)
-        return loss, {
-            "loss": loss,
-            "accuracy": mean((logits.argmax(-1) == targets).astype(jnp.float32)),
-            "unigram": mean(unigram),
-            "share": batch["masked"].mean(dtype=jnp.float32),
-        }
+    def loss_of(self, representations: Tree, batch: Batch, *, step: Int[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
+        # On a small grid, a whole batch can be without a mask; then the sums are 0 and must not be divided by 0.
+        count = jnp.maximum(representations["count"].sum(), 1)
+        means = {name: representations[name].sum() / count for name in ("loss", "accuracy", "unigram")}
+        return means["loss"], {**means, "share": batch["masked"].mean(dtype=jnp.float32)}
 
     def logits(self, seen: Features, where: Int[Array, "b m"], *, remat: str) -> Float[Array, "b m k"]:
         """Logits of the codes at the positions `where`, in float32."""

@@ -57,6 +57,10 @@ class MomentumContrast(nnx.Module):
     """
 
     offers = (("teacher", "teacher"),)
+    indivisible = (
+        "it contrasts and normalises images in groups of rows (contrast_group, norm_rows), and micro-batches would make"
+        " other groups"
+    )
 
     def __init__(
         self,

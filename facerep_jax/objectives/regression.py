@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from facerep_jax.models.projector import torch_linear
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, Tree, View, Views, loss_at_once
 
 
 class Regression(nnx.Module):
@@ -21,6 +21,7 @@ class Regression(nnx.Module):
     """
 
     offers = ()
+    loss = loss_at_once
 
     def __init__(self, encoder: Encoder, *, label: str, mean: float = 0.0, unit: float = 1.0, rngs: nnx.Rngs):
         if not unit > 0:
@@ -35,7 +36,7 @@ class Regression(nnx.Module):
     def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
         return {"image": View(batch["image"])}
 
-    def loss(
+    def representations(
         self,
         seen: Mapping[str, Features],
         views: Views,
@@ -44,10 +45,12 @@ class Regression(nnx.Module):
         encoder: Encoder,
         step: Int[Array, ""],
         rng: Key[Array, "b"],
-    ) -> tuple[Float[Array, ""], Metrics]:
-        truth = batch[self.label]
+    ) -> Tree:
+        return self.mean + self.unit * self.head(seen["image"].pooled.astype(jnp.float32))[:, 0]
+
+    def loss_of(self, representations: Tree, batch: Batch, *, step: Int[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
+        found, truth = representations, batch[self.label]
         known = jnp.isfinite(truth) if jnp.issubdtype(truth.dtype, jnp.floating) else truth >= 0
-        found = self.mean + self.unit * self.head(seen["image"].pooled.astype(jnp.float32))[:, 0]
         errors = jnp.where(known, jnp.abs(found - jnp.where(known, truth, 0)), 0)
         error = errors.sum() / jnp.maximum(known.sum(), 1)
         return error / self.unit, {"loss": error / self.unit, "mean_absolute_error": error, "labelled": known.mean()}

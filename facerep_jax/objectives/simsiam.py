@@ -29,6 +29,7 @@ class SimSiam(nnx.Module):
 
     needs = crops.keys_of(2, 0)
     offers = ()
+    indivisible = "its projector and predictor are normalised by statistics of the whole batch"
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from facerep_jax.config import Spec, build
 from facerep_jax.models.projector import bounded, torch_linear, unit
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, View, Views, pin
+from facerep_jax.typing import Batch, Encoder, Features, Metrics, Tree, View, Views, loss_at_once, pin
 
 
 class Supervised(nnx.Module):
@@ -39,6 +39,8 @@ class Supervised(nnx.Module):
         share: of the classes of each part that take part in a step, above 0 and at most 1.
         label: key of the batch that holds the class of each example.
     """
+
+    loss = loss_at_once
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class Supervised(nnx.Module):
     def views(self, batch: Batch, *, encoder: Encoder, rng: Key[Array, "b"]) -> Views:
         return {"image": View(batch["image"])}
 
-    def loss(
+    def representations(
         self,
         seen: Mapping[str, Features],
         views: Views,
@@ -81,8 +83,11 @@ class Supervised(nnx.Module):
         encoder: Encoder,
         step: Int[Array, ""],
         rng: Key[Array, "b"],
-    ) -> tuple[Float[Array, ""], Metrics]:
-        vectors, labels = self.vectors(seen["image"]), batch[self.label]
+    ) -> Tree:
+        return self.vectors(seen["image"])
+
+    def loss_of(self, representations: Tree, batch: Batch, *, step: Int[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
+        vectors, labels = representations, batch[self.label]
         numbers = jnp.arange(self.classes.shape[0] * self.classes.shape[1]).reshape(self.classes.shape[:2])
         weights, bias = self.classes[...], None if self.bias is None else self.bias[...]
         if self.share < 1:

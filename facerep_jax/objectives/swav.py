@@ -46,6 +46,7 @@ class SwAV(nnx.Module):
     """
 
     offers = ()
+    indivisible = "its codes share the prototypes out among all images of the batch, whose statistics normalise them"
 
     def __init__(
         self,

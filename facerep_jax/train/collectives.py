@@ -7,7 +7,8 @@ from collections import Counter
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 HEAD = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 USED = re.compile(rf"= (\S.*?) ({'|'.join(KINDS)})(-start)?\(")
-CHANNEL = re.compile(r"channel_id=(\d+)")
+CHANNEL = re.compile(r"channel_id=\d+")
+METADATA = re.compile(r"metadata=\{[^}]*\}")
 CALLED = re.compile(r"(?:calls|body|true_computation|false_computation)=%?([\w.-]+)")
 BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
@@ -21,7 +22,7 @@ def collective_bytes(program: str) -> dict[str, int]:
 
     The result of an all-gather is the whole, that of a reduce-scatter the part. The body of a loop counts as often as
     it runs, or once if neither the loop nor its condition says how often; of a branch, all alternatives count. What is
-    taken apart into a start, a middle and an end counts once, by its channel.
+    taken apart into a start, a middle and an end, which are computations of one channel and origin, counts once.
 
     Args:
         program: the text of an optimised HLO module.
@@ -34,8 +35,8 @@ def collective_bytes(program: str) -> dict[str, int]:
             lines = computations[head[2]] = []
             entry = head[2] if head[1] else entry
         lines.append(line)
-    channels: set[str] = set()
-    own = {name: collectives(lines, channels) for name, lines in computations.items()}
+    seen: set[tuple[str, ...]] = set()
+    own = {name: collectives(lines, seen) for name, lines in computations.items()}
 
     def total(name: str) -> Counter[str]:
         found = Counter(own.get(name, {}))
@@ -49,20 +50,23 @@ def collective_bytes(program: str) -> dict[str, int]:
     return dict(total(entry))
 
 
-def collectives(lines: list[str], channels: set[str]) -> Counter[str]:
-    """Bytes of the results of one computation's own collectives, by kind, without channels that were counted."""
+def collectives(lines: list[str], seen: set[tuple[str, ...]]) -> Counter[str]:
+    """Bytes of the results of one computation's own collectives, by kind, without those that others have shown."""
     found: Counter[str] = Counter()
+    here = set()
     for line in lines:
-        channel = CHANNEL.search(line)
-        if not (used := USED.search(line)) or (channel and channel[1] in channels):
+        # A channel alone does not tell them apart: all of a `shard_map` have the same.
+        origin = (*CHANNEL.findall(line), *METADATA.findall(line))
+        if not (used := USED.search(line)) or origin in seen:
             continue
-        channels.update([channel[1]] if channel else [])
+        here.update([origin] if CHANNEL.search(line) else [])
         sizes = [
             math.prod(map(int, filter(None, dims.split(",")))) * width(kind) for kind, dims in ARRAY.findall(used[1])
         ]
         # An asynchronous all-gather or permute shows operands beside results, which are at least as large.
         shows_both = used[3] and used[2] in ("all-gather", "collective-permute")
         found[used[2]] += max(sizes, default=0) if shows_both else sum(sizes)
+    seen |= here
     return found
 
 

@@ -23,7 +23,7 @@ def flops(function: Callable[..., Any], *shapes: Any) -> int:
 def of_jaxpr(jaxpr: Jaxpr) -> int:
     """Operations of a traced program, without what rematerialisation computes again.
 
-    A loop without a fixed length counts as one pass, a branch as its costliest.
+    A loop without a fixed length counts as one pass, a branch as its costliest, what devices do on their parts for all.
     """
     total = 0
     for equation in jaxpr.eqns:
@@ -42,6 +42,8 @@ def of_jaxpr(jaxpr: Jaxpr) -> int:
             total += parameters["length"] * sum(inner)
         elif name == "cond":
             total += max(inner)
+        elif name == "shard_map":  # inside, shapes are those of a device
+            total += devices(parameters) * sum(inner)
         else:
             total += sum(inner)
     return total
@@ -52,6 +54,12 @@ def inside(parameters: dict[str, Any]) -> Iterator[Jaxpr]:
     for value in jax.tree.leaves(parameters, is_leaf=lambda x: isinstance(x, ClosedJaxpr | Jaxpr)):
         if isinstance(value, ClosedJaxpr | Jaxpr):
             yield value.jaxpr if isinstance(value, ClosedJaxpr) else value
+
+
+def devices(parameters: dict[str, Any]) -> int:
+    """How many devices share a program that each runs on its part: those of the axes that its inputs are split over."""
+    parts = jax.tree.leaves([tuple(spec) for spec in parameters["in_specs"]])
+    return math.prod(parameters["mesh"].shape[axis] for axis in set(parts))
 
 
 def shape(variable: Any) -> tuple[int, ...]:

@@ -32,6 +32,7 @@ def recipe(
     init: the checkpoint that the encoder starts from, empty for a random start, noted in init.json; init_weights: which
     of its weights.
     data_dir; split; weights: of the parts of a mixture, see `data.mixture`, equal if there are none.
+    micro_batches: that a batch is looked at in, one after the other, for less memory and the same result.
     replica, fsdp, model: sizes of the axes of the mesh, -1 for the devices that are left.
     sharding: name of rules; sharding_rules: further ones, (regex on a path, mesh axes), which come first.
 
@@ -68,7 +69,7 @@ def recipe(
         ema=0.0,
         init="",
         init_weights="params",
-        data=dict(data_dir="data", split="train", weights=()),
+        data=dict(data_dir="data", split="train", weights=(), micro_batches=1),
         mesh=dict(replica=1, fsdp=-1, model=1),
         sharding="replicated",
         sharding_rules=(),

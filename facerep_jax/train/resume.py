@@ -20,6 +20,7 @@ MAY_CHANGE = (
     "sharding",
     "operational",
     "evaluate",
+    "data.micro_batches",
     "writers",
 )  # beginnings of paths in a config
 

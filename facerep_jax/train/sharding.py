@@ -70,15 +70,19 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) ->
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def check_batch(batch_size: int, mesh: Mesh) -> None:
-    """Check that a global batch can be split over the mesh. Raises ValueError if not."""
-    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+def check_batch(batch_size: int, mesh: Mesh, micro_batches: int = 1) -> None:
+    """Check that the micro-batches of a global batch can be split over the mesh. Raises ValueError if not."""
+    devices = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    parts = devices * micro_batches
     if batch_size < 1:
         raise ValueError(f"data.batch_size is at least 1, not {batch_size}")
+    if micro_batches < 1:
+        raise ValueError(f"data.micro_batches is at least 1, not {micro_batches}")
     if batch_size % parts:
+        times = f" times the {micro_batches} micro-batches" if micro_batches > 1 else ""
         raise ValueError(
-            f"data.batch_size {batch_size} is not divisible by the {parts} devices that the batch is split over; "
-            f"the nearest that is: {max(1, round(batch_size / parts)) * parts}"
+            f"data.batch_size {batch_size} is not divisible by the {devices} devices that the batch is split "
+            f"over{times}; the nearest that is: {max(1, round(batch_size / parts)) * parts}"
         )
 
 

@@ -158,7 +158,8 @@ def step_of(config: ConfigDict) -> tuple[Any, Any, Any]:
     graph, _, _, frozen = abstract(make)
     optimizer = build(config.optimizer, steps=config.steps).transform
     state = jax.eval_shape(lambda: initial(make, optimizer.init, ema=config.ema > 0))
-    return make_step(graph, optimizer, seed=config.seed, ema=config.ema), state, frozen
+    settings = dict(seed=config.seed, ema=config.ema, micro_batches=config.data.micro_batches)
+    return make_step(graph, optimizer, **settings), state, frozen
 
 
 def test_there_are_configs():

@@ -1,5 +1,7 @@
 """Bytes of collectives: of programs compiled for eight CPU devices, and of the text that libtpu gives for a loop."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -66,6 +68,20 @@ def test_a_loop_counts_as_often_as_it_runs(mesh, length):
     split = PartitionSpec(None, "data")
     text = compiled(function, mesh, (16, 64), split, split)
     assert collective_bytes(text) in ({"all-reduce": 4 * length}, {"all-reduce": 4 * 16 * 16 * length})
+
+
+def test_those_of_a_shard_map_share_a_channel_and_all_count(mesh):
+    ring = [(i, (i + 1) % 8) for i in range(8)]
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=PartitionSpec("data"), out_specs=PartitionSpec("data"))
+    def function(x):
+        def body(pair, _):
+            return tuple(jax.lax.ppermute(part + 1, "data", ring) for part in pair), None
+
+        return sum(jax.lax.scan(body, (x, x.sum(0, keepdims=True)), None, length=5)[0])
+
+    text = compiled(function, mesh, (16, 100), PartitionSpec("data"), PartitionSpec("data"))
+    assert collective_bytes(text) == {"collective-permute": 5 * 4 * (200 + 100)}
 
 
 def test_of_one_device():

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from facerep_jax.models import pairs
 from facerep_jax.models.layers import Block, applied, scan, stack
 from facerep_jax.models.vit import ViT
+from facerep_jax.train import sharding
 from facerep_jax.train.flops import flops
 from facerep_jax.train.state import merge, split
 from facerep_jax.typing import View
@@ -45,6 +47,16 @@ def test_what_is_computed_again_counts_once(remat):
     work = 2 * (2 * n * 12 * d * d + 4 * n * n * d)
     assert flops(jax.grad(total, argnums=(0, 1)), params, x) == 3 * depth * work
     assert flops(jax.grad(once, argnums=(0, 1)), one, x) == 3 * work
+
+
+def test_what_devices_do_on_their_parts_counts_for_all():
+    """The ring computes logits again in the backward pass; of the others it has as many."""
+    rows, scale = jax.ShapeDtypeStruct((16, 8), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
+    gather, ring = (jax.grad(lambda *x, f=f: f(*x)[0], (0, 1)) for f in (pairs.softmax_gather, pairs.softmax_ring))
+    once = 2 * 16 * 16 * 8
+    assert flops(gather, rows, rows, scale) == 3 * once
+    with jax.set_mesh(sharding.make_mesh(dict(replica=2, fsdp=2, model=2))):
+        assert flops(ring, rows, rows, scale) == 4 * once
 
 
 def test_convolutions_loops_and_branches():
