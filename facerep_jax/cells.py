@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from absl import flags
 from ml_collections import ConfigDict
 
 from facerep_jax.config import quoted
@@ -33,6 +34,17 @@ class Cell(NamedTuple):
 
     folder: Path  # holds `DONE` once the command has ended well
     arguments: tuple[str, ...]  # of `facerep`
+
+
+def define_flags_of_cells(flag_values: flags.FlagValues) -> None:
+    """Declare the flags of what runs cells."""
+    flags.DEFINE_float("minutes", 0.0, "begin no cell after so many; 0: no limit", 0.0, flag_values=flag_values)
+    flags.DEFINE_integer("jobs", 1, "cells at a time, on one machine", 1, flag_values=flag_values)
+
+
+def end_of(minutes: float) -> float:
+    """The time of the monotonic clock after which no cell is begun; 0 minutes are no limit."""
+    return time.monotonic() + 60 * minutes if minutes else math.inf
 
 
 def judging(evaluation: ConfigDict, fraction: float, data_dir: object) -> str:

@@ -17,12 +17,13 @@ A workdir holds one result. The same checkpoint may be evaluated there again on 
 settings or at another step, which replaces the result; anything else is refused there.
 
 A config of a suite, such as configs/evaluate/suite_five_tasks.py, is many evaluations: of each --checkpoint, of which
-it takes several, [NAME=]CHECKPOINT, on each task at each fraction of the labels. See docs/suites.md.
+it takes several, [NAME=]CHECKPOINT, on each task at each fraction of the labels; --jobs run at a time, and with
+--minutes it stops between two of them. See docs/suites.md.
 
 Writes results.json, subsets.json (the labelled examples), examples.parquet (statistics of each test example),
 predictions.parquet (at most `config.predictions` test examples, on the image that the encoder saw), command.txt,
 learnt.safetensors (what `facerep predict` needs of the first subset; `config.keep`), and sheets of test faces:
-overlays.png (predictions), worst.png (the ten worst) and tokens.png (what the encoder sees).
+overlays.png (predictions), worst.png and best.png (ten each) and tokens.png (what the encoder sees).
 """
 
 import contextlib
@@ -42,11 +43,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from facerep_jax import lock, pictures, suite
+from facerep_jax.cells import define_flags_of_cells, end_of
 from facerep_jax.command_line import cause_of, command_line, require_kind, resolve
 from facerep_jax.config import build, locate, plain
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import licence_of, may_show_images
-from facerep_jax.evaluation import learnt, selection, sheets
+from facerep_jax.evaluation import few_shot, learnt, selection, sheets
 from facerep_jax.evaluation.baselines import EXPLAINS, problem_of, without_network
 from facerep_jax.evaluation.encoders import Loaded, load_encoder, settled
 from facerep_jax.evaluation.labels import Labels, check_seeds, draw, labelled
@@ -98,11 +100,12 @@ def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
         flag_values=flag_values,
     )
     flags.DEFINE_string("workdir", None, "folder of the result", flag_values=flag_values)
+    define_flags_of_cells(flag_values)
     flags.mark_flags_as_required(["config", "checkpoint", "workdir"], flag_values)
 
 
-def run(flag_values: flags.FlagValues, words: list[str]) -> None:
-    """The entry point."""
+def run(flag_values: flags.FlagValues, words: list[str]) -> int:
+    """The entry point; returns the exit status."""
     if words:
         raise ValueError(f"evaluate takes flags only, but got {words[0]!r}")
     config, checkpoints, workdir = (
@@ -113,14 +116,17 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     hardware.check()
     if suite.is_suite(config):
         folder_for(workdir)
-        suite.run(config, checkpoints, workdir, read=config_of, evaluate=again)
-        return
+        limits = {"jobs": flag_values.jobs, "until": end_of(flag_values.minutes)}
+        return suite.run(config, checkpoints, workdir, read=config_of, evaluate=again, **limits)
     require_kind(config, "evaluate", "task", "protocol")
+    if flag_values.jobs > 1 or flag_values.minutes:
+        raise ValueError("--jobs and --minutes are of suites, which have cells; this config is of one evaluation")
     if len(checkpoints) > 1:
         raise ValueError("--checkpoint is given more than once; a config of a suite takes several, this one takes one")
     hardware.check_dtype(config.get("dtype", "auto"))
     results = evaluate(config, checkpoints[0], workdir, command_line("evaluate", flag_values))
     print(headline_of(results))
+    return 0
 
 
 def parsed(arguments: Sequence[str]) -> flags.FlagValues:
@@ -173,7 +179,11 @@ def evaluate(
         compares = any(protocol.compares for protocol in protocols.values())
         problem = make_problem(config, dataset, encoder, folder, compares=compares, shared=shared)
         problem = problem._replace(checkpoint=checkpoint_name)
-    labels = draw(problem, config.fraction, config.seeds, config.validation_minimum)
+    if config.shots:
+        labels = few_shot.draw(problem, config.shots, config.shots_per, config.seeds, config.validation_minimum)
+    else:
+        labels = draw(problem, config.fraction, config.seeds, config.validation_minimum)
+    drawn_share = round(len(labels[0].train) / size(problem.splits["train"]), 4) if config.shots else config.fraction
     if SCRATCH in protocols and len(labels[0].train) < SCRATCH_LABELS:
         raise ValueError(
             f"the baseline scratch learns a whole network and needs {SCRATCH_LABELS} labels, there are "
@@ -221,7 +231,8 @@ def evaluate(
         encoder=described(config.encoder, encoder, trained=checkpoint is not None),
         head=in_words(plain(config.task.head)) if "head" in config.task else "",
         selection=config.selection,
-        fraction=config.fraction,
+        fraction=drawn_share,
+        shots=config.shots,
         labels=len(labels[0].train),
         test_images=len(rows[JUDGED][0].ids),
         test_units=len({*rows[JUDGED][0].units}),
@@ -306,12 +317,16 @@ def completed(config: ConfigDict) -> ConfigDict:
     """The config with what it leaves open.
 
     Raises:
-        ValueError: the config names a baseline that it does not describe.
+        ValueError: the config names a baseline that it does not describe, or a fraction and shots.
     """
     whole = config.copy_and_resolve_references()
     with whole.unlocked():
         for name, default in defaults().items():
             whole[name] = whole.get(name, default)
+    if whole.shots and whole.fraction != 1:
+        raise ValueError(
+            f"say a fraction of the labels or shots, not both: fraction={whole.fraction:g}, shots={whole.shots}"
+        )
     if SCRATCH in (whole.baselines or ()) and SCRATCH not in whole:
         raise ValueError("the baseline scratch needs config.scratch, the spec of the protocol that trains it")
     if PATCHES in (whole.baselines or ()) and build(whole.protocol).trains_encoder:
@@ -399,7 +414,7 @@ def headline_of(results: Results) -> str:
     several = f"{count} subsets of them" if count > 1 else "one subset of them"
     head = (
         f"{results.task} on {results.dataset} by {results.protocol}, {name}{scale.said}: "
-        f"{results.labels} labels ({results.fraction:.0%}), {several}, "
+        f"{results.labels} labels ({wording.share(results)}), {several}, "
         f"{wording.tested(results)}; selection: {results.selection} "
         f"({results.judged.validation_labels} validation labels"
         f"{', held out of the training split' if results.held_out else ''})"

@@ -20,8 +20,6 @@ part of the labels, `whole` of those of all of them. A recipe or an evaluation m
 
 import itertools
 import json
-import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,9 +28,10 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from facerep_jax.cells import Cell, folder_of, judging, run_all
+from facerep_jax.cells import Cell, define_flags_of_cells, end_of, folder_of, judging, run_all
 from facerep_jax.command_line import require_kind
 from facerep_jax.config import quoted
+from facerep_jax.evaluation.results import Scale
 from facerep_jax.files import local_path, read_object, write
 from facerep_jax.reporting import scores, wording
 from facerep_jax.reporting.lines import BASELINE, PRETRAINED, Line
@@ -50,6 +49,7 @@ class Tried(NamedTuple):
     encoder: str
     scores: Mapping[float, float]  # rate -> mean over label subsets
     chosen: float
+    scale: Scale  # how the scores are written
 
 
 class Budget(NamedTuple):
@@ -68,8 +68,7 @@ def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
         "config", None, "study, FILE[:args]; --config.a.b=x overrides", flag_values, lock_config=True, sys_argv=argv
     )
     flags.DEFINE_string("out", "studies", "folder of studies", flag_values=flag_values)
-    flags.DEFINE_float("minutes", 0.0, "begin no cell after so many; 0: no limit", 0.0, flag_values=flag_values)
-    flags.DEFINE_integer("jobs", 1, "cells at a time, on one machine", 1, flag_values=flag_values)
+    define_flags_of_cells(flag_values)
     flags.mark_flags_as_required(["config"], flag_values)
 
 
@@ -80,7 +79,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     folder = local_path("--out", flag_values.out) / words[0]
     config = flag_values.config
     require_kind(config, "study", "prepare", "pretrain", "evaluate")
-    ends = time.monotonic() + 60 * flag_values.minutes if flag_values.minutes else math.inf
+    ends = end_of(flag_values.minutes)
     tried, rates = list[Tried](), dict[str, float]()
     for names in rounds(config):
         if status := run_all(list(trials(config, folder, names, rates)), flag_values.jobs, ends):
@@ -140,10 +139,12 @@ def rates_tried(config: ConfigDict, folder: Path, names: Sequence[str]) -> Itera
     for name in names:
         if rates := config.pretrain[name].get("rates"):
             found = {rate: search_folder(folder, name, rate) for rate in rates}
-            better = min if read_evaluation(found[rates[0]]).results.lower_is_better else max
+            results = read_evaluation(found[rates[0]]).results
+            better = min if results.lower_is_better else max
             selected = {rate: [of["validation"] for _, of in read_selected(each)] for rate, each in found.items()}
             scores = {rate: float(np.mean(values)) for rate, values in selected.items()}
-            yield Tried(name, scores, better(scores, key=lambda rate: scores[rate]))
+            chosen, scale = better(scores, key=lambda rate: scores[rate]), results.words.scale(results.headline)
+            yield Tried(name, scores, chosen, scale)
 
 
 def search_folder(folder: Path, name: str, rate: float) -> Path:
@@ -261,10 +262,14 @@ def markdown(tried: Sequence[Tried], budgets: Sequence[Budget], found: Sequence[
     tables = [Table("Pre-training", "", columns, took)]
     if tried:
         rows = tuple(
-            Row((each.encoder, f"{rate:g}", wording.percent(score), "chosen" if rate == each.chosen else ""))
+            Row(
+                (each.encoder, f"{rate:g}", wording.written(score, each.scale), "chosen" if rate == each.chosen else "")
+            )
             for each in tried
             for rate, score in each.scores.items()
         )
-        tables.insert(0, Table("Learning rates", "", ("Encoder", "Rate", "On validation (%)", ""), rows))
+        tables.insert(
+            0, Table("Learning rates", "", ("Encoder", "Rate", f"On validation{tried[0].scale.bracketed}", ""), rows)
+        )
     tables += scores.tables(found)
     return "\n\n".join(map(markdown_block, tables)) + "\n"

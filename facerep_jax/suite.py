@@ -6,8 +6,10 @@ facerep evaluate --config configs/evaluate/suite_five_tasks.py:dataset=manifest/
 A config of a suite names configs of evaluations in `evaluate`, each with `fractions` of the labels, and what they
 share: `seeds` of the subsets, `weights`. One that learns nothing says `learns=False` and has the fraction 1.0. Each
 cell is one evaluation, which its command would give too. All run in this process, so that a split is read once, an
-image is encoded once by an encoder, and a baseline without a network is fitted once. Started again, a suite goes on
-where it was; cells of another command, another checkpoint or other data are refused.
+image is encoded once by an encoder, and a baseline without a network is fitted once. With --jobs several run at once,
+each in a process of its own that shares nothing, with an equal share of a GPU's memory: worth it where encoders learn.
+Started again, a suite goes on where it was; cells of another command, another checkpoint or other data are refused.
+With --minutes it stops by itself, with exit status 75, before it begins a cell after that time.
 
 Encoders see the same region of each image, at the size in pixels that they were trained on; with `tokens`, at sizes
 that give all of them the same number of tokens. `untrained` describes the encoder of --checkpoint random. All are
@@ -17,6 +19,7 @@ Writes suite.json, suite.md, report.html and report.md.
 """
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,8 +69,22 @@ def is_suite(config: ConfigDict) -> bool:
     return "evaluate" in config and not {"task", "pretrain"} & {*config}
 
 
-def run(config: ConfigDict, checkpoints: Sequence[str], folder: Path, *, read: Read, evaluate: Evaluate) -> None:
-    """Run what is left of a suite and write its report."""
+def run(
+    config: ConfigDict,
+    checkpoints: Sequence[str],
+    folder: Path,
+    *,
+    read: Read,
+    evaluate: Evaluate,
+    jobs: int = 1,
+    until: float = math.inf,
+) -> int:
+    """Run what is left of a suite, write its report and return the exit status.
+
+    Args:
+        jobs: cells at a time, each in a process of its own; one alone runs here and shares what it can with the next.
+        until: time of the monotonic clock after which no cell is begun.
+    """
     entries = entered(config, checkpoints, read)
     against = reference(config.against, [entry.name for entry in entries])
     configs = {
@@ -79,8 +96,11 @@ def run(config: ConfigDict, checkpoints: Sequence[str], folder: Path, *, read: R
     with lock.held(folder):
         todo = {cell: entry for entry in entries for cell in cells_of(config, folder, entry, configs)}
         require_current(config, folder, todo, configs)
-        run_all([*todo], 1, call=in_this_process(todo, evaluate))
+        call = in_this_process(todo, evaluate) if jobs == 1 else None
+        if status := run_all([*todo], jobs, until, call):
+            return status
         publish(config, folder, entries, against)
+    return 0
 
 
 def in_this_process(todo: Mapping[Cell, Entry], evaluate: Evaluate) -> Callable[[Cell, int], int]:

@@ -181,7 +181,7 @@ def test_the_labelled_examples_are_stored(finished):
 
 def test_pictures_show_test_faces(finished):
     _, workdir, _ = finished
-    for name in ("overlays", "worst", "tokens"):
+    for name in ("overlays", "worst", "best", "tokens"):
         with Image.open(workdir / f"{name}.png") as picture:
             assert 800 <= picture.width <= 1200 + 8
             assert np.asarray(picture).std() > 20

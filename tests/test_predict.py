@@ -113,9 +113,12 @@ def test_landmarks_of_the_test_split_score_as_the_evaluation_did(evaluated, tmp_
     ("arguments", "flags"),
     [
         ("protocol=linear_probe", ("--config.protocol.steps=8", "--config.protocol.rounds=2")),
-        pytest.param(
-            "protocol=finetune", ("--config.protocol.steps=4", "--config.protocol.rounds=2"), marks=pytest.mark.slow
-        ),
+        *[
+            pytest.param(
+                f"protocol={name}", ("--config.protocol.steps=4", "--config.protocol.rounds=2"), marks=pytest.mark.slow
+            )
+            for name in ("finetune", "lora")
+        ],
     ],
 )
 def test_classes_of_the_test_split_score_as_the_evaluation_did(evaluated, arguments, flags):
@@ -136,7 +139,7 @@ def test_classes_of_the_test_split_score_as_the_evaluation_did(evaluated, argume
     of = {row["id"]: np.asarray(Image.open(io.BytesIO(row["prediction"]))) for row in kept if row["subset"] == 0}
     assert np.mean(prediction == np.stack([of[name] for name in test["id"]])) > 0.999
     trained = safetensors.numpy.load_file(workdir / FILE).keys()
-    assert any(path.startswith("encoder/") for path in trained) == ("finetune" in arguments)
+    assert any(path.startswith("encoder/") for path in trained) == ("linear_probe" not in arguments)
 
 
 def test_masks_are_as_large_as_the_pictures(evaluated, tmp_path):

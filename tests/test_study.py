@@ -241,6 +241,15 @@ def test_the_rate_that_is_best_on_validation_is_chosen(finished):
     assert f"| farl | {tried['chosen']:g} | {100 * scores[tried['chosen']]:.2f} | chosen |" in table
 
 
+def test_scores_of_rates_have_the_unit_of_their_metric():
+    tried = [study.Tried("swav", {0.1: 0.4321, 0.3: 7.5}, 0.3, Scale(1.0, 3, "°"))]
+    text = study.markdown(tried, [], [])
+    assert "On validation (°)" in text
+    assert "| swav | 0.3 | 7.500 | chosen |" in text
+    assert "%" not in text
+    assert "On validation (%)" in study.markdown([tried[0]._replace(scale=Scale())], [], [])
+
+
 def test_a_changed_command_is_refused_and_a_failed_cell_is_not_done(finished, tmp_path, capsys):
     command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={finished}"]
     assert cli.main([*command, "--config.prepare.tiny=generated_faces:size=64,train=30,validation=12,test=12"]) == 2

@@ -4,6 +4,7 @@ Planted and seen red: features known by the row alone and not by the split; a su
 weights have changed.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -151,7 +152,12 @@ def test_the_report_shows_encoders_by_tasks(finished):
     assert "Against fine, 100% of the labels" in text
     whole = (finished.workdir / "report.html").read_text()
     assert whole.count("<svg") > 4
-    for said in ("critical difference", "Each task, 100% of the labels", "The ten worst test images", "coarse, 100%"):
+    for said in (
+        "critical difference",
+        "Each task, 100% of the labels",
+        "The ten worst test images",
+        "The ten best test images",
+    ):
         assert said in whole
     assert "patches16" not in text.split("· ")[0]  # its name is coarse
 
@@ -169,6 +175,36 @@ def test_a_suite_that_was_killed_goes_on(finished, capsys):
     assert {path.parent for path, when in after.items() if before[path] != when} == {gone, half}
     again = finished.results("landmarks", 1.0, "coarse")["metrics"]
     assert again["nme_box"]["values"] == pytest.approx(kept["nme_box"]["values"], rel=2e-3)
+
+
+def test_cells_run_side_by_side_and_stop_after_the_time(finished, monkeypatch, capsys):
+    """Each of several at a time is its command in a process of its own, of which the last gives the report."""
+    gone = [finished.cell("landmarks", 1.0, name) for name in NAMES]
+    kept = {folder: (folder / "cell.json").read_bytes() for folder in gone}
+    for folder in gone:
+        (folder / "cell.json").unlink()
+    (finished.workdir / "suite.md").unlink()
+    clock = itertools.count(0.0, 61.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(cells.time, "monotonic", lambda: next(clock))
+        assert finished.run("--minutes=1") == 75
+    assert "6 of 8 cells are done; start me again to go on" in capsys.readouterr().out
+    assert not (finished.workdir / "suite.md").exists()
+    running, most = [], []
+
+    def called(cell, jobs):
+        assert jobs == 2
+        running.append(cell)
+        time.sleep(0.1)
+        most.append(len(running))
+        running.remove(cell)
+        (cell.folder / "cell.json").write_bytes(kept[cell.folder])
+        return 0
+
+    monkeypatch.setattr(cells, "called", called)
+    assert finished.run("--jobs=2") == 0
+    assert max(most) == 2
+    assert (finished.workdir / "suite.md").exists()
 
 
 def test_what_has_changed_is_refused(finished, capsys):
@@ -249,6 +285,8 @@ def test_bad_input_is_one_line(finished, tmp_path, capsys):
     command = ["facerep", "evaluate", f"--config={one}", "--checkpoint=a", "--checkpoint=b", f"--workdir={tmp_path}"]
     assert cli.main(command) == 2
     assert "--checkpoint is given more than once; a config of a suite takes several" in capsys.readouterr().err
+    assert cli.main([*command[:-2], command[-1], "--jobs=2"]) == 2
+    assert "--jobs and --minutes are of suites, which have cells; this config is of one eval" in capsys.readouterr().err
 
 
 @pytest.mark.slow

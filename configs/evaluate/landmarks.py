@@ -5,16 +5,19 @@ facerep evaluate --config configs/evaluate/landmarks.py:dataset=manifest/faces,f
 
 Arguments:
   dataset, any with landmarks, and its data_dir;
-  fraction of the labels: five subsets of them are learnt from, one after the other;
+  fraction of the labels: five subsets of them are learnt from, one after the other; or shots, so many of each person,
+    or of each class of expressions;
   head: linear; or farl, UPerHead and heatmaps, with FaRL's augmentations for landmarks (2112.03109), which protocols
-    that see images use;
-  protocol: linear_probe, frozen, finetune, or ridge, which solves for the linear head in seconds; steps, where not its
-    own, of all but ridge;
+    that see images use; or fan, UPerHead and FAN's heatmaps of 64 x 64 pixels, read at their maxima;
+  protocol: linear_probe, frozen, finetune, lora (low-rank updates of a ViT's attention), frozen_batch_norm (fine-tuning
+    of a ResNet but for its batch normalisation), or ridge, which solves for the linear head in seconds; steps, where
+    not its own, of all but ridge;
   selection of the head and its step: validation, last or test_best;
   random, random_scaled, scratch, patch_kmeans: add the baselines of these names;
   size of the images in pixels; without it, that of the images that the encoder was trained on;
-  crop: box, the face's box and a margin; whole, the whole image; without it, what the data set says, or its boxes if it
-    has any; margin: around the box on each side, as a share of it;
+  crop: box, the face's box and a margin; whole, the whole image; fan, a square about the box as FAN has it, without a
+    margin; without it, what the data set says, or its boxes if it has any; margin: around the box on each side, as a
+    share of it;
   variant of the encoder, such as B/16, and its `stem`, for `--checkpoint random`; a checkpoint brings its own, which
     must match;
   small: settings for tiny encoders, few steps and two cores.
@@ -33,18 +36,24 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from facerep_jax.config import OPEN, pick, spec
-from facerep_jax.data import augmentations
+from facerep_jax.data import augmentations, fan
 from facerep_jax.evaluation import protocols
 from facerep_jax.evaluation.tasks import landmarks
 from facerep_jax.evaluation.trial import learnt, learnt_args
+from facerep_jax.models import fan as fan_heads
 from facerep_jax.models import taps, uper
 
 EXAMPLES = (
     "head=farl",
     "head=farl,small",
+    "head=fan,crop=fan",
+    "head=fan,crop=fan,protocol=finetune,small",
     "protocol=finetune",
+    "protocol=lora",
+    "protocol=frozen_batch_norm",
     "protocol=ridge",
     "selection=last",
+    "shots=5",
     "crop=whole",
     "variant=S/16",
     "variant=Nano/8,stem=384",
@@ -58,9 +67,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     heads = dict(
         linear=dict(taps=taps.QUARTERS, head=spec(landmarks.Regression)),
         farl=dict(taps=taps.FARL, head=spec(landmarks.Heatmaps, dense=dense, size=None if args.small else 128)),
+        fan=dict(taps=taps.FARL, head=spec(fan_heads.FANHeatmaps, dense=dense)),
     )
     augmented = dict(
         linear=None,
+        fan=None,
         farl=(
             spec(augmentations.RandomAffine, margin=args.margin, shift=0.05, angle_rad=0.174, zoom=0.1, whole=OPEN),
             spec(augmentations.BlackRectangle),
@@ -70,6 +81,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
             spec(augmentations.BoxBlur),
         ),
     )
+    shown, augmentation = None, augmented.get(args.head)
+    if args.crop == "fan":
+        args.crop, shown = "", spec(fan.FANCrop, whole=OPEN)
+        augmentation = (spec(fan.FANCrop, whole=OPEN, shift=0.05, zoom=0.1), *(augmentation or ())[1:])
     settings: dict[str, Any] = {}
     if args.head == "farl" and not args.small:
         settings = protocols.as_farl(args.protocol, steps=19_750, learning_rate=1e-2, milestones=(0.8,))
@@ -77,6 +92,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         args,
         task=spec(landmarks.Landmarks, **pick("head", args.head, heads)),
         baselines=("mean_shape", "linear_pixels"),
-        augmentations=augmented[args.head],
+        shown=shown,
+        augmentations=augmentation,
         settings=settings,
     )

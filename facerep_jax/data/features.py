@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int32
 
 MISSING_CLASS = 255  # of the pixels of a mask that are not annotated, or lie outside of the image
 ORIGINAL_MASK = "original_mask"  # what a transform may keep of a mask: bytes of a PNG, as it is stored
+ALONE = "identities_with_one_image"  # key of the meta: how many have one in the training split; missing if none
 SPLITS = ("train", "validation", "test")
 
 # name -> dtype and shape of features that are numbers; a word in a shape stands for a size of the data set

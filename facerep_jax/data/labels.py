@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from facerep_jax.config import pick
+from facerep_jax.data.features import ALONE
 from facerep_jax.data.transforms import Example, Lacking, require, text_of
 
 CONTROLS = {"": "labels as they are", "random": "of a random class", "own": "of a class of its own"}
@@ -25,7 +27,8 @@ class Identities:
         classes: of the head.
         control: empty for none, "random" or "own".
         seed: of a control's draw.
-        meta: of the data set, whose `identities` there must not be more of than classes.
+        meta: of the data set, whose `identities` there must not be more of than classes. If any of them has one image
+            for training, their number is said in a warning.
     """
 
     def __init__(self, *, classes: int, control: str = "", seed: int = 0, meta: Mapping[str, Any]):
@@ -36,6 +39,13 @@ class Identities:
             raise ValueError(
                 f"the data set has {self.known} identities, more than the head's {classes} classes: "
                 f"set classes={self.known}"
+            )
+        if not control and (alone := meta.get(ALONE)):
+            logging.warning(
+                "%d of %d identities have one image for training, from which nothing is learnt of what two images of a "
+                "person have in common: more images of each, or an objective without labels, teach more",
+                alone,
+                self.known,
             )
         self.classes, self.control, self.seed = classes, control, seed
 

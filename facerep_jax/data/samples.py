@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from facerep_jax.data import paths
-from facerep_jax.data.features import NAMES, SPLITS, Numbers, check_more
+from facerep_jax.data.features import ALONE, NAMES, SPLITS, Numbers, check_more
 from facerep_jax.data.images import size_of, stored_image, stored_mask
 from facerep_jax.data.inspection import check, mask_rules, read_vertices
 from facerep_jax.data.meta import IBUG, IBUG_FLIP, at, check_flip, check_keys, check_points, checked_meta
@@ -165,7 +165,11 @@ def plan(raw: Samples) -> Plan:
         example=functools.partial(example, **shared),
         names=names,
         sizes=sizes,
-        meta={**meta, "absent": {split: _absent(samples, names) for split, samples in splits.items()}},
+        meta={
+            **meta,
+            **_alone(splits),
+            "absent": {split: _absent(samples, names) for split, samples in splits.items()},
+        },
         lines=len(raw.samples),
         rejected=tuple({key: value for key, value in line.items() if key != "line" or value} for line in rejected),
         notes=(*raw.notes, *checked.notes, *_unsaid(raw, names)),
@@ -179,6 +183,13 @@ def _unsaid(raw: Samples, names: Sequence[str]) -> Iterator[str]:
     if "landmarks" in names and "normaliser" not in raw.meta.get("landmarks", {}):
         count, file = raw.sizes["landmarks"], raw.meta_file or "meta"
         yield f"{count} landmarks without landmarks.normaliser in {file}: errors are divided by the box"
+
+
+def _alone(splits: Mapping[str, Sequence[Sample]]) -> dict[str, int]:
+    """How many identities have one image in the training split, as a key of the meta if any have."""
+    identities = (sample.values["identity"] for sample in splits.get("train", ()) if "identity" in sample.values)
+    found = sum(count == 1 for count in Counter(identities).values())
+    return {ALONE: found} if found else {}
 
 
 def _absent(samples: Sequence[Sample], names: Sequence[str]) -> dict[str, int]:

@@ -52,6 +52,11 @@ def draw(problem: Problem, fraction: float, seeds: Sequence[int], least: int) ->
     ]
     if names:
         require_enough(len(names), fraction, key, getattr(problem.task, "classes", 0))
+    return distinct(drawn)
+
+
+def distinct(drawn: list[Labels]) -> list[Labels]:
+    """Subsets as they are, or the first alone if all hold the same examples."""
     one, *others = ({"train": {*subset.train}, "validation": {*subset.validation}} for subset in drawn)
     return drawn if any(other != one for other in others) else drawn[:1]
 

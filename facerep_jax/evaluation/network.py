@@ -74,6 +74,10 @@ class Network:
         """What predicts with a head as it is."""
         return Weights(*split(Model(self.encoder, task))[1:3])
 
+    def encoder_of(self, weights: Weights) -> Any:
+        """The encoder with these weights, and with what is frozen of it."""
+        return merge(self.graph, weights.params, weights.variables, self.frozen).encoder
+
     def predict(self, weights: Weights, data: Arrays, rows: Indices, folder: Path) -> Stack:
         """Predictions of some examples of a split, by a part of them at a time.
 

@@ -178,6 +178,7 @@ class Results:
     licence: Mapping[str, Any] = field(default_factory=dict)  # of the data set, as its meta says it
     held_out: int = 0  # training examples that served as validation split, since the data set has none
     left_out: Mapping[str, int] = field(default_factory=dict)  # split's role -> records that lack what is needed
+    shots: int = 0  # training labels of each person or class; 0 if a fraction of all was drawn
     learnt: Mapping[str, Any] = field(default_factory=dict)  # file, seed, megabytes and digest of `evaluation.learnt`
 
     @property
@@ -301,6 +302,7 @@ def _results(top: _Object) -> Results:
         licence=top.get("licence", dict, {}),
         held_out=top.get("held_out", int, 0),
         left_out=top.get("left_out", dict, {}),
+        shots=top.get("shots", int, 0),
         learnt=top.get("learnt", dict, {}),
     )
     if found.headline not in found.judged.metrics:

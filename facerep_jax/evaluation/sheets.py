@@ -1,4 +1,4 @@
-"""Sheets of an evaluation: test faces with truth and prediction, the worst of them, and what the encoder sees."""
+"""Sheets of an evaluation: test faces with truth and prediction, worst and best ones, and what the encoder sees."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,15 +16,16 @@ from facerep_jax.evaluation.results import scale_of
 from facerep_jax.pictures import COLUMNS, GAP, WIDTH, beside, sheet, spaced
 from facerep_jax.typing import Encoder, Rows, View
 
-NAMES = ("overlays", "worst", "tokens")
-WORST = 10
+NAMES = ("overlays", "worst", "best", "tokens")
+SHOWN = 10  # of the worst, and of the best
 
 
 def sheets(task: Any, problem: Problem, prediction: Stack, rows: Rows) -> dict[str, Image.Image]:
-    """All that there is to see of an evaluation, by the name of the file: overlays, worst, tokens."""
+    """All that there is to see of an evaluation, by the name of the file, see `NAMES`."""
     found = (
         overlays(task, problem, prediction),
         worst(task, problem, prediction, rows),
+        best(task, problem, prediction, rows),
         tokens(problem.encoder, problem.splits["test"]["image"]),
     )
     return {name: image for name, image in zip(NAMES, found, strict=True) if image is not None}
@@ -41,19 +42,36 @@ def worst(task: Any, problem: Problem, prediction: Stack, rows: Rows) -> Image.I
     The metric is computed on each face by itself; faces where it is not defined are left out. None if it is defined on
     no face, or if the metric's rows are not images or have no headline of their own, as those of correlations.
     """
+    return extreme(task, problem, prediction, rows, worst_first(problem, rows))
+
+
+def best(task: Any, problem: Problem, prediction: Stack, rows: Rows) -> Image.Image | None:
+    """The test faces with the best headline metric, best first; see `worst`."""
+    return extreme(task, problem, prediction, rows, worst_first(problem, rows)[::-1])
+
+
+def worst_first(problem: Problem, rows: Rows) -> list[tuple[int, float]]:
+    """The rows whose headline is defined, each with it, worst first; none if rows are not images that have one."""
     metric = problem.metric
     if not (metric.per_row and metric.unit == "image"):
-        return None
+        return []
     values = np.array([score(metric, row[None])[metric.headline] for row in rows.statistics], np.float64)
     order = np.argsort(-values if metric.lower_is_better else values, kind="stable")
-    chosen = [int(i) for i in order if np.isfinite(values[i])][:WORST]
-    if not chosen:
+    return [(int(i), float(values[i])) for i in order if np.isfinite(values[i])]
+
+
+def extreme(
+    task: Any, problem: Problem, prediction: Stack, rows: Rows, ranked: Sequence[tuple[int, float]]
+) -> Image.Image | None:
+    """The faces of the first of some ranked rows, each with its place, metric and id; None if there are none."""
+    if not ranked:
         return None
+    metric, chosen = problem.metric, ranked[:SHOWN]
     place = {name: index for index, name in enumerate(problem.splits["test"]["id"])}
     scale = scale_of(metric.headline, metric.counts, getattr(metric, "measures", {}))
-    names = [f"{rank}:  {scale.shown(values[i])}  {rows.ids[i]}" for rank, i in enumerate(chosen, 1)]
-    tiles = drawn(task, problem, prediction, [place[rows.ids[i]] for i in chosen], WORST // 2)
-    return sheet(tiles, names, WORST // 2)
+    names = [f"{number}:  {scale.shown(value)}  {rows.ids[i]}" for number, (i, value) in enumerate(chosen, 1)]
+    tiles = drawn(task, problem, prediction, [place[rows.ids[i]] for i, _ in chosen], SHOWN // 2)
+    return sheet(tiles, names, SHOWN // 2)
 
 
 def drawn(task: Any, problem: Problem, prediction: Stack, rows: Sequence[int], columns: int) -> list[Image.Image]:

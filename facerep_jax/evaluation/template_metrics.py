@@ -18,6 +18,7 @@ from facerep_jax.evaluation.problem import PERSON
 from facerep_jax.typing import Rows
 
 TEMPLATE_PAIRS, GALLERY, PROBES = "template_pairs", "gallery", "probes"  # names of tables
+RANKS = (1, 5, 10)
 OUTSIDE = 3  # of drawn templates, every so many persons are searched for but not in the gallery
 PART = 1024  # probes, or pairs times 64, at a time
 
@@ -189,7 +190,7 @@ def places(names: Int[np.ndarray, "t"], wanted: Int[np.ndarray, "p"]) -> tuple[n
 
 
 class Identification:
-    """Who of a gallery is it, if anybody? Rank-1, rank-5, and TPIR at FPIR, of probe templates searched in galleries.
+    """Who of a gallery is it, if anybody? Rank-1, 5 and 10, and TPIR at FPIR, of probe templates searched in galleries.
 
     A probe is mated if the gallery has its person. `rank_k` is the share of mated probes whose person is among the k
     most similar ones of the gallery, a person being as similar as the most similar template of theirs.
@@ -206,11 +207,11 @@ class Identification:
     """
 
     headline, lower_is_better = "rank_1", False
-    columns = ("rank_1", "rank_5", "tpir_at_fpir_1e-1", "tpir_at_fpir_1e-2")
+    columns = ("rank_1", "rank_5", "rank_10", "tpir_at_fpir_1e-1", "tpir_at_fpir_1e-2")
     optional = Pooling.optional
     unit, belongs_to, per_row, error_limit = "search", "template", False, None
     names: Mapping[str, str] = {
-        **{f"rank_{k}": f"Rank-{k}" for k in (1, 5)},
+        **{f"rank_{k}": f"Rank-{k}" for k in RANKS},
         **{f"tpir_at_fpir_1e-{k}": f"TPIR at FPIR 1e-{k}" for k in (1, 2)},
         "mated": "Searches with a mate",
         "unmated": "Searches without a mate",
@@ -227,7 +228,7 @@ class Identification:
         self.pooling = Pooling(drawn)
 
     def rows(self, prediction: Float[np.ndarray | Array, "n d"], split: Mapping[str, Any]) -> Rows:
-        """Per probe and gallery: gallery, whether it has a mate, whether found at rank 1 and 5, the best similarity.
+        """Per probe and gallery: gallery, whether it has a mate, whether found at each of `RANKS`, the best similarity.
 
         Raises:
             ValueError: no probe has a mate.
@@ -258,7 +259,7 @@ class Identification:
                 mate = people[:, None] == wanted_person[rows][None]
                 own, mated = np.where(mate, alike, -np.inf).max(0), mate.any(0)
                 before = ((alike >= own[None]) & ~mate).sum(0)  # a tie counts against the person
-                ranks = [mated & (before < k) for k in (1, 5)]
+                ranks = [mated & (before < k) for k in RANKS]
                 found.append(np.column_stack([np.full(len(rows), each), mated, *ranks, alike.max(0)]))
                 ids += [f"{name} in {each}" for name in wanted[rows].tolist()]
                 units += [f"template {name}" for name in wanted[rows].tolist()]
@@ -275,7 +276,7 @@ class Identification:
         for each in np.unique(gallery):
             w = weights * (gallery == each)[None]
             total = w @ mated
-            for k, hit in zip((1, 5), ranks, strict=True):
+            for k, hit in zip(RANKS, ranks, strict=True):
                 values[f"rank_{k}"].append(ratio(w @ hit, total))
             for k in (1, 2):
                 values[f"tpir_at_fpir_1e-{k}"].append(open_set(best, mated > 0, ranks[0] > 0, w, k))

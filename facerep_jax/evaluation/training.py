@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jaxtyping import Array, Float, UInt32
 
 from facerep_jax import schedules
@@ -20,7 +21,7 @@ from facerep_jax.data.arrays import Stack
 from facerep_jax.data.pipeline import Part, Stream, Subset
 from facerep_jax.evaluation.cache import Extractor, extractor, features_of, given, row_bytes
 from facerep_jax.evaluation.devices import everywhere, mesh_of, spread
-from facerep_jax.evaluation.network import Network, weights_of
+from facerep_jax.evaluation.network import Network, Weights, weights_of
 from facerep_jax.evaluation.problem import ON_HOST, Arrays, Indices, Problem, take
 from facerep_jax.evaluation.protocols import Learn
 from facerep_jax.evaluation.selection import Candidate, Outcome, choose
@@ -28,7 +29,7 @@ from facerep_jax.train.optim import adamw
 from facerep_jax.train.sharding import replicated
 from facerep_jax.train.state import TrainState
 from facerep_jax.train.step import make_step
-from facerep_jax.typing import Batch, Metrics, Task, Tree
+from facerep_jax.typing import Batch, Encoder, Metrics, Task, Tree
 
 HEAD = spec(  # the spec of the optimizer that a head has unless told otherwise
     adamw, weight_decay=1e-2, clip_norm=1.0, schedule=spec(schedules.warmup_cosine, warmup_steps=50)
@@ -72,8 +73,18 @@ class Training:
         return build(self.optimizer, steps=self.steps).transform
 
 
-def learner(training: Training, problem: Problem, network: Network, step: SeededStep) -> Learn:
-    """A function that learns from a stream of augmented images, on as many devices as split its batches evenly."""
+def learner(
+    training: Training,
+    problem: Problem,
+    network: Network,
+    step: SeededStep,
+    plain: Callable[[Any], Any] | None = None,
+) -> Learn:
+    """A function that learns from a stream of augmented images, on as many devices as split its batches evenly.
+
+    Args:
+        plain: gives, of the network's encoder, that which a config builds, if the network's has other variables.
+    """
     mesh, optimizer = mesh_of(problem.devices, training.batch_size), training.transform
     whole = None if mesh is None else replicated(mesh)
     step, frozen = jax.jit(step, donate_argnums=0, out_shardings=whole), everywhere(network.frozen, mesh)
@@ -101,9 +112,19 @@ def learner(training: Training, problem: Problem, network: Network, step: Seeded
                 yield candidate(state, each * training.rounds, faults)
 
     def learn(chosen: Indices, held_out: Indices, seed: int) -> Outcome:
-        return choose(candidates(chosen, seed), problem, held_out, predict, single=True)
+        outcome = choose(candidates(chosen, seed), problem, held_out, predict, single=True)
+        if plain is None or outcome.weights is None:
+            return outcome
+        return outcome._replace(weights=with_encoder(outcome.weights, plain(network.encoder_of(outcome.weights))))
 
     return learn
+
+
+def with_encoder(weights: Weights, encoder: Encoder) -> Weights:
+    """The weights of a network with all arrays of an encoder, on the host, in place of those that were learnt of it."""
+    whole = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(encoder)))
+    rest = {name: tree for name, tree in weights.variables.items() if name != "encoder"}
+    return Weights({**weights.params, "encoder": whole}, rest)
 
 
 def predictor(network: Network, inputs: Mapping[str, Arrays], folder: Path) -> Callable[..., Stack]:

@@ -30,6 +30,7 @@ SHARED: dict[str, Any] = dict(
 COMPARED = SHARED | dict(unmirrored=False)  # of tasks that compare images and learn nothing
 LEARNT = SHARED | dict(  # of tasks with a head
     fraction=1.0,
+    shots=0,
     head="linear",
     protocol="linear_probe",
     steps=0,
@@ -49,6 +50,8 @@ def defaults() -> dict[str, Any]:
         baselines=config_dict.placeholder(tuple),
         predictions=1_000,
         keep="learnt",
+        shots=0,
+        shots_per="",
         dtype="auto",
         devices=0,
     )
@@ -100,6 +103,7 @@ def learnt(
         baselines=(*baselines, *(name for name in NETWORKS if args[name])),
         selection=args.selection,
         fraction=args.fraction,
+        shots=args.shots,
         transforms=(*read, cropped(args) if shown is None else shown),
         augmentations=(*read, cropped(args, **moved)) if augmentations is None else augmentations,
         **shared(args),
@@ -165,7 +169,8 @@ def trial(
 ) -> ConfigDict:
     """The config of an evaluation, with all keys that it does not say itself.
 
-    fraction: of the training labels; seeds: of the subsets, one each.
+    fraction: of the training labels; or shots, so many of each person or class; seeds: of the subsets, one each.
+    shots_per: identity or class; "" for the classes of a task that has them, and else for persons.
     selection: validation, last or test_best. validation_minimum: validation labels, however small the fraction.
     held_out: share of the training split that serves as validation split where the data set has none.
     baselines: names of the task's, None for all of these, and of those that learn, see `results.NETWORKS`; scratch: the

@@ -34,6 +34,8 @@ class BatchNorm(nnx.Module):
         rows: how many rows share statistics; 0 for all rows of the batch.
         groups: how many groups the batch is divided into, if `rows` does not say how large they are.
         scaled, shifted: whether the result is multiplied by a learnt scale, and whether a learnt bias is added.
+
+    With `fixed` set, the running statistics are used in training too and do not move.
     """
 
     def __init__(
@@ -56,12 +58,13 @@ class BatchNorm(nnx.Module):
         self.mean = Statistics(jnp.zeros(width))
         self.variance = Statistics(jnp.ones(width))
         self.eps, self.momentum, self.rows, self.groups = eps, momentum, rows, groups
+        self.fixed = False
 
     def __call__(self, x: Float[Array, "b *n d"], *, train: bool) -> Float[Array, "b *n d"]:
         """Normalise `x`. Raises ValueError if groups do not divide the rows or hold a single value of a channel."""
         mean, variance = self.mean[...][None], self.variance[...][None]
         y = x.astype(jnp.float32)
-        if train:
+        if train and not self.fixed:
             if x.shape[0] % self.groups:
                 raise ValueError(f"{x.shape[0]} rows do not divide into {self.groups} groups of batch normalisation")
             if x.shape[0] % (rows := self.rows or x.shape[0] // self.groups):

@@ -33,6 +33,7 @@ def evaluation_card(line: Line) -> Card:
         ("data set's licence", r.licence.get("licence", "")),
         ("data set's agreement", r.licence.get("agreement", "")),
         ("labels", f"{r.labels:,} training examples, {100 * r.fraction:g}% of them"),
+        ("shots of each person or class", str(r.shots or "")),
         ("seeds of the label subsets", ", ".join(map(str, r.seeds))),
         ("selection", line.selection),
         (

@@ -264,7 +264,7 @@ def _published(groups: Sequence[Group]) -> tuple[Section, ...]:
 
 
 def _sheets(found: Fractions, allowed: int) -> list[Gallery]:
-    """Test examples with truth and prediction, and the worst: open at the largest fraction, folded at smaller ones."""
+    """Test examples with truth and prediction, worst and best; folded are the best, and all at smaller fractions."""
     galleries = []
     for fraction in sorted(found, reverse=True):
         encoders = [line for line in found[fraction] if line.source == JUDGED]
@@ -274,10 +274,11 @@ def _sheets(found: Fractions, allowed: int) -> list[Gallery]:
         metric, drawn = results.words.name(results.headline), results.words.task.drawn
         units = wording.plural_noun(results.words.unit)
         some = f"Evenly spaced over the test set, first label subset: {drawn}."
-        worst = f"Worst first, first label subset, with the {metric} of each and its id: {drawn}."
+        ranked = f"first label subset, with the {metric} of each and its id: {drawn}."
         for name, title, caption in (
             ("overlays.png", f"Some test {units}", some),
-            ("worst.png", f"The ten worst test {units}", worst),
+            ("worst.png", f"The ten worst test {units}", f"Worst first, {ranked}"),
+            ("best.png", f"The ten best test {units}", f"Best first, {ranked}"),
         ):
             pictures = []
             for line in encoders:
@@ -286,9 +287,9 @@ def _sheets(found: Fractions, allowed: int) -> list[Gallery]:
                     alt = f"{title} of {line.name}, {drawn}. {line.conditions}."
                     shown = f"{line.name}, {wording.label_share(fraction)}"
                     pictures.append(Picture(shown, alt, uri=attachments.data_uri(path, allowed)))
-            smaller = fraction < max(found)
+            folded = fraction < max(found) or name == "best.png"
             title += f", {wording.label_share(fraction)}" if len(found) > 1 else ""
-            galleries += [Gallery(title, caption, tuple(pictures), folded=smaller)] if pictures else []
+            galleries += [Gallery(title, caption, tuple(pictures), folded=folded)] if pictures else []
     return galleries
 
 

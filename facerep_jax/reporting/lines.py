@@ -84,7 +84,7 @@ class Line:
     def shared_conditions(self) -> str:
         """All that its numbers hold for, and those of all lines beside it, without its kind."""
         r = self.results
-        labels = f"{wording.plural(r.labels, 'label')} ({100 * r.fraction:g}%)"
+        labels = f"{wording.plural(r.labels, 'label')} ({wording.share(r)})"
         seeds = f"seed{'' if len(r.seeds) == 1 else 's'} {wording.ranges(r.seeds)}"
         if r.fraction == 1 and len(r.seeds) == 1:
             seeds = "all labels at once, so that there is no spread over subsets to show"

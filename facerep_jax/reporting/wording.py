@@ -107,6 +107,12 @@ def label_share(fraction: float) -> str:
     return f"{100 * fraction:g}% of the labels"
 
 
+def share(results: Results) -> str:
+    """The share of the labels that was used, and how many of each person or class if that was drawn."""
+    each = f", {plural(results.shots, 'shot')} each" if results.shots else ""
+    return f"{100 * results.fraction:g}%{each}"
+
+
 def better(lower_is_better: bool) -> str:
     """Which way is better, with an arrow for a column's head."""
     return "↓ lower is better" if lower_is_better else "↑ higher is better"

@@ -30,6 +30,15 @@ def test_more_identities_than_classes_are_named_before_a_run():
         Identities(classes=20, meta=META)({"id": b"a"}, np.random.default_rng(0))
 
 
+def test_identities_with_one_image_are_told_of(caplog):
+    meta = META | {"identities_with_one_image": 7}
+    Identities(classes=20, control="random", meta=meta)
+    Identities(classes=20, meta=META)
+    assert not caplog.records
+    Identities(classes=20, meta=meta)
+    assert "7 of 20 identities have one image for training" in caplog.text
+
+
 def test_random_labels_are_of_the_record_alone():
     identities = Identities(classes=64, control="random", meta=META)
     found = [label(identities, 3, f"face {i}") for i in range(400)]

@@ -105,6 +105,19 @@ def test_too_few_labels_are_refused():
         draw(problem(), 1.5, (0,), least=1)
 
 
+def test_a_fraction_holds_a_label_for_each_class():
+    class OfClasses(Task):
+        classes = 7
+
+    with pytest.raises(
+        ValueError, match=r"less than 7 labels; .*one for each of 7 classes: the smallest fraction is 0.175"
+    ):
+        draw(problem(task=OfClasses), 0.15, (0,), least=1)
+    assert len(draw(problem(task=OfClasses), 0.175, (0,), least=1)[0].train) == 7
+    with pytest.raises(ValueError, match="no fraction is enough"):
+        draw(problem(train=6, task=OfClasses), 1.0, (0,), least=1)
+
+
 @pytest.mark.parametrize(
     ("seeds", "message"),
     [

@@ -99,6 +99,20 @@ def test_numbers_by_hand():
     assert found["ccc"] == pytest.approx(2 * (2 / 3) / (4 / 3 + 1))
 
 
+def test_icc_and_ccc_are_one_where_the_means_are_equal():
+    """And by its closed form: ICC(3,1) = 2 cov / (var + var), whatever the means."""
+    rng = np.random.default_rng(5)
+    y, p = rng.normal(size=(2, 40))
+    metric = Numbers(("v",), "v", ("icc", "ccc"))
+    for shift in (0.0, 0.8):
+        predicted = p - p.mean() + y.mean() + shift
+        found = score(metric, metric.rows(predicted, named(40, v=y)).statistics)
+        covariance = np.cov(y, predicted)
+        closed = 2 * covariance[0, 1] / np.trace(covariance)
+        assert found["icc"] == pytest.approx(closed, rel=1e-9) == pytest.approx(icc_by_mean_squares(y, predicted))
+        assert (found["ccc"] == pytest.approx(found["icc"], rel=1e-9)) == (shift == 0)
+
+
 @pytest.mark.parametrize("constant", [0.0, 0.1, 31.7])
 def test_a_constant_prediction_agrees_in_nothing(constant):
     """Also where rounding leaves something of its variance."""

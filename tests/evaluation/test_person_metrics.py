@@ -89,6 +89,27 @@ def test_pairs_of_one_kind_and_constant_features_have_names_for_what_is_not_defi
     assert np.isnan(single["accuracy_ten_fold"])
 
 
+def test_a_fold_without_a_pair_of_one_person_is_scored_by_the_others_thresholds():
+    """Fold 1 has pairs of two persons alone: right are those below 0.5, the threshold of fold 0."""
+    alike = [0.9, 0.5, 0.2, 0.1, 0.6, 0.3, 0.2, 0.1]
+    statistics = np.column_stack([alike, [1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1, 1]])
+    found = score(Verification(), statistics)
+    # Fold 1 alone knows no pair of one person, so that its best threshold accepts none: half of fold 0 is right.
+    assert found["accuracy_ten_fold"] == pytest.approx((2 / 4 + 3 / 4) / 2)
+    assert np.isfinite(found["eer"])
+
+
+def test_a_person_with_one_image_is_in_pairs_of_two_persons_alone():
+    split = faces(persons=8)
+    lone = {name: [*x, *np.arange(90, 94)] for name, x in split.items() if name != "id"}
+    given = {"id": [*split["id"], *(f"lone_{i}" for i in range(4))]}
+    given |= {name: np.array(x, np.int32) for name, x in lone.items()}
+    first, second, same, _ = drawn_pairs(given)
+    with_lone = (first >= 32) | (second >= 32)
+    assert with_lone.any()
+    assert not same[with_lone].any()
+
+
 def test_pairs_of_a_table_are_cosines_of_their_images():
     rng = np.random.default_rng(0)
     x, ids = rng.normal(size=(4, 5)), ["a", "b", "c", "d"]

@@ -47,9 +47,12 @@ def test_the_worst_come_first_with_their_error(monkeypatch):
     monkeypatch.setattr(sheets, "drawn", lambda *a, **k: rows.append(a[3]) or [blank])
     sheets.worst(Landmarks, some, prediction, statistics)
     error = statistics.statistics[:, 0]
-    order = [i for i in np.argsort(-error) if i != 3][: sheets.WORST]
+    order = [i for i in np.argsort(-error) if i != 3][: sheets.SHOWN]
     assert rows == [order]
     assert names[0] == f"1:  {100 * error[order[0]]:.2f}%  face_{order[0]}"
+    sheets.best(Landmarks, some, prediction, statistics)
+    assert rows[1] == [i for i in np.argsort(error) if i != 3][: sheets.SHOWN]
+    assert names[sheets.SHOWN] == f"1:  {100 * error[rows[1][0]]:.2f}%  face_{rows[1][0]}"
 
 
 def test_the_worst_where_higher_is_better_and_where_nothing_is_defined(monkeypatch):
@@ -62,6 +65,8 @@ def test_the_worst_where_higher_is_better_and_where_nothing_is_defined(monkeypat
     monkeypatch.setattr(sheets, "drawn", lambda *a, **k: rows.append(a[3]) or [Image.new("RGB", (4, 4))])
     sheets.worst(Parsing, some, prediction, statistics)
     assert rows[0][:3] == [0, 1, 2]
+    sheets.best(Parsing, some, prediction, statistics)
+    assert rows[1][:3] == [13, 12, 11]
     blank = statistics._replace(statistics=np.zeros_like(statistics.statistics))
     assert sheets.worst(Parsing, some, prediction, blank) is None
 
@@ -87,7 +92,7 @@ def test_rows_find_their_faces_in_any_order(monkeypatch):
     monkeypatch.setattr(sheets, "drawn", lambda *a, **k: places.append(a[3]) or [Image.new("RGB", (4, 4))])
     sheets.worst(Landmarks, some, prediction, found)
     expected = worst_first(some, found)
-    assert [some.splits["test"]["id"][i] for i in places[0]] == expected[: sheets.WORST]
+    assert [some.splits["test"]["id"][i] for i in places[0]] == expected[: sheets.SHOWN]
 
 
 def worst_first(some, rows):

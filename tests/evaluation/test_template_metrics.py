@@ -84,7 +84,7 @@ def galleries():
 
 
 def searched(x, template, media, weight, gallery, probes, draws):
-    """Rank-1, rank-5, and TPIR at FPIR 0.1 of one gallery after the other, mean."""
+    """Rank-1, rank-5, rank-10, and TPIR at FPIR 0.1 of one gallery after the other, mean."""
     of, values = {name: feature(x, template, media, weight, name) for name in {*template.tolist()}}, []
     for which in sorted({*gallery["gallery"].tolist()}):
         mated, unmated = [], []
@@ -99,7 +99,7 @@ def searched(x, template, media, weight, gallery, probes, draws):
         thresholds = [np.inf, *sorted({s for _, s in mated + unmated}, reverse=True)]
         allowed = [t for t in thresholds if sum(s >= t for _, s in unmated) <= 0.1 * len(unmated)]
         passed = [sum(r == 0 and s >= t for r, s in mated) for t in allowed]
-        ranks = [sum(r < k for r, _ in mated) / len(mated) for k in (1, 5)]
+        ranks = [sum(r < k for r, _ in mated) / len(mated) for k in (1, 5, 10)]
         values.append([*ranks, max(passed) / len(mated)])
     return np.mean(values, axis=0)
 
@@ -118,7 +118,7 @@ def test_probes_are_searched_in_each_gallery():
     for place, draw in enumerate(drawn):
         counts = {1: draw[:24], 2: draw[24:]}
         expected = searched(x, template, media, weight, gallery, probes, counts)
-        got = [found[name][place] for name in ("rank_1", "rank_5", "tpir_at_fpir_1e-1")]
+        got = [found[name][place] for name in ("rank_1", "rank_5", "rank_10", "tpir_at_fpir_1e-1")]
         np.testing.assert_allclose(got, expected, rtol=1e-12)
     assert 0.1 < found["tpir_at_fpir_1e-1"][0] < found["rank_1"][0] < found["rank_5"][0] < 1
     assert np.isnan(found["tpir_at_fpir_1e-2"]).all()  # too few probes without a mate
@@ -140,6 +140,33 @@ def test_search_by_hand():
     probes["person"] = np.arange(100, 113)
     with pytest.raises(ValueError, match="none of 13 probes shows a person of the gallery"):
         Identification().rows(x, split)
+
+
+def test_open_set_rates_are_those_of_sorted_scores():
+    """Half of 100 mated probes look like their person; 200 others have scores of which two may pass at FPIR 1e-2."""
+    rng = np.random.default_rng(3)
+    people, strangers = np.eye(100), rng.normal(size=(200, 100)) / 10
+    like = np.where(np.arange(100)[:, None] % 2, people, rng.normal(size=(100, 100)))
+    probes = like + 0.3 * rng.normal(size=(100, 100))
+    x = np.concatenate([people, probes, strangers])
+    gallery = {"template": np.arange(100), "person": np.arange(100)}
+    searched_for = {"template": np.arange(100, 400), "person": np.arange(300)}
+    split = {"id": list(map(str, range(400))), "template": np.arange(400), "media": np.arange(400)}
+    split["tables"] = {"gallery": gallery, "probes": searched_for}
+    found = score(Identification(), Identification().rows(x, split).statistics)
+
+    cosine = np.concatenate([probes, strangers]) / np.linalg.norm(np.concatenate([probes, strangers]), axis=1)[:, None]
+    own, best = np.diag(cosine[:100]), cosine.max(1)
+    first = own == best[:100]
+    for k, passed in ((1, 20), (2, 2)):
+        threshold = np.sort(best[100:])[::-1][passed]  # above it are as many as may pass
+        expected = (first & (own > threshold)).mean()
+        assert found[f"tpir_at_fpir_1e-{k}"] == pytest.approx(expected)
+    ranks = (cosine[:100] > own[:, None]).sum(1)
+    for k in (1, 5, 10):
+        assert found[f"rank_{k}"] == pytest.approx((ranks < k).mean())
+    values = [found[name] for name in ("tpir_at_fpir_1e-2", "tpir_at_fpir_1e-1", "rank_1", "rank_5", "rank_10")]
+    assert 0 < values[0] < values[1] < values[2] < values[3] < values[4] < 1
 
 
 def test_templates_are_drawn_of_different_sessions():

@@ -1,8 +1,13 @@
 """Planted and seen red: boxes as x0 y0 x1 y1, -1 kept in place of 0."""
 
+import json
+
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
+from facerep_jax import cli
 from tests.data.datasets.drawn import face, prepare, prepared, records, sides, text, write
 
 NAMES = [f"Attribute_{i}" for i in range(40)]
@@ -38,6 +43,24 @@ def raw(tmp_path):
     text(anno / "identity_CelebA.txt", "000001.jpg 2880", "000002.jpg 2937", "000003.jpg 2880", "000004.jpg 31")
     text(tmp_path / "Eval" / "list_eval_partition.txt", *(f"{name} {part}" for name, part in PARTS.items()))
     return tmp_path
+
+
+def test_its_five_points_are_learnt_and_scored_by_the_distance_of_the_eyes(raw, tmp_path):
+    dataset = prepared("celeba", raw, tmp_path / "data")
+    config = f"configs/evaluate/landmarks.py:dataset=celeba/default,data_dir='{tmp_path / 'data'}',protocol=ridge,"
+    config += "variant=Nano/8,size=48"
+    flags = ["--config.seeds=(0,)", "--config.devices=1", "--config.baselines=('mean_shape',)"]
+    where = ("--checkpoint=random", f"--workdir={tmp_path / 'out'}")
+    assert cli.main(["facerep", "evaluate", f"--config={config}", *where, *flags]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    (row,) = (
+        pq.read_table(tmp_path / "out" / "predictions.parquet").filter(pc.field("encoder") == "encoder").to_pylist()
+    )
+    truth = points5(face(3)["landmarks"])  # the whole image is as large as what the encoder sees
+    error = np.linalg.norm(np.reshape(row["prediction"], (5, 2)) - truth, axis=1).mean()
+    expected = error / np.linalg.norm(truth[0] - truth[1])
+    assert results["metrics"]["nme_inter_ocular"]["mean"] == pytest.approx(expected, rel=1e-3)
+    assert dataset.meta["landmarks"]["flip"] == [1, 0, 2, 4, 3]
 
 
 @pytest.mark.parametrize(("arg", "size"), [("", 48), (":images=wild", 64)])

@@ -1,10 +1,13 @@
 """Planted and seen red: images not transposed, covered points taken for visible ones."""
 
+import json
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from facerep_jax import cli
 from tests.data.datasets.drawn import face, pixels, prepare, prepared, records, sides
 
 COUNTS = {"train": ("Tr", 3), "test": ("T", 2)}
@@ -60,6 +63,30 @@ def test_cells_become_records(raw, tmp_path, capsys):
         np.testing.assert_array_equal(record["visible"], ~covered(index))
         np.testing.assert_array_equal(record["bbox"], [3.5, 5.5, 33.5, 38.5])
         sides(dataset, record, [0, 2, 4, 5, 8, 10, 12, 16, 18, 22], [1, 3, 6, 7, 9, 11, 14, 17, 19, 23])
+
+
+def test_its_landmarks_are_learnt_and_scored_by_the_outer_corners_of_the_eyes(raw, tmp_path):
+    dataset = prepared("cofw", raw, tmp_path / "data")
+    config = f"configs/evaluate/landmarks.py:dataset=cofw/default,data_dir='{tmp_path / 'data'}',protocol=ridge,"
+    config += "variant=Nano/8,size=48"
+    flags = ["--config.seeds=(0,)", "--config.devices=1", "--config.baselines=('mean_shape',)"]
+    where = ("--checkpoint=random", f"--workdir={tmp_path / 'out'}")
+    assert cli.main(["facerep", "evaluate", f"--config={config}", *where, *flags]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["headline"] == "nme_inter_ocular"
+    assert {"failure_rate_at_0.10", "nme_box", "nme_diagonal"} <= {*results["metrics"]}
+    rows = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    errors = []
+    for row in (row for row in rows if row["encoder"] == "encoder"):
+        record = records(dataset)[row["id"]]
+        x0, y0, x1, y1 = record["bbox"]
+        side = 1.5 * np.array([x1 - x0, y1 - y0])  # a quarter of the box more on each side
+        corner = np.array([x0 + x1, y0 + y1]) / 2 - side / 2
+        found = (np.reshape(row["prediction"], (29, 2)) + 0.5) * side / 48 + corner
+        truth = record["landmarks"]
+        errors.append(np.linalg.norm(found - truth, axis=1).mean() / np.linalg.norm(truth[8] - truth[9]))
+    assert len(errors) == 2
+    assert np.mean(errors) == pytest.approx(results["metrics"]["nme_inter_ocular"]["mean"], rel=1e-3)
 
 
 def test_other_contents_are_refused(raw, tmp_path, capsys):

@@ -101,6 +101,15 @@ def test_a_feature_of_a_rejected_record_alone_does_not_exist(tmp_path):
     assert plan.rejected == ({"line": 2, "id": "b.jpg", "image": "b.jpg", "reason": "not an image"},)
 
 
+def test_identities_with_one_image_for_training_are_counted(tmp_path):
+    names = {"a": "zoe", "b": "zoe", "c": "ann", "d": "bob", "e": "bob"}
+    lines = [{"image": f"{image}.jpg", "identity": name} for image, name in names.items()]
+    lines[-1]["split"] = "test"
+    assert build(write(tmp_path / "raw", lines), tmp_path / "data").meta["identities_with_one_image"] == 2
+    whole = build(write(tmp_path / "two", lines[:2]), tmp_path / "other")
+    assert "identities_with_one_image" not in whole.meta
+
+
 def test_conversions_are_told(tmp_path):
     plan = manifest.plan(manifest.read(None, write(tmp_path, [{"image": "a.jpg"}, {"image": "c.webp"}])))
     assert plan.notes == ("1 images stored as PNG: not an upright 8-bit RGB or grey JPEG or PNG",)

@@ -31,12 +31,12 @@ class Nearest:
         return learn
 
 
-@pytest.mark.parametrize("name", ["linear_probe", "ridge", "frozen", "finetune"])
+@pytest.mark.parametrize("name", ["linear_probe", "ridge", "frozen", "finetune", "lora", "frozen_batch_norm"])
 def test_protocols_are_found_by_the_name_of_their_module(name):
     protocol = by_name(name)()
     assert isinstance(protocol, Protocol)
     assert protocol.name == name
-    assert protocol.trains_encoder == (name == "finetune")
+    assert protocol.trains_encoder == (name in ("finetune", "lora", "frozen_batch_norm"))
     assert protocol.explains.endswith(".")
 
 
