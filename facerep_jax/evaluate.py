@@ -48,8 +48,10 @@ from facerep_jax.command_line import cause_of, command_line, require_kind, resol
 from facerep_jax.config import build, locate, plain
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import licence_of, may_show_images
-from facerep_jax.evaluation import few_shot, learnt, selection, sheets
+from facerep_jax.evaluation import corruptions, few_shot, learnt, robustness, selection, sheets
 from facerep_jax.evaluation.baselines import EXPLAINS, problem_of, without_network
+from facerep_jax.evaluation.breakdown import FEW, broken_down
+from facerep_jax.evaluation.conditions import Conditions, axes_of
 from facerep_jax.evaluation.encoders import Loaded, load_encoder, settled
 from facerep_jax.evaluation.labels import Labels, check_seeds, draw, labelled
 from facerep_jax.evaluation.metrics import rows_of
@@ -165,6 +167,7 @@ def evaluate(
     config, seconds = completed(config), dict[str, float]()
     selection.check(config.selection)
     learnt.check(config.keep)
+    kinds = corruptions.kinds_of(config.corruptions)
     check_seeds(config.seeds)
     specs = {JUDGED: config.protocol}
     specs |= {name: config[SPECS[name]] for name in NETWORKS if name in (config.baselines or ())}
@@ -177,12 +180,13 @@ def evaluate(
         require_same_subject(workdir, task, dataset.name, checkpoint)
         config = settled(config, dataset, loaded)
         compares = any(protocol.compares for protocol in protocols.values())
-        problem = make_problem(config, dataset, encoder, folder, compares=compares, shared=shared)
+        axes = axes_of(dataset, config.groups)
+        conditions = Conditions(axes) if axes else None
+        problem = make_problem(
+            config, dataset, encoder, folder, compares=compares, shared=shared, conditions=conditions
+        )
         problem = problem._replace(checkpoint=checkpoint_name)
-    if config.shots:
-        labels = few_shot.draw(problem, config.shots, config.shots_per, config.seeds, config.validation_minimum)
-    else:
-        labels = draw(problem, config.fraction, config.seeds, config.validation_minimum)
+    labels = subsets_of(problem, config)
     drawn_share = round(len(labels[0].train) / size(problem.splits["train"]), 4) if config.shots else config.fraction
     if SCRATCH in protocols and len(labels[0].train) < SCRATCH_LABELS:
         raise ValueError(
@@ -200,7 +204,10 @@ def evaluate(
 
     with timed(seconds, "baselines"):
         fixed = fixed_once(config, problem, labels, dataset.meta)
-    outcomes = {JUDGED: learn(protocols[JUDGED], problem, labels, name_of(checkpoint), seconds)}
+    judged = robustness.with_copies(problem, kinds) if kinds else problem
+    outcomes = {JUDGED: learn(protocols[JUDGED], judged, labels, name_of(checkpoint), seconds)}
+    copies = [robustness.parted(of.prediction, size(test)) for of in outcomes[JUDGED]]  # the first is clean
+    outcomes[JUDGED] = [of._replace(prediction=clean) for of, (clean, *_) in zip(outcomes[JUDGED], copies, strict=True)]
     kept = learnt.learnt_by(
         problem, protocols[JUDGED], outcomes[JUDGED][0].weights, labels[0].seed, dataset.meta, config.keep
     )
@@ -212,6 +219,8 @@ def evaluate(
     with timed(seconds, "score"):
         rows = {who: [rows_of(metric, each, truth_of(test)) for each in of] for who, of in predictions.items()}
         scores = {who: Scores(summarised(metric, of)) for who, of in rows.items()}
+        parts = broken_down(metric, rows[JUDGED], test, axes)
+        harmed = robustness.harms(metric, rows[JUDGED], copies, test, kinds) if kinds else {}
     for who, of in outcomes.items():
         scores[who] = replace(
             scores[who],
@@ -252,6 +261,8 @@ def evaluate(
         held_out=problem.held_out,
         left_out=problem.left_out,
         learnt={} if kept is None else kept.told,
+        breakdown=parts,
+        corruptions=harmed,
     )
     drawn = {}
     if may_show_images(dataset.meta):
@@ -281,6 +292,13 @@ def load_once(config: ConfigDict, name: str, shared: Shared | None) -> Loaded:
     settings = {key: plain(config[key]) for key in ("encoder", "encoder_seed", "weights", "remat", "dtype")}
     key = (ENCODERS, name, json.dumps([settings, config.data.get("size")]))
     return shared.once(key, lambda: load_encoder(config, name))
+
+
+def subsets_of(problem: Problem, config: ConfigDict) -> list[Labels]:
+    """The subsets of the labels: so many of each person or class, or a fraction of all."""
+    if config.shots:
+        return few_shot.draw(problem, config.shots, config.shots_per, config.seeds, config.validation_minimum)
+    return draw(problem, config.fraction, config.seeds, config.validation_minimum)
 
 
 def fixed_once(
@@ -423,4 +441,18 @@ def headline_of(results: Results) -> str:
         f"  {who:32s} {scale.text(of.metrics[name].mean):>6s} ± {scale.text(of.metrics[name].std)}"
         for who, of in {who: results.judged, **results.baselines}.items()
     ]
-    return "\n".join([head, *lines])
+    return "\n".join([head, *lines, *found_worst(results)])
+
+
+def found_worst(results: Results) -> list[str]:
+    """A line on the group that the encoder serves worst, and one on groups that are too small; none without groups."""
+    parts, scale = results.breakdown, results.words.scale(results.headline)
+    said = []
+    for group in (each for each in parts.groups if each.title == parts.worst):
+        verdict = "worse than the others of its kind" if parts.decided else "which may be chance"
+        counted = wording.plural(group.units, results.words.belongs_to if results.in_units else results.words.unit)
+        said.append(f"  worst group, {group.title}: {scale.shown(group.value)} ({counted}), {verdict}")
+    if parts.small:
+        units = wording.plural_noun(results.words.belongs_to if results.in_units else results.words.unit)
+        said.append(f"  {wording.plural(len(parts.small), 'group')} of fewer than {FEW} {units} say nothing")
+    return said

@@ -15,7 +15,8 @@ A recipe that is given what another one trained names it in `after`, and where i
 
 An evaluation judges all encoders, or those that it names in `encoders`; its own `rivals` and `subsets` stand in for
 those of the study; one that `learns` nothing takes no fraction of the labels. `subsets` are flags of evaluations of a
-part of the labels, `whole` of those of all of them. A recipe or an evaluation may have further `flags`.
+part of the labels, `whole` of those of all of them. A recipe or an evaluation may have further `flags`. `curves` say
+which scores belong to which amount of data: study.html then has charts with power laws, see `reporting.scaling`.
 """
 
 import itertools
@@ -33,10 +34,10 @@ from facerep_jax.command_line import require_kind
 from facerep_jax.config import quoted
 from facerep_jax.evaluation.results import Scale
 from facerep_jax.files import local_path, read_object, write
-from facerep_jax.reporting import scores, wording
+from facerep_jax.reporting import scaling, scores, wording
 from facerep_jax.reporting.lines import BASELINE, PRETRAINED, Line
 from facerep_jax.reporting.lines import RANDOM as UNTRAINED
-from facerep_jax.reporting.page import Row, Table, markdown_block
+from facerep_jax.reporting.page import Row, Table, html, markdown_block
 from facerep_jax.reporting.scores import Score
 from facerep_jax.reporting.workdirs import read_evaluation, read_selected
 
@@ -94,8 +95,13 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     scored = [score for name in config.evaluate for score in scores_of(config, folder, name)]
     found: dict[str, list[Any]] = {"rates": tried, "budgets": budgets, "scores": scored}
     written = {name: [each._asdict() for each in of] for name, of in found.items()}
+    text, curves = markdown(tried, budgets, scored), scaling.curves_of(config, scored)
+    if curves:
+        written["curves"] = scaling.to_json(curves)
+        text += "\n" + markdown_block(scaling.law_table(curves)) + "\n"
+        write(folder / "study.html", html(scaling.page(words[0], config, scored, curves)))
     write(folder / "study.json", json.dumps(written, indent=1))
-    write(folder / "study.md", text := markdown(tried, budgets, scored))
+    write(folder / "study.md", text)
     print(text)
     return 0
 

@@ -30,6 +30,7 @@ def get_config(arg=None):
         rivals=("patch_kmeans",),
         whole=("--config.seeds=(0,)",),
         evaluate=dict(landmarks=dict(config=EVALUATE, fractions=(0.5, 1.0), scratch=(1.0,))),
+        curves=dict(landmarks=dict(x="steps", lines=dict(ours=((1, "landmarks", "random"), (2, "landmarks", "farl"))))),
     ))
 """
 
@@ -110,6 +111,16 @@ def test_the_table_holds_what_the_cells_found(finished):
     assert f"| farl | 2 | 128 | {flops / 1e12:.2f} |" in table
     assert "landmarks: nme_box in %" in table
     assert f"| 15 (50%) | farl | {100 * np.mean(scores[1]['values']):.2f} |" in table
+
+
+def test_curves_of_the_config_are_drawn(finished):
+    found = json.loads((finished / "tiny" / "study.json").read_text())
+    values = {(s["fraction"], s["encoder"]): s["values"] for s in found["scores"]}
+    (curve,) = found["curves"]
+    assert (curve["name"], curve["amounts"]) == ("ours", [1, 2])
+    assert curve["values"] == [values[0.5, "random"], values[0.5, "farl"]]
+    assert "landmarks: ours" in (finished / "tiny" / "study.md").read_text()
+    assert "nme_box against steps" in (finished / "tiny" / "study.html").read_text()
 
 
 def trained(finished, seed):

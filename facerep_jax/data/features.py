@@ -32,6 +32,9 @@ NUMBERS: Numbers = {
     "valence": (np.float32, ()),  # -1 to 1
     "arousal": (np.float32, ()),  # -1 to 1
     "age": (np.float32, ()),  # years
+    "skin_tone": (np.float32, ()),  # individual typology angle in degrees: the higher, the lighter
+    "occlusion": (np.float32, ()),  # share of the face's landmarks that something in front of it covers, 0 to 1
+    "blur": (np.float32, ()),  # standard deviation of a Gaussian, as a share of the image's side
     "vertices": (np.float32, ("vertices", 3)),  # x y in pixels, z on their scale
     "camera": (np.float32, (3, 4)),  # from the vertices' world to pixels
 }

@@ -119,6 +119,9 @@ KINDS: Mapping[str, Callable[[Any], Any]] = {
     "valence": functools.partial(numbers, low=-1.0, high=1.0),
     "arousal": functools.partial(numbers, low=-1.0, high=1.0),
     "age": functools.partial(numbers, low=0.0, high=150.0),
+    "skin_tone": functools.partial(numbers, low=-90.0, high=90.0),
+    "occlusion": functools.partial(numbers, low=0.0, high=1.0),
+    "blur": functools.partial(numbers, low=0.0, high=1.0),
     "vertices": text,
     "camera": lambda value: numbers(value, 3, 4),
 }

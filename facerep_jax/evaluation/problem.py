@@ -31,7 +31,8 @@ from facerep_jax.typing import Encoder, Metric, Task
 Arrays = Mapping[str, Any]
 Indices = Int[np.ndarray, "_"]
 
-ON_HOST = ("id", "row", "tables", ORIGINAL_MASK)  # what no device sees
+CONDITIONS = "conditions"  # of test examples, see `evaluation.conditions`
+ON_HOST = ("id", "row", "tables", CONDITIONS, ORIGINAL_MASK)  # what no device sees
 NONE: Arrays = MappingProxyType({"id": [], "tables": {}})  # a split without examples
 PERSON = "identity"  # the feature that tells persons apart
 ROLES = ("train", "validation", "test")  # of splits that each problem has, if without examples
@@ -70,6 +71,7 @@ def make_problem(
     *,
     compares: bool = False,
     shared: Shared | None = None,
+    conditions: Transform | None = None,
 ) -> Problem:
     """The task on the splits of the data set that it names; large ones are read as they are needed.
 
@@ -79,6 +81,7 @@ def make_problem(
     Args:
         compares: whether a protocol compares trainings, so that it needs validation examples by `last` too.
         shared: with evaluations that may read the same splits.
+        conditions: a transform that gives CONDITIONS of a record; of test examples alone.
     """
     task = locate(config.task)
     names = {role: config.data.get("splits", {}).get(role, role) for role in task.splits}
@@ -101,8 +104,10 @@ def make_problem(
     images = {} if shared is None else {role: images_of(config, dataset, name) for role, name in names.items()}
     for role, name in names.items():
         if dataset.splits.get(name):
-            reading = partial(load, dataset.source(name), transforms, keys, optional=optional, name=dataset.name)
-            data = reading() if shared is None else read_once(shared, images[role], (keys, optional), reading)
+            told = (conditions, *transforms) if conditions is not None and role == "test" else transforms
+            more = (*optional, CONDITIONS) if told is not transforms else optional
+            reading = partial(load, dataset.source(name), told, keys, optional=more, name=dataset.name)
+            data = reading() if shared is None else read_once(shared, images[role], (keys, more), reading)
             splits[role] = {**data, "tables": tables}
             left_out[role] = dataset.splits[name] - size(data)
     chooses = config.selection == "validation" or (compares and config.selection == "last")

@@ -150,6 +150,54 @@ class Words:
 
 
 @dataclass(frozen=True)
+class Group:
+    """The judged encoder's headline on some of the test examples, mean over the label subsets."""
+
+    axis: str  # what the group is one of, such as "yaw"
+    name: str  # such as "30–60°"
+    rows: int  # of examples.parquet
+    units: int  # that these belong to
+    enough: bool  # whether the units are so many that the value says something
+    value: float | None
+    low: float | None = None  # the 95 % interval; None without enough units
+    high: float | None = None
+    gap: float | None = None  # the value less that of the axis's other groups together
+    gap_low: float | None = None
+    gap_high: float | None = None
+    decided: bool = False  # whether it is worse than those, at a level that allows for the number of groups
+    metrics: Mapping[str, float | None] = field(default_factory=dict)  # `words.columns`, mean over label subsets
+
+    @property
+    def title(self) -> str:
+        """Axis and name."""
+        return f"{self.axis}: {self.name}"
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """A result by groups of test examples."""
+
+    groups: Sequence[Group] = ()
+    worst: str = ""  # title of the group with the worst value, of those with enough units; empty if there is none
+    decided: bool = False  # whether that group is worse than the others of its axis
+    small: Sequence[str] = ()  # titles of groups that are too small to say anything
+    note: str = ""  # why there are no groups
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What one strength of a corruption makes of the headline."""
+
+    strength: int
+    mean: float | None  # over label subsets
+    std: float | None
+    values: Sequence[float | None]  # one for each subset
+    change: float | None = None  # less the value on clean images
+    low: float | None = None  # its 95 % interval
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class Results:
     """All that came of an evaluation."""
 
@@ -180,6 +228,8 @@ class Results:
     left_out: Mapping[str, int] = field(default_factory=dict)  # split's role -> records that lack what is needed
     shots: int = 0  # training labels of each person or class; 0 if a fraction of all was drawn
     learnt: Mapping[str, Any] = field(default_factory=dict)  # file, seed, megabytes and digest of `evaluation.learnt`
+    breakdown: Breakdown = field(default_factory=Breakdown)  # of the judged encoder
+    corruptions: Mapping[str, Sequence[Harm]] = field(default_factory=dict)  # of test images, by rising strength
 
     @property
     def protocol(self) -> str:
@@ -251,6 +301,13 @@ class _Object(NamedTuple):
             for name, value in self.get(key, dict, {}).items()
         }
 
+    def list(self, key: str) -> list["_Object"]:
+        """The objects in the list of a key, in order; none if it is missing."""
+        return [
+            _Object(where := f"{self.where}: {key} {place}", _check(where, value, dict))
+            for place, value in enumerate(self.get(key, list, ()))
+        ]
+
     def object(self, key: str) -> "_Object":
         """The object of a key, or an empty one if it is missing."""
         return _Object(f"{self.where}: {key}", self.get(key, dict, {}))
@@ -304,6 +361,8 @@ def _results(top: _Object) -> Results:
         left_out=top.get("left_out", dict, {}),
         shots=top.get("shots", int, 0),
         learnt=top.get("learnt", dict, {}),
+        breakdown=_breakdown(top.object("breakdown")),
+        corruptions={name: _harms(top, name) for name in top.get("corruptions", dict, {})},
     )
     if found.headline not in found.judged.metrics:
         raise ValueError(f"{top.where} has no metric {found.headline!r}, its headline")
@@ -356,6 +415,38 @@ def _checkpoint(top: _Object) -> Checkpoint | None:
         step=origin.get("step", int, None),
         weights=origin.get("weights", str, None),
         digest=origin.get("digest", str, None),
+    )
+
+
+def _breakdown(found: _Object) -> Breakdown:
+    groups = tuple(map(_group, found.list("groups")))
+    small = tuple(_check(f"{found.where}: small", title, str) for title in found.get("small", list, ()))
+    worst, note = (found.get(key, str, "") for key in ("worst", "note"))
+    return Breakdown(groups, worst, found.get("decided", bool, False), small, note)
+
+
+def _group(group: _Object) -> Group:
+    numbers = {key: group.get(key, float, None) for key in ("value", "low", "high", "gap", "gap_low", "gap_high")}
+    return Group(
+        axis=group.need("axis", str),
+        name=group.need("name", str),
+        rows=group.need("rows", int),
+        units=group.need("units", int),
+        enough=group.need("enough", bool),
+        decided=group.get("decided", bool, False),
+        metrics=group.get("metrics", dict, {}),
+        **numbers,
+    )
+
+
+def _harms(top: _Object, name: str) -> tuple[Harm, ...]:
+    return tuple(
+        Harm(
+            strength=harm.need("strength", int),
+            values=_summary(harm).values,
+            **{key: harm.get(key, float, None) for key in ("mean", "std", "change", "low", "high")},
+        )
+        for harm in top.object("corruptions").list(name)
     )
 
 

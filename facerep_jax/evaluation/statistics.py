@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.special import stdtrit
 
 LEVEL = 0.95  # of the intervals
@@ -140,6 +140,57 @@ def difference(a: Resampled, b: Resampled, *, lower_is_better: bool) -> Differen
     return Difference(value_a, value_b, gain, value_b - value_a, value_b - value_a - half, value_b - value_a + half)
 
 
+class Parts(NamedTuple):
+    """The headline of several sets of rows on each label subset, and what it becomes if test rows are drawn again."""
+
+    values: Float[np.ndarray, "parts subsets"]
+    draws: Float[np.ndarray, "parts r subsets"]  # from one draw of all rows, so that parts can be compared
+    drawn: tuple[int, ...]  # independent rows or units of each part
+
+
+def resampled_parts(
+    statistics: Float[np.ndarray, "subsets n s"],
+    value: Value,
+    parts: Sequence[Bool[np.ndarray, "n"]],
+    *,
+    units: Sequence[str],
+    resamples: int = 200,
+    seed: int = 0,
+) -> Parts:
+    """Bootstrap of the headline on several sets of rows at once; whole units are drawn, whichever set a row is in.
+
+    Args:
+        parts: whether each row belongs to the part.
+        units: of each row, see `resampled`.
+    """
+    names, unit_of = np.unique(units, return_inverse=True)
+    rng, draws = np.random.default_rng(seed), list[np.ndarray]()
+    for _ in range(0, resamples, CHUNK):
+        weights = _counts(rng, len(names), CHUNK)[:, unit_of]
+        draws.append(np.stack([_values(weights[:, rows], statistics[:, rows], value) for rows in parts]))
+    values = np.stack([_values(np.ones((1, rows.sum())), statistics[:, rows], value)[0] for rows in parts])
+    drawn = tuple(len(np.unique(unit_of[rows])) for rows in parts)
+    return Parts(values, np.concatenate(draws, axis=1)[:, :resamples], drawn)
+
+
+def interval(
+    values: Float[np.ndarray, "subsets"], draws: Float[np.ndarray, "r subsets"], n: int, level: float = LEVEL
+) -> tuple[float, float]:
+    """The interval of the mean over subsets of a value or of a difference, by the variances of `paired_difference`.
+
+    Draws in which it is not defined are left out; NaN if they are more than one in twenty.
+
+    Args:
+        values: of each subset.
+        draws: what they become if n independent rows or units are drawn again.
+    """
+    defined = np.isfinite(draws).all(1)
+    if not np.isfinite(values).all() or defined.mean() < LEVEL:
+        return math.nan, math.nan
+    half, mean = _half_width(_variances(values, draws[defined], n), level), float(values.mean())
+    return mean - half, mean + half
+
+
 def _variances(
     differences: Float[np.ndarray, "subsets"], draws: Float[np.ndarray, "r subsets"], n: int
 ) -> list[tuple[float, int]]:
@@ -156,13 +207,13 @@ def _variances(
     return [(max(of_rows - of_both, 0.0), max(n - 1, 1)), (differences.var(ddof=1) / subsets, subsets - 1)]
 
 
-def _half_width(variances: Sequence[tuple[float, int]]) -> float:
+def _half_width(variances: Sequence[tuple[float, int]], level: float = LEVEL) -> float:
     """Half the interval of an estimate whose variance is a sum of variances, each with its degrees of freedom."""
     variance = sum(v for v, _ in variances)
     if not variance > 0:
         return float(variance)  # 0 or NaN
     freedom = variance**2 / sum(v**2 / degrees for v, degrees in variances)
-    return float(stdtrit(freedom, (1 + LEVEL) / 2) * math.sqrt(variance))
+    return float(stdtrit(freedom, (1 + level) / 2) * math.sqrt(variance))
 
 
 def _counts(rng: np.random.Generator, n: int, draws: int) -> Float[np.ndarray, "r n"]:

@@ -54,6 +54,8 @@ def defaults() -> dict[str, Any]:
         shots_per="",
         dtype="auto",
         devices=0,
+        groups=config_dict.placeholder(tuple),
+        corruptions=(),
     )
 
 
@@ -178,6 +180,8 @@ def trial(
     predictions: test examples, evenly spaced, whose predictions are kept. keep: of the network of the first subset, for
     `facerep predict`: learnt, what it learnt; all, its encoder too; or nothing.
     dtype: of the encoder's matrix products, auto, float32 or bfloat16. devices: that encode and fine-tune, 0 for all.
+    groups: names of what breaks the result down, see `conditions.axes_of`; None for all that records tell, () for none.
+    corruptions: kinds of those that the test images are scored under too, see `corruptions`; ("all",) for each.
     data_dir; splits: role -> name of the data set's split.
     size: pixels of a side of the images, 0 for those of the checkpoint; crop: box, whole, or "" for what the data set's
     meta says, else its boxes if it has any. Transforms that leave `size` and `whole` open are given these.

@@ -21,6 +21,7 @@ from facerep_jax.face_world.rays import ImagePlane, hidden_by_itself, visible_ja
 from facerep_jax.face_world.sampling import DEFAULT, Settings, sample_scene
 from facerep_jax.face_world.scene import ATTRIBUTES, Scene, attributes, mirror
 from facerep_jax.face_world.shapes import covered
+from facerep_jax.face_world.skin import typology_angle
 from facerep_jax.face_world.surface_points import LANDMARK_FLIP, VERTEX_FLIP, FixedPoints, fixed_points
 
 __all__ = ["ATTRIBUTES", "CLASSES", "DEFAULT", "META", "Settings", "camera", "face", "mirror", "render", "sample_scene"]
@@ -79,6 +80,8 @@ def render(scene: Scene, size: int) -> dict[str, Any]:
         attributes: float32 (attributes,), 0 or 1, of `ATTRIBUTES`.
         action_units: float32 (units,), 0 to 5, of `ACTION_UNITS`.
         expression: int, index in `EXPRESSIONS`. valence, arousal: float, -1 to 1; all three follow from action_units.
+        skin_tone: float, individual typology angle of the skin in degrees. occlusion: float, share of the landmarks
+            that a hand or a thing in front of the face covers. blur: float, as in `Photo`. lines_of_age: float, 0 to 1.
         identity: str. session, frame: int.
         caption: tuple of one or two str. oracle_caption: str, which tells every attribute.
     """
@@ -104,6 +107,10 @@ def render(scene: Scene, size: int) -> dict[str, Any]:
         "expression": expression(scene.units),
         "valence": valence(scene.units),
         "arousal": arousal(scene.units),
+        "skin_tone": typology_angle(scene.skin.colour),
+        "occlusion": float(covered_landmarks(scene, size, vertices[:68]).mean()),
+        "blur": scene.photo.blur,
+        "lines_of_age": scene.skin.lines,
         "identity": scene.identity,
         "session": scene.session,
         "frame": scene.frame,
@@ -133,6 +140,11 @@ def _visible(
     for part in head_covers(scene, None):
         hit = part.cover.cast_front(scene.turn, x, y)
         hidden |= (hit.outside < 0) & (hit.depth < depth)
-    if scene.occluder:
-        hidden |= covered(scene.occluder, *(pixels[:, :2].T + 0.5) / size)
-    return in_frame & ~hidden
+    return in_frame & ~hidden & ~covered_landmarks(scene, size, pixels)
+
+
+def covered_landmarks(scene: Scene, size: int, pixels: Float32[np.ndarray, "68 3"]) -> Bool[np.ndarray, "68"]:
+    """Return which landmarks lie behind the hand or thing in front of the face, turned towards it or not."""
+    if not scene.occluder:
+        return np.zeros(len(pixels), bool)
+    return covered(scene.occluder, *(pixels[:, :2].T + 0.5) / size)

@@ -57,6 +57,8 @@ class Settings:
     correlation: float = 2.0  # lag in frames at which pose and expression correlate by 1 / e
     informativeness: float = 0.37  # share of the captions that are not mismatched that name attributes
     mismatched: float = 0.1  # share of the captions that are those of another scene
+    spread: float = 1.0  # how far pose, place and the lamp's side reach, in what the world has
+    degradation: float = 1.0  # how much blur, noise, JPEG loss, wrong tone and things in front there is
 
 
 DEFAULT = Settings()
@@ -102,7 +104,8 @@ def _scene_without_captions(seed: int, index: int, settings: Settings) -> tuple[
     number = person_of(index, settings)
     session, frame = divmod(index % BLOCK % (settings.sessions * settings.frames), settings.frames)
     person = _person(settings.world, seed, number)
-    return _session(settings.world, seed, number, session, settings.correlation).scene(frame), person.name
+    dials = (settings.correlation, settings.spread, settings.degradation)
+    return _session(settings.world, seed, number, session, *dials).scene(frame), person.name
 
 
 @lru_cache(maxsize=64)
@@ -143,16 +146,21 @@ class _Person:
 
 
 @lru_cache(maxsize=64)
-def _session(world: str, seed: int, number: int, session: int, correlation: float) -> "_Session":
+def _session(
+    world: str, seed: int, number: int, session: int, correlation: float, spread: float, degradation: float
+) -> "_Session":
     """Return a session, which is kept for the frames that follow."""
-    return _Session(world, seed, number, session, correlation)
+    return _Session(world, seed, number, session, correlation, spread, degradation)
 
 
 class _Session:
     """An occasion to photograph a person: light, place, clothes and hair stay, pose and expression change."""
 
-    def __init__(self, name: str, seed: int, number: int, session: int, correlation: float):
+    def __init__(
+        self, name: str, seed: int, number: int, session: int, correlation: float, spread: float, degradation: float
+    ):
         world = WORLDS[name]
+        self.spread, self.degradation = spread, degradation
         self.person = person = _person(name, seed, number)
         self.key = (world.number, seed, number, session)
         dice = Dice(SESSION, *self.key)
@@ -160,15 +168,15 @@ class _Session:
         self.mood = PROTOTYPES[dice.weighted(EXPRESSIONS, _MOODS)]
         hat = _sample_hat(dice) if dice.happens(0.15) else None
         self.scale = dice.within(world.scale)
-        self.x, self.y = dice.normal(0.5, world.shift), dice.normal(0.49, world.shift)
+        self.x, self.y = dice.normal(0.5, spread * world.shift), dice.normal(0.49, spread * world.shift)
         self.occluder, self.hand = sample_occluder(dice, person.skin)
-        self.photo = _sample_photo(dice, world)
+        self.photo = _degraded(_sample_photo(dice, world), degradation)
         fresh = dice.between(0.85, 1.15)  # how long the beard has grown
         self.fixed: dict[str, Any] = {
             "world": world.number,
             "identity": identity(name, seed, number),
             "session": session,
-            "light": _sample_light(dice, world),
+            "light": _sample_light(dice, world, spread),
             "skin": Skin(
                 colour=person.skin,
                 lip=person.lip,
@@ -201,8 +209,9 @@ class _Session:
         at = dict(zip(_CHANNELS, self.paths.at(frame), strict=True))
         # Paths are normal; a tanh turns one into an angle within bounds that is spread evenly over most of them.
         units = self.units(at)
-        yaw = radians(60) * tanh(0.52 * at["yaw"])
-        present = at["occluder"] > 1.25
+        yaw = radians(60) * tanh(0.52 * self.spread * at["yaw"])
+        near = self.degradation * at["occluder"] - 1.25
+        present = near > 0
         dice = Dice(FRAME, *self.key, frame)
         return Scene(
             **self.fixed,
@@ -210,14 +219,14 @@ class _Session:
             head=Head(**self.person.shape, **displacements(units)),
             units=units,
             yaw=yaw,
-            pitch=radians(28) * tanh(0.32 * at["pitch"]),
-            roll=radians(35) * tanh(0.25 * at["roll"]),
+            pitch=radians(28) * tanh(0.32 * self.spread * at["pitch"]),
+            roll=radians(35) * tanh(0.25 * self.spread * at["roll"]),
             scale=self.scale * exp(0.03 * at["scale"]),
             x=self.x + 0.012 * at["x"] - 0.16 * self.scale * sin(yaw),
             y=self.y + 0.012 * at["y"],
             gaze_x=0.05 * tanh(0.5 * at["gaze_x"]),
             gaze_y=0.02 * tanh(0.5 * at["gaze_y"]),
-            occluder=self.occluder.shapes(self.x, self.y, self.scale, at["occluder"] - 1.25) if present else (),
+            occluder=self.occluder.shapes(self.x, self.y, self.scale, near) if present else (),
             hand=present and self.hand,
             photo=replace(self.photo, places=_sample_grain_places(dice)),
         )
@@ -240,9 +249,9 @@ def colour(values: Iterable[Any]) -> Colour:
     return red, green, blue
 
 
-def _sample_light(dice: Dice, world: World) -> Light:
+def _sample_light(dice: Dice, world: World, spread: float) -> Light:
     """Sample a lamp on the camera's side of the face, mostly from above, and ambient light."""
-    across, up = dice.normal(0, world.sidewards), dice.normal(-0.5, 0.5)
+    across, up = dice.normal(0, spread * world.sidewards), dice.normal(-0.5, 0.5)
     distance = sqrt(across**2 + up**2 + 1)
     warm = dice.normal(0, 0.05)
     around = dice.normals(0.04, 3)
@@ -267,6 +276,21 @@ def _sample_photo(dice: Dice, world: World) -> Photo:
         quality=int(dice.between(*world.quality)),
         subsampling=dice.one_of(("444", "420")),
         places=(),
+    )
+
+
+def _degraded(photo: Photo, share: float) -> Photo:
+    """Return a photo of which camera and file change a share of what they changed; at 1 it is the photo."""
+    if share == 1:
+        return photo
+    return replace(
+        photo,
+        blur=share * photo.blur,
+        noise=share * photo.noise,
+        gain=colour(max(1 + share * (gain - 1), 0.05) for gain in photo.gain),
+        gamma=photo.gamma**share,
+        vignette=min(share * photo.vignette, 1.0),
+        quality=round(max(100 - share * (100 - photo.quality), 5)),
     )
 
 

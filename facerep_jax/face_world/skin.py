@@ -4,6 +4,8 @@ All of these but the beard are maps of the window that add up: what a value of 1
 share of the colour of the skin.
 """
 
+from math import atan2, degrees
+
 import numpy as np
 from jaxtyping import Float, Float32
 
@@ -11,7 +13,7 @@ from facerep_jax.face_world.geometry import Head, Relief
 from facerep_jax.face_world.hair import shade_below
 from facerep_jax.face_world.layers import BEHIND, Face, smoothstep
 from facerep_jax.face_world.scene import Skin
-from facerep_jax.face_world.shapes import channels
+from facerep_jax.face_world.shapes import Colour, channels
 from facerep_jax.face_world.textures import texels, tile
 
 # What a map of value 1 adds to red, green and blue, as shares of the colour of the skin.
@@ -20,6 +22,26 @@ _FLUSH = (0.02, -0.17, -0.14)
 _MOTTLE = (0.035, 0.045, 0.045)
 _PORES = (0.06, 0.06, 0.06)
 _FRECKLES = (-0.3, -0.42, -0.48)
+
+
+# From linear sRGB to the tristimulus values Y and Z as shares of those of white (D65).
+_LUMINANCE = (0.2126, 0.7152, 0.0722)
+_BLUE = (0.01775, 0.10947, 0.87277)
+
+
+def typology_angle(colour: Colour) -> float:
+    """Return the individual typology angle of a colour of skin in degrees: the higher, the lighter the skin.
+
+    Source: Chardon, Cretois and Hourseau 1991: arctan((L* - 50) / b*), of CIE L*a*b*; very light above 55, light 41 to
+    55, intermediate 28 to 41, tan 10 to 28, brown -30 to 10, dark below.
+    """
+    values = np.array(colour) / 255
+    light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    y, z = (
+        t ** (1 / 3) if t > (6 / 29) ** 3 else t / (3 * (6 / 29) ** 2) + 4 / 29
+        for t in (float(np.dot(weights, light)) for weights in (_LUMINANCE, _BLUE))
+    )
+    return degrees(atan2(116 * y - 16 - 50, 200 * (y - z)))
 
 
 def paint_skin(face: Face) -> None:

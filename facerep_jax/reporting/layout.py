@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from facerep_jax.evaluation.results import JUDGED, PERCENT, Checkpoint, Words
-from facerep_jax.reporting import anchors, attachments, distribution, explanations, pretraining, wording
+from facerep_jax.reporting import anchors, attachments, breakdowns, distribution, explanations, pretraining, wording
 from facerep_jax.reporting.cards import evaluation_card
 from facerep_jax.reporting.charts import Picture, Series, line_chart
 from facerep_jax.reporting.comparison import Comparison, compare, comparisons, result_tables
@@ -153,6 +153,7 @@ def _evaluation_section(group: Group, allowed: int) -> Section:
         blocks.append(Gallery("Labels and error", "", (_fraction_chart(group.lines),)))
     for fraction, found in group.lines.items():
         blocks += result_tables(found, group.compared[fraction])
+        blocks += breakdowns.blocks(found)
     blocks += _distributions(group.lines)
     blocks += _anchors_beside(group)
     blocks += _sheets(group.lines, allowed)
@@ -162,7 +163,7 @@ def _evaluation_section(group: Group, allowed: int) -> Section:
     blocks.sort(key=lambda block: block.folded)  # what is folded comes last, in its order
     r = group.results
     facts = (r.protocol.replace("_", " "), r.head, wording.selection(r.selection))
-    explained = explanations.of_lines(every, compared=any(group.compared.values()))
+    explained = (*explanations.of_lines(every, compared=any(group.compared.values())), *breakdowns.explained(every))
     return Section(group.title, " · ".join(filter(None, facts)), tuple(blocks), explained)
 
 

@@ -25,6 +25,7 @@ class Score(NamedTuple):
     std_subsets: float  # over label subsets, mean over seeds
     against: Mapping[str, tuple[float, ...]]  # other kind -> gain over it, difference, low, high
     scale: Scale = PERCENT  # how values are written
+    lower_is_better: bool = True
 
 
 def scored(evaluation: str, fraction: float, lines: Mapping[str, Line], rivals: Sequence[str]) -> list[Score]:
@@ -40,7 +41,7 @@ def scored(evaluation: str, fraction: float, lines: Mapping[str, Line], rivals: 
             compared = full_comparison(line, lines[rival])
             against[rival] = (compared.gain, *compared.difference)
         r = line.results
-        measured = (line.means, line.spread, against, line.scale)
+        measured = (line.means, line.spread, against, line.scale, r.lower_is_better)
         found.append(Score(evaluation, fraction, kind, r.labels, r.headline, *measured))
     return found
 

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
+from PIL import Image, ImageCms
 
 from facerep_jax.face_world.layers import Face
 from facerep_jax.face_world.rays import ImagePlane
 from facerep_jax.face_world.sampling import sample_scene
-from facerep_jax.face_world.skin import paint_skin
+from facerep_jax.face_world.skin import paint_skin, typology_angle
 
 SIZE = 128
 PIXEL = 0.0175  # side of a pixel in head units
@@ -104,3 +106,16 @@ def test_hair_shades_the_forehead():
     far = (np.abs(points[1] + 0.25) < 0.03) & (np.abs(points[0]) < 0.2)
     assert shaded[0][near].mean() < 0.85
     assert shaded[0][far].mean() > 0.97
+
+
+def test_typology_angle_is_that_of_an_independent_lab_conversion():
+    """LittleCMS, whose Lab is of another white, to which colours are adapted: a few degrees are left."""
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    to_lab = ImageCms.buildTransform(*profiles, "RGB", "LAB")
+    for colour in ((230, 188, 163), (180, 130, 105), (120, 85, 65), (74, 48, 36), (200, 160, 130)):
+        pixel = ImageCms.applyTransform(Image.new("RGB", (1, 1), colour), to_lab)
+        lightness, _, b = np.frombuffer(pixel.tobytes(), np.uint8).astype(float)
+        lightness, b = lightness * 100 / 255, b - 256 if b > 127 else b
+        expected = np.degrees(np.arctan2(lightness - 50, b))
+        assert typology_angle(tuple(map(float, colour))) == pytest.approx(expected, abs=4)
+    assert typology_angle((255.0, 255.0, 255.0)) == pytest.approx(90, abs=0.1)  # grey has no hue
