@@ -18,7 +18,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from facerep_jax.data.features import MISSING_CLASS
 
-MAX_PIXELS = 50_000_000  # of an image
+MAX_PIXELS = 50_000_000  # of an image or a mask
 ORIENTATION = 0x0112  # EXIF tag
 # Pillow's names of what is read. Others are refused: Pillow runs Ghostscript on EPS.
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP")
@@ -250,6 +250,8 @@ def _mask_pixels(data: bytes, grey: bool) -> UInt8[np.ndarray, "h w"] | UInt16[n
         kind, mode = image.format, image.mode
         if kind != "PNG":
             raise ValueError(f"must be a PNG with one channel of class ids, not {kind} {mode}")
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(_too_large(image.size))
         pixels = np.asarray(ImageOps.exif_transpose(image))
     if pixels.ndim == 3:
         colours = pixels[..., : 1 if mode == "LA" else 3]

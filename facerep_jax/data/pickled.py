@@ -1,46 +1,17 @@
-"""Pickles of lists of images, read by an allow-list: nothing in them is called but what makes bytes and arrays.
+"""Lists of images in pickles, as insightface trades pairs of aligned images: NAME.bin.
 
-insightface trades pairs of aligned images as NAME.bin: a pickle of (files of images, whether each two are of one
-person), written by Python 2 or 3, some with NumPy arrays of bytes.
+Each is a pickle of (files of images, whether each two are of one person), written by Python 2 or 3, some with NumPy
+arrays of bytes. `torch_files` reads it, which runs nothing of it.
 """
 
 import dataclasses
 import functools
-import io
-import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy._core import multiarray
 
-
-def _as_bytes(content: str, encoding: str) -> bytes:
-    """Bytes as Python 3 writes them in an old protocol; other codecs, of which some unpack, are refused."""
-    if encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"it asks for the codec {encoding!r}, which is not read")
-    return content.encode("latin1")
-
-
-ALLOWED = {
-    ("_codecs", "encode"): _as_bytes,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    **{
-        (f"numpy.{core}.multiarray", name): getattr(multiarray, name)
-        for core in ("core", "_core")
-        for name in ("_reconstruct", "scalar")
-    },
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    """Knows no other names than those of `ALLOWED`."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
-            raise ValueError(f"it asks for {module}.{name}, which is not read: only bytes, lists and arrays are")
-        return ALLOWED[module, name]
+from facerep_jax import torch_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,23 +43,18 @@ def pairs(path: Path) -> tuple[list[bytes], list[bool]]:
 
 @functools.lru_cache(maxsize=1)  # a file has some 70 MB, and its images are read one by one
 def _pairs(path: Path, _: int) -> tuple[list[bytes], list[bool]]:
-    try:
-        # Python 2's strings are bytes; as text of Latin-1, NumPy takes them too.
-        held = _Unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-        images, same = held
-        found = [_bytes(image) for image in images], [bool(one) for one in same]
-    except Exception as error:  # pickle raises all kinds for bytes that are none
-        raise ValueError(f"{path} is no file of pairs: {' '.join(str(error).split())[:200]}") from None
-    if len(found[0]) != 2 * len(found[1]) or not found[1]:
-        raise ValueError(f"{path}: two images for each pair are expected, not {len(found[0])} for {len(found[1])}")
-    return found
+    held = torch_files.read_pickle(path)
+    if not (isinstance(held, tuple | list) and len(held) == 2 and all(np.iterable(part) for part in held)):
+        raise ValueError(f"{path} is no file of pairs, which holds (images, same)")
+    images, same = [_bytes(image, path) for image in held[0]], [bool(one) for one in held[1]]
+    if len(images) != 2 * len(same) or not same:
+        raise ValueError(f"{path}: two images for each pair are expected, not {len(images)} for {len(same)}")
+    return images, same
 
 
-def _bytes(image: Any) -> bytes:
-    if isinstance(image, str):
-        return image.encode("latin1")
+def _bytes(image: Any, path: Path) -> bytes:
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         return image.tobytes()
     if not isinstance(image, bytes):
-        raise ValueError(f"an image is {type(image).__name__}, not bytes")
+        raise ValueError(f"{path}: an image is {type(image).__name__}, not bytes")
     return image

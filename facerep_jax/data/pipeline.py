@@ -58,22 +58,18 @@ class Examples:
     ):
         self._parts, self._mixture, self._keys, self._seed = tuple(parts), mixture, tuple(keys), seed
         self._skip = skip_ids
-        self._shuffled = [
-            grain.MapDataset.source(read_in_part(part.records, part.transforms, keys))
-            .seed(seed + index)
-            .shuffle()
-            .repeat()
+        self._records = [read_in_part(part.records, part.transforms, keys) for part in parts]
+        # Grain shuffles numbers of records, not the records, whose bytes it would count one by one.
+        self._orders = [
+            grain.MapDataset.range(len(part.records)).seed(seed + index).shuffle().repeat()
             for index, part in enumerate(parts)
         ]
-
-    def __len__(self) -> int:
-        return sys.maxsize
 
     def __getitem__(self, position: int) -> Example:
         def ahead_of(ahead: int) -> Example | None:
             which, index = self._mixture[position + ahead] if self._mixture else (0, position + ahead)
             name = f"the record of position {position + ahead} ({self._parts[which].name})"
-            example = read(self._shuffled[which], index, name)
+            example = read(self._records[which], self._orders[which][index], name)
             if self.skips(example):
                 return None
             with suppress(Lacking):
@@ -287,7 +283,7 @@ class Stream:
         example_bytes = sum(np.asarray(x).nbytes for x in self.example.values())
         check_shared_memory(workers, example_bytes * batch_size // jax.process_count())
         self._iterator = grain.experimental.ElasticIterator(
-            grain.MapDataset.source(self._examples),
+            grain.MapDataset.range(sys.maxsize).map(self._examples.__getitem__),
             batch_size,
             grain.sharding.ShardOptions(jax.process_index(), jax.process_count()),
             read_options=grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch),

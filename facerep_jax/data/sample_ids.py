@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow
-import pyarrow.parquet
 from jaxtyping import Bool, Int64
 
 from facerep_jax import torch_files
+from facerep_jax.data import parquet
 
 COLUMNS = ("sample_id", "id")  # of a table, whatever their case
 TEXTS = (".txt", ".csv", ".tsv", ".jsonl", "")
@@ -105,13 +105,14 @@ def of_array(values: np.ndarray) -> Int64[np.ndarray, "n"]:
 
 
 def _of_parquet(path: Path) -> Iterator[Int64[np.ndarray, "n"]]:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        names = {name.lower(): name for name in file.schema_arrow.names}
-        column = next((names[name] for name in COLUMNS if name in names), None)
-        if column is None:
-            raise ValueError(f"a column {COLUMNS[0].upper()} is expected among {', '.join(names.values())}")
-        for batch in file.iter_batches(BATCH, columns=[column]):
-            yield of_array(batch.column(0).to_numpy(zero_copy_only=False))
+    found = {name.lower(): name for name in parquet.names(path)}
+    column = next((found[name] for name in COLUMNS if name in found), None)
+    if column is None:
+        raise ValueError(f"a column {COLUMNS[0].upper()} is expected among {', '.join(found.values())}")
+    for (values,) in parquet.batches(path, [column], BATCH):
+        if isinstance(values, pyarrow.DictionaryArray):
+            values = values.unique().dictionary_decode()
+        yield of_array(values.to_numpy(zero_copy_only=False))
 
 
 def _of_tree(tree: Any) -> Iterator[Int64[np.ndarray, "n"]]:

@@ -20,11 +20,13 @@ PATHS = ("image", "mask", "vertices")  # values that are paths of files
 
 
 def text(value: Any) -> str:
-    """A text that is not empty."""
+    """A text that is not empty and has no NUL byte, at which C's readers end."""
     if not isinstance(value, str) or not value:
         raise ValueError(f"must be a string that is not empty, not {shown(value)}")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError(f"holds half of a surrogate pair, which is no character: {shown(value)}")
+    if "\0" in value:
+        raise ValueError(f"holds a NUL byte: {shown(value)}")
     return value
 
 

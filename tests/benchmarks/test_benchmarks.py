@@ -29,6 +29,22 @@ def test_the_generator():
 
 
 @pytest.mark.slow
+def test_the_input():
+    """Every loader that can be imported gives the batches that are asked for, or the benchmark says which do not."""
+    few = ("--images=80", "--batch=8", "--workers=1", "--rounds=1", "--seconds=0.2", "--batches=20")
+    out = printed("input", "--sizes", "256", "--work", "cut", "resized", *few)
+    tables = out.split("\n256 x 256 pixels")[1:]
+    assert len(tables) == 2
+    for table in tables:
+        assert re.search(r"^\| ours \| [\d,]+ \(.*\) \| \d+% \| 1\.00 x \| [\d,]+ \| [\d,]+ \|$", table, re.M), table
+        assert re.search(r"^\| ceiling \| [\d,]+ \(.*\) \| 100% ", table, re.M), table
+        assert re.search(r"^ours over 20 batches, MiB: (\d+(, )?){10}$", table, re.M), table
+    for name, package in (("torch", "torch"), ("webdataset", "webdataset"), ("tf.data", "tensorflow")):
+        absent = importlib.util.find_spec(package) is None
+        assert (f"{name} is absent: No module named '{package}'" in out) == absent
+
+
+@pytest.mark.slow
 def test_a_probe_on_cached_features():
     out = printed("evaluate", "--faces=16", "--steps=4", "--repeats=1")
     assert (

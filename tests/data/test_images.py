@@ -253,6 +253,7 @@ MASKS = {
     "jpeg": (encoded(GREY), "must be a PNG with one channel of class ids, not JPEG L"),
     "truncated": (mask(np.eye(10, 12))[:-30], "cannot be decoded"),
     "text": (b"no image", "cannot be decoded"),
+    "a header of 60 megapixels": (header_of(10_000, 6_000), "10000 x 6000 pixels, more than 50 megapixels"),
     "a header of 600 megapixels": (header_of(30_000, 20_000), "cannot be decoded"),
 }
 

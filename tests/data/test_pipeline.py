@@ -3,6 +3,7 @@ import itertools
 import time
 from types import SimpleNamespace
 
+import grain
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,6 +69,14 @@ def test_batches_hold_the_wanted_keys_and_positions_that_count_up(batches):
         assert batch["image"].dtype == np.uint8
         assert batch["position"].dtype == np.uint32
         assert batch["position"].tolist() == list(range(4 * index, 4 * index + 4))
+
+
+def test_records_come_in_the_order_of_grains_own_shuffle():
+    """So that runs of before and after their numbers are shuffled in their place see the same."""
+    shuffled = grain.MapDataset.source(SOURCE).seed(3).shuffle().repeat()
+    found = Stream((Part(SOURCE, (), "faces"),), ("image",), batch_size=5, seed=3)
+    order = [name for batch in take(7, found) for name in batch["id"].tolist()]
+    assert order == [shuffled[index]["id"].decode() for index in range(35)]
 
 
 def test_every_record_occurs_once_per_epoch_in_another_order(batches):

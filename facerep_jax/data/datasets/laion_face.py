@@ -22,10 +22,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow
-import pyarrow.parquet
 
 from facerep_jax.config import parse_arg
-from facerep_jax.data import coverage, detections, pairs, processes, sample_ids, tars
+from facerep_jax.data import coverage, detections, pairs, parquet, processes, sample_ids, tars
 from facerep_jax.data.coverage import KEPT, LINK, RECORDS, SAMPLE
 from facerep_jax.data.images import stored_image
 from facerep_jax.data.pairs import Lists, Rules
@@ -38,6 +37,15 @@ RAW = "the folder that img2dataset wrote, with .tar files in webdataset's layout
 VERSION = "1.0.0"
 WRITTEN = 1  # raise it when the same pairs are written otherwise: prepared parts then count as changed
 SUBSETS = {"20M": (0, 2, 5, 8, 13, 15, 17, 18, 21, 22, 24, 25, 28)}  # LAION-Face's README
+# What arguments are where they are not given. `cropped` is MCF's LAION-FACE-cropped (2309.03575), "more than 20 million
+# face images" of the 20M subset: that squares of 256 pixels are stored and that all faces of an image are taken is
+# inferred, from its loader and from its count; margin, border, least score and least size are our choice.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "pairs": {},
+    "cropped": dict(
+        parts="20M", crop="square", faces="all", size=256, margin=0.5, border="black", score=0.95, face=64.0
+    ),
+}
 OF_PART = re.compile(r"(?:split|part)_?(\d+)")  # a folder
 BLOCKS, BLOCK = 64, 4096  # of a large file that enter its digest
 META = {
@@ -86,7 +94,10 @@ def read(arg: str | None, manual_dir: Path | None) -> Request:
     """The archives in `manual_dir`, and the lists that the arguments name."""
     defaults = {field.name: field.default for field in fields(Rules)}
     lists = {"detections": "", "safe_ids": "", "no_safety_list": False, "exclude_ids": "", "parts": "", "alike": -1}
-    given = parse_arg(arg, **defaults, **lists)
+    variant = parse_arg(arg, **defaults, **lists, variant="pairs").variant
+    if variant not in VARIANTS:
+        raise ValueError(f"variant must be {' or '.join(VARIANTS)}, not {variant!r}")
+    given = parse_arg(arg, **{**defaults, **lists, **VARIANTS[variant]}, variant="")
     rules = Rules(**{name: given[name] for name in defaults})
     if manual_dir is None:
         raise ValueError(f"data set 'laion_face' needs --manual_dir: {RAW}")
@@ -263,13 +274,11 @@ def _count_links(path: Path, counts: Counter[str]) -> None:
     if not path.is_file():
         return
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            wanted = [name for name in ("status", "error_message") if name in file.schema_arrow.names]
-            for batch in file.iter_batches(1 << 16, columns=wanted):
-                for row in batch.to_pylist():
-                    status = row.get("status")
-                    reason = KEPT if status == "success" else row.get("error_message") or status or "no status"
-                    counts[LINK + coverage.shortened(str(reason))] += 1
+        for columns in parquet.batches(path, ["status", "error_message"], 1 << 16):
+            table = pyarrow.table([parquet.cut(column, 400) for column in columns], ["status", "error"])
+            for row in table.group_by(["status", "error"]).aggregate([([], "count_all")]).to_pylist():
+                reason = KEPT if row["status"] == "success" else row["error"] or row["status"] or "no status"
+                counts[LINK + coverage.shortened(str(reason))] += row["count_all"]
     except (OSError, ValueError, pyarrow.ArrowException):
         counts[LINK + "a table that cannot be read"] += 1
 

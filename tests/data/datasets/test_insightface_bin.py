@@ -70,12 +70,12 @@ class Shell:
     ("content", "message"),
     [
         (lambda out: pickle.dumps(([Trap(out)], [True])), "it asks for pathlib"),
-        (lambda out: pickle.dumps(([Shell()], [True])), "it asks for builtins.eval, which is not read"),
-        (lambda out: b"nothing of the kind", "is no file of pairs"),
+        (lambda out: pickle.dumps(([Shell()], [True])), "it asks for builtins.eval, which is not allowed"),
+        (lambda out: b"nothing of the kind", "cannot be read as a pickle"),
         (lambda out: pickle.dumps(([b"a", b"b", b"c"], [True])), "two images for each pair are expected, not 3 for 1"),
         (lambda out: pickle.dumps(([b"a", 3], [True])), "an image is int, not bytes"),
         (lambda out: pickle.dumps({"a": 1}), "is no file of pairs"),
-        (lambda out: pickle.dumps(([b"a", b"b"], [True]))[:-4], "is no file of pairs"),
+        (lambda out: pickle.dumps(([b"a", b"b"], [True]))[:-4], "cannot be read as a pickle"),
     ],
 )
 def test_other_pickles_are_refused_and_run_nothing(tmp_path, capsys, content, message):

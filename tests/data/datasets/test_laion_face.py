@@ -9,6 +9,7 @@ from PIL import Image
 
 from facerep_jax import cli
 from facerep_jax.data import sample_ids
+from facerep_jax.data.datasets import laion_face
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import may_show_images
 from tests.data.laion import FIRST, face, picture, sample, write_detections, write_table, write_tar
@@ -123,6 +124,8 @@ def test_a_list_of_cleared_ids_is_asked_for(raw, capsys):
         ("no_safety_list,safe_ids=HERE/safe.txt", "exclude each other"),
         ("no_safety_list,crop=square", "crop, score and face need detections=FILES"),
         ("no_safety_list,detections=HERE/detections,faces=all", "faces=all needs crop=square or crop=align"),
+        ("no_safety_list,variant=crops", "variant must be pairs or cropped, not 'crops'"),
+        ("no_safety_list,variant=cropped,parts=5", "crop, score and face need detections=FILES"),
         ("no_safety_list,nsfw=never", "nsfw must be drop, strict or keep, not 'never'"),
         ("no_safety_list,score=2", "score must be between 0 and 1, not 2"),
         ("no_safety_list,alike=9", "alike must be between 0 and 3 bits"),
@@ -190,6 +193,39 @@ def test_faces_are_chosen_and_cropped(tmp_path):
     assert pixels(resized[str(FIRST + 1)]).shape == (64, 64, 3)
     expected = (np.array([10, 20, 70, 80]) - [-5, 5, -5, 5]) * 64 / 90 - 0.5  # the square begins at the edge (-5, 5)
     np.testing.assert_allclose(resized[str(FIRST + 1)]["bbox"], expected, atol=1e-4)
+
+
+def test_the_variant_cropped_is_a_square_of_each_sure_and_large_face_of_the_20m_subset(tmp_path):
+    """A face of 64 pixels in a square of 128, drawn on 256; another that reaches out of the image; two that are left.
+
+    Planted and seen red: the variant's values in place of what is given.
+    """
+    raw = tmp_path / "raw"
+    image = picture(1, kind="PNG", size=(400, 300))
+    write_tar(raw / "split_00002" / "00000.tar", {"a": sample(1, image=image)})
+    write_tar(raw / "split_00003" / "00000.tar", {"a": sample(2, image=image)})  # a part that the subset lacks
+    for part in laion_face.SUBSETS["20M"]:
+        write_tar(raw / f"split_{part:05d}" / "00001.tar", {"a": sample(100 + part)})  # no faces are known of it
+    faces = [
+        face((99.5, 119.5, 163.5, 183.5), 0.96),
+        face((-0.5, 199.5, 63.5, 263.5), 0.99),
+        face((200, 100, 264, 164), 0.94),
+        face((200, 200, 263, 263), 0.99),
+    ]
+    write_detections(tmp_path / "d.pth", {FIRST + 1: faces, FIRST + 2: faces})
+    data = prepare(raw, "variant=cropped,no_safety_list,detections=HERE/d.pth,quality=100", "--name=cropped")
+    found = records(data, "cropped")
+    assert list(found) == [f"{FIRST + 1}-0", f"{FIRST + 1}-1"]
+    first, second = map(pixels, found.values())
+    assert first.shape == second.shape == (256, 256, 3)
+    square = Image.open(io.BytesIO(image)).resize((256, 256), Image.Resampling.BICUBIC, (68, 88, 196, 216))
+    np.testing.assert_array_equal(first, np.asarray(square))
+    np.testing.assert_allclose(found[f"{FIRST + 1}-0"]["bbox"], [63.5, 63.5, 191.5, 191.5], atol=1e-3)
+    assert not second[:, :60].any()  # 32 pixels beyond the image, drawn twice as large
+    assert second[:150, 70:].any()
+    data = prepare(raw, "variant=cropped,parts=3,size=64,score=0,no_safety_list,detections=HERE/d.pth", "--name=other")
+    assert list(records(data, "other")) == [f"{FIRST + 2}-{n}" for n in range(3)]
+    assert {pixels(record).shape for record in records(data, "other").values()} == {(64, 64, 3)}
 
 
 def test_aligned_faces_have_their_points_where_farls_template_has_them(tmp_path):
