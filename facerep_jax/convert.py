@@ -9,6 +9,9 @@ is written; by default it is our own, `safetensors`, which holds all settings of
 --config.init read. With a contrastive objective, layouts of CLIP get the text tower too. --weights takes params, ema,
 or an encoder that the objective offers, such as a teacher.
 
+Two more are no weights but programs, which run without this package: stablehlo, for `jax.export`, and onnx, for
+onnxruntime and others. From the workdir of an evaluation they hold the head too, such as that of landmarks.
+
 The folder gets the weights, in the files of the layout's own library, its configs, and README.md, which says what they
 are of. A layout that cannot say what an encoder is, such as its number of heads, is refused.
 """
@@ -27,6 +30,8 @@ from absl import flags
 from facerep_jax import weights
 from facerep_jax.config import locate, plain
 from facerep_jax.files import local_path, read_object, writable_folder, write
+from facerep_jax.inference import loading, programs
+from facerep_jax.suggestions import nearest
 from facerep_jax.train import handover
 from facerep_jax.train.model import arrays_of
 from facerep_jax.weights import _torch_save
@@ -35,14 +40,26 @@ AUTO, OWN = "auto", "safetensors"
 FILE = "model.safetensors"
 OFFERED = "text_tower"  # what a contrastive objective calls itself
 
+TERMS = (  # the last lines of a model card
+    "Licence: that of the weights' source and of the data, which this tool does not know; fill it in before you",
+    "share them.",
+    "",
+    "Features of faces can identify people. Use them with the consent of those who are shown, and measure errors",
+    "for the groups of people that they will be used on; no result is claimed here.",
+    "",
+)
+
 Files = Mapping[str, Callable[[Path], Any] | str]
 
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
     """Declare what the command line takes."""
-    known = ", ".join(name for name in weights.names() if hasattr(weights.load(name), "exported"))
-    flags.DEFINE_string("layout", AUTO, f"what is written: {known}, or a module; auto is {OWN}", flag_values)
+    known = [name for name in weights.names() if hasattr(weights.load(name), "exported")] + [*programs.KINDS]
+    flags.DEFINE_string("layout", AUTO, f"what is written: {', '.join(known)}, or a module; auto is {OWN}", flag_values)
     flags.DEFINE_string("weights", handover.PARAMS, "of a pre-training: params, ema, or a teacher's name", flag_values)
+    flags.DEFINE_integer(
+        "size", 0, "of programs: pixels of a side of the images, 0 for the checkpoint's", 0, flag_values=flag_values
+    )
 
 
 def run(flag_values: flags.FlagValues, words: list[str]) -> None:
@@ -54,11 +71,40 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; give a new folder")
     writable_folder("FOLDER", folder)
-    written = files_of(source, weights.load(name), flag_values.weights)
+    if name in programs.KINDS:
+        written = files_of_program(source, name, flag_values.weights, flag_values.size)
+    elif flag_values.size:
+        raise ValueError(f"--size is for programs, {' and '.join(programs.KINDS)}: weights are for images of any size")
+    else:
+        written = files_of(source, layout_of(name), flag_values.weights)
     folder.mkdir(parents=True)
     for path, content in written.items():
         write(folder / path, content)
     print(f"{folder}: {', '.join(sorted(written))}, in the layout {name}")
+
+
+def layout_of(name: str) -> ModuleType:
+    """The module of a layout. Raises ValueError, also for a name that resembles a program's kind, if there is none."""
+    if "." not in name and name not in weights.names():
+        raise ValueError(f"no layout {name!r} of weights; {nearest(name, [*weights.names(), *programs.KINDS])}")
+    return weights.load(name)
+
+
+def files_of_program(source: str, kind: str, which: str, size: int) -> Files:
+    """The files of an encoder as a program, with the head if the source is an evaluation's workdir."""
+    loaded = loading.load(source, weights=which, dtype="float32", size=size)
+    program = programs.written(kind, loaded)
+    rows = {
+        "layout": kind,
+        "taken from": Path(source).name,
+        "SHA-256 of the encoder's arrays": loaded.digest,
+        "images": f"{loaded.image_size} pixels a side",
+    }
+    what = (
+        "An encoder of faces" if loaded.task is None else f"An encoder of faces and what it learnt: {loaded.task.label}"
+    )
+    text = [*heading(source, what, rows), "", *programs.described(program, loaded), *TERMS]
+    return {programs.FILES[kind]: programs.saver(program.content), "README.md": "\n".join(text)}
 
 
 def files_of(source: str, layout: ModuleType, which: str) -> Files:
@@ -111,9 +157,6 @@ def card(handed: handover.Handed, layout: ModuleType, theirs: Mapping[str, np.nd
     """A model card: what the weights are of, and what is not known of them."""
     origin, encoder = handed.origin, handed.encoder
     name = layout.__name__.rpartition(".")[2]
-    lines = ["---", "library_name: facerep_jax", "tags: [face, image-feature-extraction]", "---", ""]
-    lines += [f"# {Path(origin['path']).name}", ""]
-    lines += ["An encoder of faces, written by `facerep convert`.", "", "| | |", "|---|---|"]
     rows = {
         "layout": name,
         "taken from": Path(origin["path"]).name + ("" if origin["step"] is None else f", step {origin['step']}"),
@@ -134,14 +177,13 @@ def card(handed: handover.Handed, layout: ModuleType, theirs: Mapping[str, np.nd
             "batch": whole.get("data", {}).get("batch_size", "not said"),
             "steps": whole.get("steps", "not said"),
         }
-    lines += [f"| {what} | {value} |" for what, value in rows.items()]
+    lines = heading(origin["path"], "An encoder of faces", rows)
     lines += ["", "The encoder's settings:", "", "```json", json.dumps(plain(handed.spec), indent=1), "```", ""]
-    lines += [
-        "Licence: that of the weights' source and of the data, which this tool does not know; fill it in before you",
-        "share them.",
-        "",
-        "Features of faces can identify people. Use them with the consent of those who are shown, and measure errors",
-        "for the groups of people that they will be used on; no result is claimed here.",
-        "",
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *TERMS])
+
+
+def heading(source: str, what: str, rows: Mapping[str, Any]) -> list[str]:
+    """The first lines of a model card: a title, a sentence, a table."""
+    lines = ["---", "library_name: facerep_jax", "tags: [face, image-feature-extraction]", "---", ""]
+    lines += [f"# {Path(source).name}", "", f"{what}, written by `facerep convert`.", "", "| | |", "|---|---|"]
+    return lines + [f"| {what} | {value} |" for what, value in rows.items()]

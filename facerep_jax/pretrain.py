@@ -139,9 +139,10 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
         changes_since_start(config, workdir)  # raises for a config that the workdir's run does not allow
         traced = run.traced()  # raises for parts that do not fit each other
         monitor = Monitor(config.evaluate, run.graph, run.image_size, run.mesh, average=config.ema > 0)
+        handed = None
         if not has_begun(workdir):
             check_given(run.make)
-            run.start()  # raises for wrong weights before anything is written
+            handed = run.start()  # raises for wrong weights before anything is written
         # Until the lock is held, nothing is written except the folder that holds it.
         workdir.mkdir(parents=True, exist_ok=True)
         distributed.by_first("its lock", lambda: stack.enter_context(lock.held(workdir)))
@@ -160,7 +161,8 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
         if config.operational.sample_ledger:
             samples = stack.enter_context(closing(Ledger(workdir / "sample_ledger.jsonl")))
         stack.enter_context(jax.set_mesh(run.mesh))
-        state = state_at(checkpoints.latest(), run, checkpoints, workdir, digest)
+        state = state_at(checkpoints.latest(), run, checkpoints, workdir, digest, handed)
+        del handed  # its arrays are in the state
         size: dict[str, int] = {}
         if distributed.first():
             write_config(config, changes, workdir, step=int(state.step))
@@ -269,11 +271,19 @@ def assemble(config: ConfigDict, devices: Sequence[Any] | None = None) -> Run:
 
 
 def state_at(
-    step: int | None, run: Run, checkpoints: checkpoint.Checkpoints, workdir: Path, frozen_digest: Mapping[str, str]
+    step: int | None,
+    run: Run,
+    checkpoints: checkpoint.Checkpoints,
+    workdir: Path,
+    frozen_digest: Mapping[str, str],
+    handed: handover.Handed | None = None,
 ) -> TrainState:
-    """Restore the state and the stream as they were saved at a step, or make the state before the first step."""
+    """Restore the state and the stream as they were saved at a step, or make the state before the first step.
+
+    `handed` is what `run.start` gave, if it was asked already: it reads a file.
+    """
     if step is None:
-        handed = run.start()
+        handed = handed or run.start()
         keep_start(handed, workdir)
         return run.first_state(None if handed is None else arrays_of(handed.encoder))
     state, meta = checkpoints.restore(step, run.shapes)

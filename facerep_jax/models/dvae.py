@@ -112,7 +112,7 @@ class DVAEEncoder(nnx.Module):
             maps.append(x)
             if index < self.sizes.groups - 1:
                 x = max_pooled(x)
-        logits = self.output(jax.nn.relu(x)).astype(jnp.float32).reshape(len(x), rows * columns, -1)
+        logits = self.output(jax.nn.relu(x)).astype(jnp.float32).reshape(x.shape[0], rows * columns, -1)
         return Features(pooled=logits.mean(1), tokens=logits, maps={tap: maps[tap] for tap in view.taps})
 
 

@@ -131,6 +131,6 @@ class IResNet(nnx.Module):
                 x = applied(block, x, self.remat, train=train)
             maps.append(x)
         x = self.norm(x, train=train)
-        pooled = self.norm_out(self.linear(x.astype(jnp.float32).reshape(len(x), -1)), train=train)
-        tokens = x.reshape(len(x), -1, self.width)
+        pooled = self.norm_out(self.linear(x.astype(jnp.float32).reshape(x.shape[0], -1)), train=train)
+        tokens = x.reshape(x.shape[0], -1, self.width)
         return Features(pooled, tokens, {tap: maps[tap] for tap in view.taps})

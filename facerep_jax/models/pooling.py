@@ -40,7 +40,7 @@ class AttentionPool(nnx.Module):
         self.heads, self.activation = heads, activation
 
     def __call__(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b d"]:
-        probe = jnp.broadcast_to(self.probe[...].astype(tokens.dtype), (len(tokens), 1, tokens.shape[2]))
+        probe = jnp.broadcast_to(self.probe[...].astype(tokens.dtype), (tokens.shape[0], 1, tokens.shape[2]))
         given = ((self.query, probe), (self.key, tokens), (self.value, tokens))
         q, k, v = (split_heads(project(x), self.heads) for project, x in given)
         x = self.out(attention(q, k, v, causal=False).reshape(probe.shape))[:, 0]

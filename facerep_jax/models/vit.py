@@ -259,7 +259,7 @@ class ViT(nnx.Module):
         if view.keep is not None:
             x = jnp.take_along_axis(x, view.keep[..., None], axis=1)
             angles = None if angles is None else angles[0][view.keep]
-        first = [jnp.broadcast_to(token, (len(x), *token.shape)) for token in before]
+        first = [jnp.broadcast_to(token, (x.shape[0], *token.shape)) for token in before]
         x = pin(jnp.concatenate([*first, x], axis=1))
         if self.norm_in is not None:
             x = self.norm_in(x)
@@ -277,7 +277,7 @@ class ViT(nnx.Module):
         maps: dict[int, Array] = {}
         cls_at: dict[int, Array] = {}
         if layers is not None:
-            maps = {tap: layers[tap][:, count:].reshape(len(x), rows, columns, self.width) for tap in view.taps}
+            maps = {tap: layers[tap][:, count:].reshape(x.shape[0], rows, columns, self.width) for tap in view.taps}
             cls_at = {} if self.class_token is None else {tap: layers[tap][:, 0] for tap in view.taps}
         cls, tokens = None if self.class_token is None else x[:, 0], x[:, count:]
         return Features(pooled=self.pooled(cls, tokens), tokens=tokens, maps=maps, cls=cls, cls_at=cls_at)

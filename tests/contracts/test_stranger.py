@@ -103,11 +103,13 @@ def test_it_is_judged_by_its_file(file, tmp_path):
 
 
 def test_a_pretraining_starts_from_it(file, tmp_path):
-    """The state that is saved after no step would be it: one step of rate 0 leaves it as it is."""
+    """The state that is saved after no step would be it: one step of rate 0 leaves it as it is. It is read once."""
     still = ("--config.optimizer.schedule.first=0.0", "--config.optimizer.schedule.last=0.0")
     once = ("--config.steps=1", "--config.optimizer.learning_rate=0.0")
-    run = pretrain(CONFIG, tmp_path, *started_from(file), *once, *still)
-    saved = processes.saved(run, 1)
+    status, said = processes.here("pretrain", tmp_path, f"--config={CONFIG}", *started_from(file), *once, *still)
+    assert status == 0, said
+    assert said.count("arrays read as") == 1
+    saved = processes.saved(tmp_path, 1)
     for path, array in stranger.imported(theirs()).items():
         np.testing.assert_array_equal(saved[f"params/encoder/{path}"], array, err_msg=path)
         np.testing.assert_allclose(saved[f"variables/objective/terms/contrast/teacher/{path}"], array, rtol=1e-5)

@@ -201,18 +201,20 @@ def of_dinov2(state: Any = None, size: int = SIZE, x: Any = None, *, registers: 
     return outputs_of_timm(loaded(built, vision_transformer.checkpoint_filter_fn(tensors, built)), x)
 
 
-def of_dinov3(state: Any = None, size: int = SIZE, x: Any = None) -> Any:
-    """facebookresearch's DINOv3 in timm's Eva, which timm's own conversion fills."""
+def of_dinov3(state: Any = None, size: int = SIZE, x: Any = None, *, names: str = "own", bias: bool = True) -> Any:
+    """DINOv3 in timm's Eva, by timm's names, or by facebookresearch's `own`, which timm's conversion reads."""
     import torch
     from timm.models import eva
 
     built = eva.Eva(
         img_size=size,
         **dict(patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, num_classes=0, global_pool="token"),
-        **dict(qkv_bias=True, init_values=1e-5, rope_type="dinov3", rope_temperature=100, rope_rotate_half=True),
+        **dict(qkv_bias=bias, init_values=1e-5, rope_type="dinov3", rope_temperature=100, rope_rotate_half=True),
         **dict(use_rot_pos_emb=True, use_abs_pos_emb=False, num_reg_tokens=4, use_fc_norm=False, dynamic_img_size=True),
         norm_layer=partial(torch.nn.LayerNorm, eps=1e-5),
     )
+    if names == "timm":
+        return (shapes_of(built), {}) if state is None else outputs_of_timm(loaded(built, state), x)
     if state is None:
         shapes = {}
         for name, shape in shapes_of(built).items():
@@ -335,6 +337,8 @@ CASES = {
     "dinov2": Case("dinov2", IMAGENET, partial(of_dinov2, registers=0)),
     "dinov2_registers": Case("dinov2", IMAGENET, partial(of_dinov2, registers=4)),
     "dinov3": Case("dinov3", IMAGENET, of_dinov3),
+    "timm_dinov3": Case("timm_dinov3", IMAGENET, partial(of_dinov3, names="timm")),
+    "timm_dinov3_no_bias": Case("timm_dinov3", IMAGENET, partial(of_dinov3, names="timm", bias=False)),
     "open_clip_siglip": Case("open_clip_siglip", HALF, of_open_clip_siglip),
     "timm": Case("timm", IMAGENET, of_timm),
     "timm_mean": Case("timm", IMAGENET, partial(of_timm, global_pool="avg", init_values=1e-5)),

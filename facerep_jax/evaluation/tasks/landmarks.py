@@ -72,7 +72,7 @@ class Regression(nnx.Module):
     def designs(self, maps: Maps) -> Float[Array, "b p"]:
         """What the linear map reads."""
         x = self.standardise(self.averaged(maps))
-        return x.reshape(len(x), -1) / x.shape[-1] ** 0.5
+        return x.reshape(x.shape[0], -1) / x.shape[-1] ** 0.5
 
     def equations(self, maps: Maps, labels: Float[Array, "b k 2"]) -> Equations:
         """A row for each face; a coordinate that is not annotated does not count."""
@@ -82,7 +82,7 @@ class Regression(nnx.Module):
 
     def __call__(self, maps: Maps) -> Float[Array, "b k 2"]:
         x = self.designs(maps)
-        return self.mean_shape[...][None] + self.spread[...] * self.linear(x).reshape(len(x), -1, 2)
+        return self.mean_shape[...][None] + self.spread[...] * self.linear(x).reshape(x.shape[0], -1, 2)
 
 
 REGRESSION = plain(spec(Regression))  # the spec of the head that the task has unless told otherwise
