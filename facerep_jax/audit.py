@@ -16,7 +16,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from facerep_jax import files
 from facerep_jax.data import processes
+from facerep_jax.data.bucket import Folder
 from facerep_jax.data.library import Dataset, open_dataset
 from facerep_jax.data.perceptual_hash import ALIKE, grey_of, nearest_views, views_of
 from facerep_jax.data.transforms import text_of
@@ -121,8 +121,8 @@ def _held(dataset: Dataset) -> Held:
 
 
 @functools.lru_cache(maxsize=1)
-def _source_of(name: str, path: Path, split: str) -> Any:
-    return open_dataset(name, path.parents[2]).source(split).only(("id", "image"))
+def _source_of(name: str, path: Folder, split: str) -> Any:
+    return open_dataset(name, str(path.parents[2])).source(split).only(("id", "image"))
 
 
 def _source(dataset: Dataset, split: str) -> Any:

@@ -9,17 +9,22 @@ from pathlib import Path
 from typing import Any, TextIO
 
 
-def local_path(flag: str, path: str | Path) -> Path:
+def local_path(flag: str, path: str | Path, *, needs: str = "") -> Path:
     """A path of this machine's file system, in which `~` is the home folder.
 
     Args:
         flag: names the input in errors.
+        needs: what is needed of the path that a bucket does not have, in words.
 
     Raises:
         ValueError: it is an address such as gs://, or there is no such home folder.
     """
     if scheme := re.match(r"[a-z][a-z0-9+.-]*:/", str(path)):
-        raise ValueError(f"{flag} {path}: {scheme[0]}/ is not supported, only paths of this machine's file system")
+        why = f", since a bucket has no {needs}" if needs else ""
+        raise ValueError(
+            f"{flag} {path}: {scheme[0]}/ is not supported, only paths of this machine's file system{why}; "
+            + ("use a folder that all hosts see, and copy it to the bucket" if needs else "mount the bucket, or copy")
+        )
     try:
         return Path(path).expanduser()
     except RuntimeError:

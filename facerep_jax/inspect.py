@@ -15,7 +15,6 @@ images, no picture is written. Warnings leave the exit status at 0: they are dou
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from absl import flags
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from facerep_jax import files
 from facerep_jax.data import datasets
+from facerep_jax.data.bucket import readable
 from facerep_jax.data.library import Dataset, open_dataset, prepared
 from facerep_jax.data.meta import may_show_images
 from facerep_jax.data.survey import chosen, places_in, survey
@@ -90,13 +90,13 @@ def opened(name: str, data_dir: str) -> Dataset:
     """
     if "/" in name or ":" in name:
         return open_dataset(name, data_dir)
-    root = files.local_path("--data_dir", data_dir)
+    root = readable("--data_dir", data_dir)
     found = [each for each in prepared(root) if each.startswith(f"{name}/")] if root.is_dir() else []
     if len(found) > 1:
         raise ValueError(f"which of {', '.join(found)}?")
     if not found and name in datasets.names():
         found = [f"{name}/{datasets.load(name).NAME}"]
-    return open_dataset(found[0] if found else name, Path(data_dir))
+    return open_dataset(found[0] if found else name, data_dir)
 
 
 def drawn(records: dict[str, np.ndarray], count: int, seed: int) -> list[tuple[str, int]]:

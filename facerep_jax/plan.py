@@ -32,7 +32,7 @@ from facerep_jax.files import local_path, write
 from facerep_jax.pretrain import Run, assemble
 from facerep_jax.train.chips import Chip, topology
 from facerep_jax.train.collectives import collective_bytes
-from facerep_jax.train.flops import of_jaxpr
+from facerep_jax.train.flops import of_jaxpr, of_program
 from facerep_jax.train.state import count
 
 CHILD = "FACEREP_PLAN"  # the variable by which the process that compiles knows where to leave what it found
@@ -128,12 +128,13 @@ def look(config: ConfigDict, chip: Chip, chips: int, name: str, out: Path) -> No
         except jax.errors.JaxRuntimeError as error:
             found["compiled"] = {"error": " ".join(str(error).split())[:300]}
         else:
-            memory = compiled.memory_analysis()
+            memory, text = compiled.memory_analysis(), compiled.as_text()
             found["compiled"] = {
                 "arguments": memory.argument_size_in_bytes,
                 "temporaries": memory.temp_size_in_bytes,
                 "results": memory.output_size_in_bytes - memory.alias_size_in_bytes,
-                "collectives": collective_bytes(compiled.as_text()),
+                "collectives": collective_bytes(text),
+                "flops": of_program(text),
             }
         write(out, json.dumps(found))
 
@@ -250,6 +251,8 @@ def lines(plan: Mapping[str, Any], chip: Chip) -> list[str]:
             f"compiled    GiB on each chip: arguments {compiled['arguments'] / gib:.2f}, temporaries "
             f"{compiled['temporaries'] / gib:.2f}, results beside them {compiled['results'] / gib:.2f}",
             f"sent        MB of results on each chip and step: {sent}",
+            f"computed    {compiled['flops'] * plan['chips'] / plan['flops']:.2f} times the operations of the step, "
+            "with what is computed again",
         ]
     verdict = {True: "fits", False: "does not fit", None: "nothing known is against it"}[plan["fits"]]
     cost = f", cost {plan['cost']:,.0f}" if plan["cost"] else ""

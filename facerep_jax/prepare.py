@@ -88,7 +88,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     family, colon, arg = words[0].partition(":")
     module = datasets.load(family)
     name = f"{datasets.family_of(family)}/{_checked_name(flag_values.name or module.NAME)}"
-    data_dir = local_path("--data_dir", flag_values.data_dir)
+    data_dir = local_path("--data_dir", flag_values.data_dir, needs="folders that are renamed at once")
     manual_dir = local_path("--manual_dir", flag_values.manual_dir) if flag_values.manual_dir else None
     beam_options = _beam_options(flag_values.beam_options)
 

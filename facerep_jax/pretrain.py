@@ -60,6 +60,8 @@ from facerep_jax.train.writers import specs_of
 from facerep_jax.train.writers.feed import Feeds
 from facerep_jax.typing import Tree
 
+OF_WORKDIRS = "locks, no files that grow and no folders that are renamed at once"
+
 
 def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
     """Declare the flags of the command line."""
@@ -78,7 +80,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     if words:
         raise ValueError(f"pretrain takes flags only, but got {words[0]!r}")
     require_kind(flag_values.config, "pretrain", "objective", "operational")
-    workdir = local_path("workdir", flag_values.workdir)
+    workdir = local_path("workdir", flag_values.workdir, needs=OF_WORKDIRS)
     distributed.initialize(
         flag_values.coordinator,
         flag_values.processes,

@@ -11,6 +11,8 @@ def test_a_bucket_is_refused_and_a_path_is_not():
     assert str(local_path("workdir", "runs/a:b")) == "runs/a:b"
     with pytest.raises(ValueError, match="workdir gs://bucket/x: gs:// is not supported"):
         local_path("workdir", "gs://bucket/x")
+    with pytest.raises(ValueError, match=r"since a bucket has no locks; use a folder that all hosts see, and copy it"):
+        local_path("workdir", "s3://bucket/x", needs="locks")
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch):

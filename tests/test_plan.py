@@ -123,6 +123,13 @@ def test_micro_batches_look_twice_and_sum_gradients_each():
     assert four["network"] == pytest.approx(4 * once["network"])
 
 
+def test_what_is_computed_again_is_said():
+    compiled = {"compiled": dict(arguments=1, temporaries=1, results=0, collectives={}, flops=4e14)}
+    found = FOUND | compiled | {"dtype": "bfloat16"}
+    text = plan.lines(found | line(found) | {"topology": "v5e:4x4", "chips": 16}, CHIPS["v5e"])
+    assert "computed    1.60 times the operations of the step, with what is computed again" in text
+
+
 def test_the_longest_of_three_times_is_that_of_a_step():
     assert line(FOUND)["times"]["products"] == pytest.approx(4e15 / (16 * 197e12 * 0.5))
     sent = {"all-reduce": 10**12, "all-gather": 10**12}
@@ -176,5 +183,6 @@ def test_a_tpus_compiler_is_asked_where_libtpu_is_installed(tmp_path, topology, 
     state = sum(found["memory"][kind] for kind in ("parameters", "optimizer", "variables", "batch"))
     assert state <= compiled["arguments"] < 2 * state + 2**20  # tiles are padded
     assert compiled["collectives"]["all-reduce"] >= 2 * found["parameters"]  # gradients, in bfloat16 at least
+    assert found["flops"] <= compiled["flops"] * devices < 1.5 * found["flops"]
     assert found["fits"] is True
     assert "fits:" in out

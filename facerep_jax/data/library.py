@@ -13,10 +13,11 @@ import pyarrow.parquet
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 
-from facerep_jax.data import datasets
+from facerep_jax.data import bucket, datasets
+from facerep_jax.data.bucket import Folder
 from facerep_jax.data.features import NAMES, SPLITS
 from facerep_jax.data.records import Example, Plan
-from facerep_jax.files import local_path, read_object
+from facerep_jax.files import object_of
 
 DESCRIPTION = ("dataset_info.json", "features.json", "metadata.json")  # of a set, which TFDS writes beside its records
 
@@ -39,7 +40,7 @@ class Dataset:
     """A data set that is prepared, files alone, whatever code wrote them, or that is drawn."""
 
     name: str  # FAMILY/NAME
-    path: Path  # the folder of this version
+    path: Folder  # of this version
     splits: dict[str, int]  # name -> number of records
     features: tuple[str, ...]  # names, in the order of NAMES; last those that NAMES lacks
     meta: dict[str, Any] = field(repr=False)  # of faces.meta.json, plus names of attributes, identities, ...
@@ -60,9 +61,10 @@ class Dataset:
             raise ValueError(f"data set {self.name!r} has no records in split {split!r}; splits: {known}")
         if self.plan is not None:
             return Drawn(self.plan, split)
-        builder = tfds.builder_from_directory(self.path)
-        raw = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-        return Stored(raw, builder.info.features)
+        with bucket.answering(self.path):
+            builder = tfds.builder_from_directory(self.path)
+            raw = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        return Stored(raw, builder.info.features, self.path)
 
     @property
     def tables(self) -> list[str]:
@@ -79,7 +81,8 @@ class Dataset:
             raise ValueError(f"data set {self.name!r} has no table {name!r}; known: {', '.join(self.tables) or 'none'}")
         if self.plan is not None:
             return {column: np.asarray(values) for column, values in self.plan.tables[name].items()}
-        columns = pyarrow.parquet.read_table(self.path / f"{name}.parquet")
+        with bucket.answering(self.path), (self.path / f"{name}.parquet").open("rb") as file:
+            columns = pyarrow.parquet.read_table(file)
         arrays = {column: columns[column].to_numpy() for column in columns.column_names}
         # Arrow gives strings as objects.
         return {column: array.astype(str) if array.dtype == object else array for column, array in arrays.items()}
@@ -88,19 +91,21 @@ class Dataset:
 class Stored(Sequence[Example]):
     """Records as they were written, of which only the wanted features are read: to read all takes ten times as long."""
 
-    def __init__(self, raw: Sequence[bytes], features: tfds.features.FeaturesDict):
-        self._raw, self._features = raw, features
+    def __init__(self, raw: Sequence[bytes], features: tfds.features.FeaturesDict, path: Folder):
+        self._raw, self._features, self._path = raw, features, path
         self._encoded = {name: tfds.decode.SkipDecoding() for name in ("image", "mask") if name in features}
 
     def only(self, names: Container[str]) -> "Stored":
         wanted = {name: feature for name, feature in self._features.items() if name in names}
-        return Stored(self._raw, tfds.features.FeaturesDict(wanted))
+        return Stored(self._raw, tfds.features.FeaturesDict(wanted), self._path)
 
     def __len__(self) -> int:
         return len(self._raw)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._features.deserialize_example_np(self._raw[index], decoders=self._encoded)
+        with bucket.answering(self._path):
+            raw = self._raw[index]
+        return self._features.deserialize_example_np(raw, decoders=self._encoded)
 
     def __iter__(self) -> Iterator[Example]:
         return (self[index] for index in range(len(self)))
@@ -133,22 +138,25 @@ class Kept(list[Example]):
         return Kept({name: value for name, value in record.items() if name in names} for record in self)
 
 
-def read_folder(name: str, path: Path) -> Dataset:
+def read_folder(name: str, path: Folder) -> Dataset:
     """The data set in a folder that holds one version.
 
     Raises:
+        Unreachable: it is in a bucket that does not answer.
         ValueError: it is damaged: what describes it cannot be read, or not all of its records are there.
     """
     try:
-        for file in DESCRIPTION:
-            read_object(path / file)
-        info = tfds.builder_from_directory(path).info
-        meta = dict(info.metadata.items())  # TFDS loads lazily, and only in items(), keys() and values()
-        if "digest" not in meta:
-            raise ValueError(f"{path / 'metadata.json'} has no digest")
-        with ThreadPoolExecutor() as pool:
-            for split in info.splits.values():
-                list(pool.map(_check_shard, map(Path, split.filepaths), split.shard_lengths))
+        with bucket.answering(path):
+            for file in DESCRIPTION:
+                object_of((path / file).read_bytes(), str(path / file))
+            info = tfds.builder_from_directory(path).info
+            meta = dict(info.metadata.items())  # TFDS loads lazily, and only in items(), keys() and values()
+            if "digest" not in meta:
+                raise ValueError(f"{path / 'metadata.json'} has no digest")
+            with ThreadPoolExecutor() as pool:
+                for split in info.splits.values():
+                    shards = [path / Path(each).name for each in split.filepaths]
+                    list(pool.map(_check_shard, shards, split.shard_lengths))
     except Exception as error:  # TFDS raises all kinds
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise
@@ -162,16 +170,17 @@ def read_folder(name: str, path: Path) -> Dataset:
     return Dataset(name, path, splits, tuple(features), meta, meta["digest"])
 
 
-def _check_shard(path: Path, count: int) -> None:
+def _check_shard(path: Folder, count: int) -> None:
     """Raises ValueError unless a file holds as many records as `count`, FileNotFoundError if it is not there.
 
     Only its end is read: that records themselves are whole is seen when they are.
     """
     with path.open("rb"):  # if it cannot be, OSErrors say why, which ArrayRecord does not raise
         try:
-            reader = ArrayRecordReader(str(path), options="readahead_buffer_size:0")
-            found = reader.num_records()
-            reader.close()
+            with bucket.answering(path):
+                reader = ArrayRecordReader(str(path), options="readahead_buffer_size:0")
+                found = reader.num_records()
+                reader.close()
         except RuntimeError as error:
             raise ValueError(f"{path} is cut or holds no records") from error
     if found != count:
@@ -184,17 +193,21 @@ def open_dataset(name: str, data_dir: str | Path) -> Dataset:
     A name with arguments, such as `generated_faces:size=48,train=64`, is a set that is drawn as it is read, in place of
     a prepared one.
 
+    Args:
+        data_dir: a folder, or gs://BUCKET/..., see `data.bucket`.
+
     Raises:
         FileNotFoundError: the set is not there; the message says which command prepares it.
     """
     family, colon, arg = name.partition(":")
     if colon:
         return _drawn(name, datasets.load(family), arg)
-    root = local_path("data_dir", data_dir)
+    root = bucket.readable("data_dir", data_dir)
     folder = root / name
-    versions = [path for path in folder.glob("*.*.*") if (path / "dataset_info.json").is_file() and _version(path)]
-    if not versions:
-        raise FileNotFoundError(_how_to_prepare(name, root))
+    with bucket.answering(root):
+        versions = [path for path in folder.glob("*.*.*") if (path / "dataset_info.json").is_file() and _version(path)]
+        if not versions:
+            raise FileNotFoundError(_how_to_prepare(name, root))
     return read_folder(name, max(versions, key=_version))
 
 
@@ -211,17 +224,17 @@ def _drawn(name: str, module: datasets.DataSet, arg: str) -> Dataset:
     return Dataset(name, Path(), splits, plan.names, dict(plan.meta), raw.digest, plan)
 
 
-def _version(path: Path) -> tuple[int, ...]:
+def _version(path: Folder) -> tuple[int, ...]:
     return tuple(map(int, path.name.split("."))) if re.fullmatch(r"\d+\.\d+\.\d+", path.name) else ()
 
 
-def prepared(data_dir: Path) -> Iterator[str]:
+def prepared(data_dir: Folder) -> Iterator[str]:
     """The names of the data sets that are there."""
-    for path in sorted(data_dir.glob("[!.]*/[!.]*/*/dataset_info.json")):
+    for path in sorted(data_dir.glob("[!.]*/[!.]*/*/dataset_info.json"), key=str):
         yield path.parent.parent.relative_to(data_dir).as_posix()
 
 
-def _how_to_prepare(name: str, data_dir: Path) -> str:
+def _how_to_prepare(name: str, data_dir: Folder) -> str:
     family, _, own = name.partition("/")
     message = f"data set {name!r} is not prepared in {data_dir}"
     if family in datasets.names():

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from facerep_jax.config import Spec, build, locate
 from facerep_jax.data import arrays
 from facerep_jax.data.arrays import Lazy
+from facerep_jax.data.bucket import Unreachable
 from facerep_jax.data.library import Source
 from facerep_jax.data.mixture import PERIOD, Mixture, Weights, shares
 from facerep_jax.data.processes import check_shared_memory, end_with_parent
@@ -176,9 +177,14 @@ def first_readable(made: Callable[[int], T | None], position: int) -> T:
 
 
 def read(records: Any, index: int, name: str) -> Example:
-    """A decoded record; one that cannot be read or decoded is named in the log, and raises Unreadable."""
+    """A decoded record; one that cannot be read or decoded is named in the log, and raises Unreadable.
+
+    A bucket that does not answer raises Unreachable: to pass its records over would change what a step sees.
+    """
     try:
         return decode(dict(records[index]))
+    except Unreachable:
+        raise
     except Exception as error:  # whatever the reader or the decoder says of broken bytes
         logging.error("%s cannot be read and is passed over: %s", name, " ".join(str(error).split()))
         raise Unreadable(name) from error

@@ -1,18 +1,28 @@
-"""Floating-point operations of a program, counted on its trace: matrix products and convolutions only.
+"""Floating-point operations of a program, counted on its trace or as compiled: matrix products and convolutions only.
 
-XLA's own count includes the body of a scan once, however often it runs. This count multiplies by the length, needs no
-device, and is exact for what it includes. It leaves out additions, norms and activations, a few percent of a
-transformer.
+XLA's own count includes the body of a scan once, however often it runs. These counts multiply by the length, and are
+exact for what they include. They leave out additions, norms and activations, a few percent of a transformer. That of a
+trace needs no device; that of a compiled program is of one device, with all that it computes again or that its
+neighbours compute too.
 """
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from facerep_jax.train.program import extent, summed
+
 AGAIN = "rematted_computation"  # how jax marks what `jax.checkpoint` computes again
+RESULT = re.compile(r"%?([\w.-]+) = [a-z]+\d+\w*\[([\d,]*)\]")
+PRODUCT = re.compile(r" (dot|convolution)\((.*?)\), ")
+OPERAND = re.compile(r"(?:[a-z]+\d+\w*\[[\d,]*\](?:\{[^}]*\})? )?%([\w.-]+)")
+CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
+KERNEL = re.compile(r"dim_labels=\w+_(\w+)->")
 
 
 def flops(function: Callable[..., Any], *shapes: Any) -> int:
@@ -65,3 +75,31 @@ def devices(parameters: dict[str, Any]) -> int:
 def shape(variable: Any) -> tuple[int, ...]:
     """The shape of a variable in a program."""
     return variable.aval.shape
+
+
+def of_program(program: str) -> int:
+    """Operations of a compiled program on each device, what rematerialisation computes again among them.
+
+    Args:
+        program: the text of an optimised HLO module, as `jax.stages.Compiled.as_text` gives it.
+    """
+    return summed(program, products)["flops"]
+
+
+def products(lines: list[str]) -> Counter[str]:
+    """Operations of the products in one computation's own lines."""
+    shapes = {found[1]: found[2] for line in lines if (found := RESULT.search(line))}
+    total = 0
+    for line in lines:
+        if not (product := PRODUCT.search(line)) or not (result := RESULT.search(line)):
+            continue
+        left, right = (shapes[name] for name in OPERAND.findall(product[2])[:2])
+        if product[1] == "dot" and (contracted := CONTRACTED.search(line)):
+            sizes = left.split(",")
+            inner = math.prod(int(sizes[int(axis)]) for axis in contracted[1].split(",") if axis)
+        else:
+            labels = KERNEL.search(line)
+            features = int(right.split(",")[labels[1].index("o")]) if labels else 1
+            inner = extent(right) // features
+        total += 2 * extent(result[2]) * inner
+    return Counter(flops=total)

@@ -215,11 +215,6 @@ def test_a_set_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch)
         open_dataset("sets/tiny", tmp_path)
 
 
-def test_buckets_are_refused():
-    with pytest.raises(ValueError, match="gs:// is not supported"):
-        open_dataset("manifest/faces", "gs://bucket/data")
-
-
 def test_nothing_imports_tensorflow_or_beam():
     code = "import sys, facerep_jax.prepare; print({'tensorflow', 'apache_beam', 'jax'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)

@@ -1,4 +1,6 @@
-"""Operations counted on a trace, against the formulas."""
+"""Operations counted on a trace, against the formulas, and in compiled programs, against the trace."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from facerep_jax.models import pairs
 from facerep_jax.models.layers import Block, applied, scan, stack
 from facerep_jax.models.vit import ViT
 from facerep_jax.train import sharding
-from facerep_jax.train.flops import flops
+from facerep_jax.train.flops import flops, of_program
 from facerep_jax.train.state import merge, split
 from facerep_jax.typing import View
 
@@ -74,3 +76,50 @@ def test_convolutions_loops_and_branches():
     assert flops(lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=7)[0], x) == 7 * one
     assert flops(lambda x: jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x, x), x) == 2 * one
     assert flops(jax.vmap(lambda x: x @ x), jnp.ones((5, 4, 4))) == 5 * one
+
+
+def strided(image, kernel):
+    return jax.lax.conv_general_dilated(image, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (lambda x: x @ x, [(16, 16)]),
+        (lambda x, y: jnp.einsum("bik,bjk->bij", x, y), [(3, 8, 16), (3, 5, 16)]),
+        (lambda x: jax.lax.scan(lambda c, _: (jnp.sin(c @ c), None), x, length=7)[0], [(16, 16)]),
+        (strided, [(2, 8, 8, 6), (3, 3, 6, 10)]),
+    ],
+)
+def test_a_compiled_program_holds_what_its_trace_does(function, shapes):
+    """Tried: a loop's body counted once, the kernel's features taken for its inputs."""
+    arrays = [jnp.ones(shape) for shape in shapes]
+    assert of_program(jax.jit(function).lower(*arrays).compile().as_text()) == flops(function, *arrays)
+
+
+def test_what_a_compiled_program_computes_again_counts():
+    @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.nothing_saveable)
+    def layer(x, kernel):
+        return jnp.sin(x @ kernel), None
+
+    step = jax.grad(lambda x, kernels: jax.lax.scan(layer, x, kernels)[0].sum(), argnums=(0, 1))
+    arrays = jnp.ones((16, 16)), jnp.ones((5, 16, 16))
+    assert flops(step, *arrays) == 5 * 3 * 2 * 16**3
+    assert of_program(jax.jit(step).lower(*arrays).compile().as_text()) == 5 * 4 * 2 * 16**3
+
+
+# As libtpu 0.0.42 writes a product, shortened: it makes convolutions of them.
+TPU = """\
+%fused (p.1: bf16[64,512], p.2: bf16[512,128]) -> bf16[64,128] {
+  %p.1 = bf16[64,512]{1,0:T(8,128)(2,1)S(1)} parameter(0)
+  %p.2 = bf16[512,128]{1,0:T(8,128)(2,1)} parameter(1)
+  ROOT %convolution.3 = bf16[64,128]{1,0:T(8,128)(2,1)} convolution(%p.1, %p.2), dim_labels=bf_io->bf
+}
+ENTRY %main (p: bf16[64,512], q: bf16[512,128]) -> bf16[64,128] {
+  ROOT %fusion = bf16[64,128]{1,0:T(8,128)(2,1)} fusion(%p, %q), kind=kOutput, calls=%fused
+}
+"""
+
+
+def test_of_a_tpus_product():
+    assert of_program(TPU) == 2 * 64 * 512 * 128
