@@ -121,7 +121,7 @@ def webdataset_loader(folder: Path, batch: int, workers: int, work: str) -> Iter
         return WORK[work](simplejpeg.decode_jpeg(sample["jpg"], "RGB"), rng)
 
     urls = sorted(map(str, (folder / TARS).glob("*.tar")))
-    dataset = webdataset.WebDataset(urls, shardshuffle=len(urls), resampled=True).shuffle(1000).map(made)
+    dataset = webdataset.WebDataset(urls, shardshuffle=False, resampled=True).shuffle(1000).map(made)
     loader = webdataset.WebLoader(dataset.batched(batch, collation_fn=np.stack), batch_size=None, num_workers=workers)
     return (np.asarray(each) for each in loader)
 

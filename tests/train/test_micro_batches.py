@@ -1,7 +1,4 @@
-"""Micro-batches against the whole batch.
-
-Planted and seen red:
-"""
+"""Micro-batches against the whole batch."""
 
 import functools
 import importlib
@@ -195,6 +192,7 @@ def test_every_objective_is_among_these_or_says_why_it_cannot_be():
                 assert hasattr(found, "representations") == (name in shown), name
 
 
+@pytest.mark.slow  # minutes to compile
 def test_eight_devices_a_ring_and_micro_batches_come_to_the_same(started, whole, batch):
     """Parameters are split over four of them. And embeddings go around the ring: nothing has all rows of a batch."""
     graph, state, frozen = started("masked")
