@@ -58,7 +58,7 @@ from facerep_jax.train.step import make_step
 from facerep_jax.train.writer import Writer, lines_of
 from facerep_jax.train.writers import specs_of
 from facerep_jax.train.writers.feed import Feeds
-from facerep_jax.typing import Tree
+from facerep_jax.typing import FROZEN_NETWORK, Tree
 
 OF_WORKDIRS = "locks, no files that grow and no folders that are renamed at once"
 
@@ -208,7 +208,9 @@ def pretrain(config: ConfigDict, workdir: Path, command: str) -> None:
             checkpoint_minutes=config.checkpoint_minutes,
         )
     if distributed.first() and meter.account.total:
-        print(f"facerep pretrain: {config.steps} steps; {meter.account.summary()}", flush=True)
+        share = size.get("frozen_flops_per_image", 0) / max(size["flops_per_image"], 1)
+        more = f"; frozen networks took {share:.0%} of a step's operations" if share >= 0.01 else ""
+        print(f"facerep pretrain: {config.steps} steps; {meter.account.summary()}{more}", flush=True)
 
 
 def assemble(config: ConfigDict, devices: Sequence[Any] | None = None) -> Run:
@@ -304,8 +306,9 @@ def write_description(config: ConfigDict, run: Run, traced: jax.stages.Traced, w
         examples = run.stream.peek(pictures.FACES)
         if run.may_show:
             pictures.save(workdir, pictures.masked(examples))
-        operations = of_jaxpr(traced.jaxpr.jaxpr)
-        size = {"parameters": count(run.shapes.params), "flops_per_image": operations // config.data.batch_size}
+        jaxpr, images = traced.jaxpr.jaxpr, config.data.batch_size
+        whole, frozen = (of_jaxpr(jaxpr, scope) // images for scope in ("", FROZEN_NETWORK))
+        size = {"parameters": count(run.shapes.params), "flops_per_image": whole, "frozen_flops_per_image": frozen}
         if run.image_size:
             size["image_size"] = run.image_size
         write(path, json.dumps(size) + "\n")

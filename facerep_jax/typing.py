@@ -36,6 +36,10 @@ class Frozen(nnx.Variable):
     """Given weights, such as a fitted codebook: never updated, never part of the training state."""
 
 
+# A `jax.named_scope` in which an objective calls a frozen network, so that what that costs can be told.
+FROZEN_NETWORK = "frozen_network"
+
+
 def as_kind(module: Any, kind: type[nnx.Variable]) -> Any:
     """A module like `module`, all of whose variables, statistics included, are of one kind.
 

@@ -12,7 +12,18 @@ from facerep_jax.config import Spec, build, pick, plain, spec
 from facerep_jax.models.decoder import Decoder, image_of, kept_patches, masked_share
 from facerep_jax.models.projector import unit
 from facerep_jax.models.vit import patches
-from facerep_jax.typing import Batch, Features, Frozen, Metrics, Tree, View, Views, as_kind, loss_at_once
+from facerep_jax.typing import (
+    FROZEN_NETWORK,
+    Batch,
+    Features,
+    Frozen,
+    Metrics,
+    Tree,
+    View,
+    Views,
+    as_kind,
+    loss_at_once,
+)
 
 DECODER = plain(spec(Decoder))
 AXES = {"token": 2, "channel": 3}  # of "taps b n d", along which features have length one
@@ -121,7 +132,8 @@ class MaskedFeatures(nnx.Module):
 
     def tokens(self, image: Float[Array, "b h w 3"]) -> Float[Array, "taps b n d"]:
         """M1's tokens of a normalised image after each of the taps, the class token first, scaled to length one."""
-        seen = self.network(View(image, taps=self.taps))
+        with jax.named_scope(FROZEN_NETWORK):
+            seen = self.network(View(image, taps=self.taps))
         if not seen.cls_at:
             raise ValueError("the frozen network has no class token")
         maps = [seen.maps[tap].reshape(len(image), -1, self.network.width) for tap in self.taps]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
@@ -9,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from facerep_jax.config import Spec, build
 from facerep_jax.models.layers import Block, LayerNorm, Linear, scan, stack, trunc_normal
-from facerep_jax.typing import Batch, Encoder, Features, Metrics, Tree, View, Views, loss_at_once
+from facerep_jax.typing import FROZEN_NETWORK, Batch, Encoder, Features, Metrics, Tree, View, Views, loss_at_once
 
 
 class MaskedTokens(nnx.Module):
@@ -63,7 +64,8 @@ class MaskedTokens(nnx.Module):
         step: Int[Array, ""],
         rng: Key[Array, "b"],
     ) -> Tree:
-        codes = self.tokenizer(batch["image"])
+        with jax.named_scope(FROZEN_NETWORK):
+            codes = self.tokenizer(batch["image"])
         if codes.shape[1] != batch["masked"].shape[1]:
             raise ValueError(
                 f"the tokenizer gives {codes.shape[1]} codes for the {batch['masked'].shape[1]} patches of a mask: "

@@ -30,17 +30,22 @@ def flops(function: Callable[..., Any], *shapes: Any) -> int:
     return of_jaxpr(jax.make_jaxpr(function)(*shapes).jaxpr)
 
 
-def of_jaxpr(jaxpr: Jaxpr) -> int:
+def of_jaxpr(jaxpr: Jaxpr, within: str = "") -> int:
     """Operations of a traced program, without what rematerialisation computes again.
 
+    `within`, the name of a `jax.named_scope`, counts what is in it alone, forward and backward.
     A loop without a fixed length counts as one pass, a branch as its costliest, what devices do on their parts for all.
     """
     total = 0
     for equation in jaxpr.eqns:
-        if AGAIN in str(equation.source_info.name_stack):
+        place = str(equation.source_info.name_stack)
+        if AGAIN in place:
             continue
         name, parameters = equation.primitive.name, equation.params
-        inner = [of_jaxpr(each) for each in inside(parameters)]
+        counted = within in place  # then all inside of it is, whose places begin anew
+        inner = [of_jaxpr(each, "" if counted else within) for each in inside(parameters)]
+        if not (inner or counted):
+            continue
         if name == "dot_general":
             (contracted, _), _ = parameters["dimension_numbers"]
             left = shape(equation.invars[0])

@@ -15,11 +15,12 @@ from facerep_jax import cli
 from facerep_jax.config import build
 from facerep_jax.models.decoder import Decoder
 from facerep_jax.train import handover
-from facerep_jax.train.flops import flops
+from facerep_jax.train.flops import of_jaxpr
 from facerep_jax.train.frozen import FILE
 from facerep_jax.train.model import model_maker
 from facerep_jax.train.state import abstract, initial
 from facerep_jax.train.step import look_at_views, make_step
+from facerep_jax.typing import FROZEN_NETWORK
 from tests import processes
 from tests.contracts.whole_way import (
     FLAGS,
@@ -75,14 +76,15 @@ def test_both_losses_read_one_masked_pass():
     assert calls == [(BATCH, KEPT)]
 
 
-def cost(arg):
-    """Operations of a step of a recipe."""
+def cost(arg, within=""):
+    """Operations of a step of a recipe, or of those in a scope."""
     described = config.get_config(arg)
     make = model_maker(described)
     graph, _, _, frozen = abstract(make)
     optimizer = build(described.optimizer, steps=described.steps).transform
     state = jax.eval_shape(lambda: initial(make, optimizer.init, ema=False))
-    return flops(make_step(graph, optimizer, seed=0), state, frozen, shapes())
+    step = make_step(graph, optimizer, seed=0)
+    return of_jaxpr(jax.make_jaxpr(step)(state, frozen, shapes()).jaxpr, within)
 
 
 def forward(width, depth, tokens):
@@ -107,6 +109,7 @@ def test_the_operations_of_the_features_are_those_of_two_passes_of_the_frozen_ne
     inside = 2 * (1 + KEPT) * 96 * 64 + forward(64, 1, 1 + TILES) + 2 * TILES * 64 * 3 * PATCH**2
     frozen = m1 + (2 * projections + 3 * attention) + 3 * embedding  # true; pseudo, forward and to its pixels
     assert cost("smoke,objective=features") == BATCH * (encoder + 3 * inside + frozen)
+    assert cost("smoke", FROZEN_NETWORK) == BATCH * frozen
 
 
 def test_its_losses_are_logged_and_its_frozen_network_is_maes(run, mae):

@@ -96,7 +96,7 @@ def test_low_light_halves_the_light_with_each_stop():
 
 
 def test_what_is_random_follows_from_the_images_name_alone():
-    """Tried: a generator that goes on from image to image."""
+    """A generator that goes on from image to image would not be."""
     images = np.stack([face(0, index, 32)["image"] for index in range(3)])
     whole = copies_of(images, ["a", "b", "c"], ["noise", "occlusion"])
     turned = copies_of(images[::-1], ["c", "b", "a"], ["noise", "occlusion"])
