@@ -27,8 +27,7 @@ def softmax_gather(images: Float[Array, "b e"], texts: Float[Array, "b e"], scal
 
     Source: 2103.00020, figure 3.
     """
-    logits = products(images, texts, scale)
-    own = jnp.diagonal(logits)
+    logits, own = products(images, texts, scale), scale * of_pairs(images, texts)
     loss = (jax.nn.logsumexp(logits, 1) + jax.nn.logsumexp(logits, 0)).mean() / 2 - own.mean()
     return loss, own > best_other(logits, True)
 
@@ -40,9 +39,9 @@ def sigmoid_gather(
 
     Source: 2303.15343, equation 1 and algorithm 1.
     """
-    logits = products(images, texts, scale) + bias
+    logits, own = products(images, texts, scale) + bias, scale * of_pairs(images, texts) + bias
     loss = jax.nn.softplus(-signs(logits, True) * logits).sum() / len(logits)
-    return loss, jnp.diagonal(logits) > best_other(logits, True)
+    return loss, own > best_other(logits, True)
 
 
 @jax.custom_vjp
@@ -54,16 +53,16 @@ def softmax_ring(images: Float[Array, "b e"], texts: Float[Array, "b e"], scale:
 def _softmax_forward(images: Array, texts: Array, scale: Array) -> tuple[Result, Any]:
     def local(images: Array, texts: Array, scale: Array) -> tuple[Array, ...]:
         def hop(kept: Any, moving: Any, first: Array) -> tuple[Any, Any]:
-            own, best, of_images = kept
+            best, of_images = kept
             texts, of_texts = moving
             logits = products(images, texts, scale)
-            own = jnp.where(first, jnp.diagonal(logits), own)
             best = jnp.maximum(best, best_other(logits, first))
             of_images = jnp.logaddexp(of_images, jax.nn.logsumexp(logits, 1))
-            return (own, best, of_images), (texts, jnp.logaddexp(of_texts, jax.nn.logsumexp(logits, 0)))
+            return (best, of_images), (texts, jnp.logaddexp(of_texts, jax.nn.logsumexp(logits, 0)))
 
         none = varying(jnp.full(len(images), -jnp.inf))
-        (own, best, of_images), (_, of_texts) = around(hop, (none, none, none), (texts, none))
+        (best, of_images), (_, of_texts) = around(hop, (none, none), (texts, none))
+        own = scale * of_pairs(images, texts)
         loss = summed((of_images + of_texts).sum() / 2 - own.sum())
         return loss, own > best, of_images, of_texts
 
@@ -95,16 +94,15 @@ def sigmoid_ring(
 def _sigmoid_forward(images: Array, texts: Array, scale: Array, bias: Array) -> tuple[Result, Any]:
     def local(images: Array, texts: Array, scale: Array, bias: Array) -> tuple[Array, ...]:
         def hop(kept: Any, moving: Any, first: Array) -> tuple[Any, Any]:
-            own, best, losses = kept
+            best, losses = kept
             (texts,) = moving
             logits = products(images, texts, scale) + bias
-            own = jnp.where(first, jnp.diagonal(logits), own)
             best = jnp.maximum(best, best_other(logits, first))
-            return (own, best, losses + jax.nn.softplus(-signs(logits, first) * logits).sum(1)), moving
+            return (best, losses + jax.nn.softplus(-signs(logits, first) * logits).sum(1)), moving
 
         none = varying(jnp.full(len(images), -jnp.inf))
-        (own, best, losses), _ = around(hop, (none, none, jnp.zeros_like(none)), (texts,))
-        return summed(losses.sum()), own > best
+        (best, losses), _ = around(hop, (none, jnp.zeros_like(none)), (texts,))
+        return summed(losses.sum()), scale * of_pairs(images, texts) + bias > best
 
     loss, hits = on_parts(local, (SPLIT, SPLIT, WHOLE, WHOLE), (WHOLE, SPLIT))(images, texts, scale, bias)
     return (loss / len(images), hits), (images, texts, scale, bias)
@@ -193,6 +191,11 @@ def varying(x: Array) -> Array:
 def products(images: Float[Array, "b e"], texts: Float[Array, "c e"], scale: Float[Array, ""]) -> Float[Array, "b c"]:
     """Scaled products of all images with all texts, in float32."""
     return scale * matmul(images, texts.T)
+
+
+def of_pairs(images: Float[Array, "b e"], texts: Float[Array, "b e"]) -> Float[Array, "b"]:
+    """Products of images with their own texts, in float32: the diagonal, which no device has to gather."""
+    return (images.astype(jnp.float32) * texts.astype(jnp.float32)).sum(1)
 
 
 matmul = partial(jnp.matmul, preferred_element_type=jnp.float32)
