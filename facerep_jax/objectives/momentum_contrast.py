@@ -180,7 +180,8 @@ def similarities(query: Float[Array, "b e"], key: Float[Array, "b e"], group: in
 
 def cross_entropy(logits: Float[Array, "groups k k"]) -> Float[Array, ""]:
     """Mean cross-entropy if row i of each group belongs to column i."""
-    return -jnp.diagonal(jax.nn.log_softmax(logits), axis1=1, axis2=2).mean()
+    own = jnp.eye(logits.shape[-1])  # jnp.diagonal would gather it between devices
+    return -(jax.nn.log_softmax(logits) * own).sum(-1).mean()
 
 
 def complement(rng: Key[Array, "b"], keep: Int[Array, "b m"] | None, count: int) -> Int[Array, "b m"]:
