@@ -180,7 +180,7 @@ def similarities(query: Float[Array, "b e"], key: Float[Array, "b e"], group: in
 
 def cross_entropy(logits: Float[Array, "groups k k"]) -> Float[Array, ""]:
     """Mean cross-entropy if row i of each group belongs to column i."""
-    own = jnp.eye(logits.shape[-1])  # jnp.diagonal would gather it between devices
+    own = jnp.eye(logits.shape[-1])[None]  # jnp.diagonal would gather it between devices
     return -(jax.nn.log_softmax(logits) * own).sum(-1).mean()
 
 
