@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_said_with_what_to_try(average, cure):
 )
 def test_micro_batches_that_should_fit_divide_a_chips_examples(temporaries, before, cure):
     """Of 16 on each chip, whose room for temporaries is 14.2 GiB; where each is one example, there are no more."""
-    found = FOUND | {"compiled": dict(arguments=2**30, temporaries=temporaries, results=0, collectives={})}
+    found = FOUND | {"compiled": dict(arguments=2**30, temporaries=temporaries, results=0, collectives={}, flops=1)}
     config = ConfigDict(dict(steps=100, data=dict(batch_size=64, micro_batches=before)))
     more = {"dtype": "bfloat16", "topology": "v5e:4x4", "chips": 16}
     text = plan.lines(found | line(found, config=config) | more, CHIPS["v5e"])

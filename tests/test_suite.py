@@ -274,7 +274,7 @@ def test_bad_input_is_one_line(finished, tmp_path, capsys):
     finished_workdir, finished.workdir = finished.workdir, tmp_path / "other"
     try:
         assert finished.run("--config.evaluate.landmarks.config=configs/evaluate/landmarks.py:head=no_such") == 2
-        assert "head is linear or farl, not 'no_such'" in capsys.readouterr().err
+        assert "head is linear or farl or fan, not 'no_such'" in capsys.readouterr().err
         assert finished.run("--config.evaluate.action_units.fractions=(0.05,)") == 2
         error = capsys.readouterr().err
         assert "a fraction of 0.05 of 24 training examples is less than 2 labels" in error

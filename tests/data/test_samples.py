@@ -145,7 +145,7 @@ LINES = {
     "surrogate": (r'{"image": "a.jpg", "caption": "\ud800"}', "caption: holds half of a surrogate pair"),
     "null byte": ({"image": "a\0.jpg"}, "image: holds a NUL byte"),
     "caption with a null byte": ({"image": "a.jpg", "caption": ["x", "a\0b"]}, "caption: holds a NUL byte"),
-    "id with a null byte": ({"image": "a.jpg", "id": "\0"}, "holds a NUL byte"),
+    "id with a null byte": ({"image": "a.jpg", "id": "\0"}, "id: holds a NUL byte"),
     "long name": ({"image": "a" * 5000}, "image: no file 'aaa"),
     "missing file": ({"image": "c.jpg"}, "image: no file 'c.jpg' in"),
     "a folder": ({"image": "sub"}, "image: no file 'sub' in"),

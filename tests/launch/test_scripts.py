@@ -39,7 +39,7 @@ def place(tmp_path, monkeypatch):
 def stand_in(place: Path, *names: str, does: str = "") -> None:
     for name in names:
         path = place / "bin" / name
-        path.write_text(f'#!/usr/bin/env bash\n{{ printf "%q " {name} "$@"; echo; }} >> {place}/ran\n{does}\n')
+        path.write_text(f'#!/usr/bin/env bash\nprintf -v line "%q " {name} "$@"; echo "$line" >> {place}/ran\n{does}\n')
         path.chmod(0o755)
 
 

@@ -18,7 +18,7 @@ def test_it_holds_the_names_of_every_pretraining():
     more = "mesh sharding operational init init_weights sharding_rules evaluate writers"
     assert {*names.split(), *more.split()} == set(made().keys())
     assert set(made().mesh) == set(sharding.AXES)
-    assert set(made().data) == {"dataset", "data_dir", "split", "weights", "batch_size", "transforms"}
+    assert set(made().data) == {"dataset", "data_dir", "split", "weights", "batch_size", "micro_batches", "transforms"}
 
 
 def test_what_a_config_says_and_what_is_filled_in():
