@@ -29,8 +29,10 @@ from absl import flags
 
 from facerep_jax import weights
 from facerep_jax.config import locate, plain
+from facerep_jax.evaluation.results import Results
 from facerep_jax.files import local_path, read_object, writable_folder, write
 from facerep_jax.inference import loading, programs
+from facerep_jax.reporting import wording
 from facerep_jax.suggestions import nearest
 from facerep_jax.train import handover
 from facerep_jax.train.model import arrays_of
@@ -100,11 +102,22 @@ def files_of_program(source: str, kind: str, which: str, size: int) -> Files:
         "SHA-256 of the encoder's arrays": loaded.digest,
         "images": f"{loaded.image_size} pixels a side",
     }
-    what = (
-        "An encoder of faces" if loaded.task is None else f"An encoder of faces and what it learnt: {loaded.task.label}"
-    )
+    what = "An encoder of faces"
+    if loaded.task is not None:
+        what, rows = f"{what} and what it learnt: {loaded.task.label}", rows | learnt_rows(source)
     text = [*heading(source, what, rows), "", *programs.described(program, loaded), *TERMS]
     return {programs.FILES[kind]: programs.saver(program.content), "README.md": "\n".join(text)}
+
+
+def learnt_rows(workdir: str) -> dict[str, str]:
+    """What a model card says of an evaluation: what was learnt from what, and how well."""
+    results = Results.read(local_path("SRC", workdir) / "results.json")
+    value = results.judged.metrics[results.headline].mean
+    return {
+        "learnt from": f"{results.labels:,} labels of {results.dataset}, by {results.judged.protocol}",
+        "terms of these data": results.licence.get("licence", "not said"),
+        results.headline: f"{results.words.scale(results.headline).shown(value)}, {wording.tested(results)}",
+    }
 
 
 def files_of(source: str, layout: ModuleType, which: str) -> Files:

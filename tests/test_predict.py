@@ -6,6 +6,7 @@ Planted and seen red: points that are left in pixels of the crop.
 import io
 import json
 
+import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -107,6 +108,24 @@ def test_landmarks_of_the_test_split_score_as_the_evaluation_did(evaluated, tmp_
     for line in lines.values():
         with Image.open(out / line["overlay"]) as overlay:
             assert overlay.size == (640, 640)
+
+
+def test_what_was_learnt_leaves_as_a_program(evaluated, tmp_path):
+    """It gives the points of `load(...).predict` in pixels of the square; its card says what it learnt from."""
+    pytest.importorskip("flatbuffers")
+    workdir, out = evaluated("landmarks"), tmp_path / "out"
+    assert cli.main(["facerep", "convert", str(workdir), str(out), "--layout=stablehlo"]) == 0
+    program = jax.export.deserialize(bytearray((out / "model.stablehlo").read_bytes()))
+    images = np.stack(
+        [np.asarray(Image.open(io.BytesIO(each["image"])).resize((SIZE, SIZE))) for each in split("test")]
+    )
+    found = program.call(images)["landmarks"]
+    predicted = facerep_jax.load(workdir).predict(images)
+    np.testing.assert_allclose(found, [each["landmarks"] for each in predicted], atol=1e-2)
+    results, card = json.loads((workdir / "results.json").read_text()), (out / "README.md").read_text()
+    value = 100 * np.mean(results["metrics"]["nme_box"]["values"])
+    assert f"| nme_box | {value:.2f}%, 6 test images" in card
+    assert f"| learnt from | {results['labels']} labels of {DRAWN}, by ridge |" in card
 
 
 @pytest.mark.parametrize(
