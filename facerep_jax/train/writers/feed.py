@@ -44,7 +44,7 @@ class Feed:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "facerep_jax.train.writers.child"],
+                [sys.executable, "-u", "-m", "facerep_jax.train.writers.child"],  # a crash loses nothing of the log
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
