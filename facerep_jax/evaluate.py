@@ -454,5 +454,6 @@ def found_worst(results: Results) -> list[str]:
         said.append(f"  worst group, {group.title}: {scale.shown(group.value)} ({counted}), {verdict}")
     if parts.small:
         units = wording.plural_noun(results.words.belongs_to if results.in_units else results.words.unit)
-        said.append(f"  {wording.plural(len(parts.small), 'group')} of fewer than {FEW} {units} say nothing")
+        says = "says" if len(parts.small) == 1 else "say"
+        said.append(f"  {wording.plural(len(parts.small), 'group')} of fewer than {FEW} {units} {says} nothing")
     return said
