@@ -21,14 +21,14 @@ from facerep_jax.data.arrays import Stack
 from facerep_jax.data.pipeline import Part, Stream, Subset
 from facerep_jax.evaluation.cache import Extractor, extractor, features_of, given, row_bytes
 from facerep_jax.evaluation.devices import everywhere, mesh_of, spread
-from facerep_jax.evaluation.network import Network, Weights, weights_of
+from facerep_jax.evaluation.network import Network, Weights, look_at_images, weights_of
 from facerep_jax.evaluation.problem import ON_HOST, Arrays, Indices, Problem, take
 from facerep_jax.evaluation.protocols import Learn
 from facerep_jax.evaluation.selection import Candidate, Outcome, choose
 from facerep_jax.train.optim import adamw
 from facerep_jax.train.sharding import replicated
 from facerep_jax.train.state import TrainState
-from facerep_jax.train.step import make_step
+from facerep_jax.train.step import Look, make_step
 from facerep_jax.typing import Batch, Encoder, Metrics, Task, Tree
 
 HEAD = spec(  # the spec of the optimizer that a head has unless told otherwise
@@ -76,15 +76,20 @@ class Training:
 def learner(
     training: Training,
     problem: Problem,
-    network: Network,
-    step: SeededStep,
+    encoder: Encoder,
+    *,
+    look: Look | None = None,
     plain: Callable[[Any], Any] | None = None,
 ) -> Learn:
     """A function that learns from a stream of augmented images, on as many devices as split its batches evenly.
 
     Args:
-        plain: gives, of the network's encoder, that which a config builds, if the network's has other variables.
+        encoder: what is trained with a head: the problem's, or what a protocol makes of it.
+        look: see `train.step.make_loss`.
+        plain: gives, of the trained encoder, that which a config builds, if `encoder` has other variables.
     """
+    network = Network(encoder, problem.task, look_at_images, problem.devices)
+    step = seeded_step(network.graph, training.transform, ema=training.ema, look=look)
     mesh, optimizer = mesh_of(problem.devices, training.batch_size), training.transform
     whole = None if mesh is None else replicated(mesh)
     step, frozen = jax.jit(step, donate_argnums=0, out_shardings=whole), everywhere(network.frozen, mesh)

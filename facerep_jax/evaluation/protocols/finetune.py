@@ -2,10 +2,9 @@
 
 from facerep_jax import schedules
 from facerep_jax.config import Spec, spec
-from facerep_jax.evaluation.network import Network, look_at_images
 from facerep_jax.evaluation.problem import Problem
 from facerep_jax.evaluation.protocols import ENCODER, Learn
-from facerep_jax.evaluation.training import HEAD, Training, learner, seeded_step
+from facerep_jax.evaluation.training import HEAD, Training, learner
 from facerep_jax.train.optim import adamw
 
 WHOLE = HEAD | {"multipliers": ((ENCODER, 0.1),)}  # the optimizer unless told otherwise
@@ -31,9 +30,7 @@ class FineTune:
         self.training = Training(optimizer=optimizer, steps=steps, rounds=rounds, batch_size=batch_size, ema=ema)
 
     def prepare(self, problem: Problem) -> Learn:
-        network = Network(problem.encoder, problem.task, look_at_images, problem.devices)
-        step = seeded_step(network.graph, self.training.transform, ema=self.training.ema)
-        return learner(self.training, problem, network, step)
+        return learner(self.training, problem, problem.encoder)
 
 
 PROTOCOL = FineTune

@@ -1,10 +1,10 @@
 """A head on the frozen encoder, trained on augmented images."""
 
 from facerep_jax.config import Spec
-from facerep_jax.evaluation.network import Network, look_at_images, look_untrained
+from facerep_jax.evaluation.network import look_untrained
 from facerep_jax.evaluation.problem import Problem
 from facerep_jax.evaluation.protocols import Learn
-from facerep_jax.evaluation.training import HEAD, Training, learner, seeded_step
+from facerep_jax.evaluation.training import HEAD, Training, learner
 from facerep_jax.typing import Frozen, as_kind
 
 
@@ -27,10 +27,7 @@ class FrozenEncoder:
         self.training = Training(optimizer=optimizer, steps=steps, rounds=rounds, batch_size=batch_size, ema=ema)
 
     def prepare(self, problem: Problem) -> Learn:
-        network = Network(as_kind(problem.encoder, Frozen), problem.task, look_at_images, problem.devices)
-        training = self.training
-        step = seeded_step(network.graph, training.transform, ema=training.ema, look=look_untrained)
-        return learner(training, problem, network, step)
+        return learner(self.training, problem, as_kind(problem.encoder, Frozen), look=look_untrained)
 
 
 PROTOCOL = FrozenEncoder

@@ -5,11 +5,10 @@ from typing import Any
 from flax import nnx
 
 from facerep_jax.config import Spec
-from facerep_jax.evaluation.network import Network, look_at_images
 from facerep_jax.evaluation.problem import Problem
 from facerep_jax.evaluation.protocols import Learn
 from facerep_jax.evaluation.protocols.finetune import WHOLE
-from facerep_jax.evaluation.training import Training, learner, seeded_step
+from facerep_jax.evaluation.training import Training, learner
 from facerep_jax.models.batch_norm import BatchNorm
 from facerep_jax.typing import Encoder, Frozen
 
@@ -39,9 +38,7 @@ class FrozenBatchNorm:
         self.training = Training(optimizer=optimizer, steps=steps, rounds=rounds, batch_size=batch_size, ema=ema)
 
     def prepare(self, problem: Problem) -> Learn:
-        network = Network(fixed(problem.encoder), problem.task, look_at_images, problem.devices)
-        step = seeded_step(network.graph, self.training.transform, ema=self.training.ema)
-        return learner(self.training, problem, network, step, plain=lambda encoder: encoder)
+        return learner(self.training, problem, fixed(problem.encoder), plain=lambda encoder: encoder)
 
 
 PROTOCOL = FrozenBatchNorm

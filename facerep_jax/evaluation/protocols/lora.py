@@ -8,10 +8,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from facerep_jax.config import Spec
-from facerep_jax.evaluation.network import Network, look_at_images
 from facerep_jax.evaluation.problem import Problem
 from facerep_jax.evaluation.protocols import Learn
-from facerep_jax.evaluation.training import HEAD, Training, learner, seeded_step
+from facerep_jax.evaluation.training import HEAD, Training, learner
 from facerep_jax.models.layers import Block, Linear
 from facerep_jax.suggestions import nearest
 from facerep_jax.typing import Encoder, Frozen, as_kind
@@ -64,9 +63,7 @@ class LoRA:
 
     def prepare(self, problem: Problem) -> Learn:
         encoder = adapted(problem.encoder, self.rank, self.alpha, self.targets)
-        network = Network(encoder, problem.task, look_at_images, problem.devices)
-        step = seeded_step(network.graph, self.training.transform, ema=self.training.ema)
-        return learner(self.training, problem, network, step, plain=merged)
+        return learner(self.training, problem, encoder, plain=merged)
 
 
 PROTOCOL = LoRA
