@@ -39,11 +39,12 @@ def broken_down(metric: Metric, subsets: Sequence[Rows], split: Mapping[str, Any
     named, parts, others = list[tuple[str, str]](), list[np.ndarray](), list[np.ndarray]()
     for axis, column in zip(axes, values.T, strict=True):
         members: np.ndarray = np.asarray(axis.members(column)[:, places].all(axis=2))
+        whole = members.any(0)
         for name, rows in zip(axis.groups, members, strict=True):
-            if rows.any() and members.any(0).sum() > rows.sum():  # a group that is all there is has no rival
+            if rows.any() and (rest := whole & ~rows).any():  # a group that is all there is has no rival
                 named.append((axis.name, name))
                 parts.append(rows)
-                others.append(members.any(0) & ~rows)
+                others.append(rest)
     if not named:
         return Breakdown(note="all test examples are in one group")
     statistics = np.stack([rows.statistics for rows in subsets])
@@ -98,8 +99,12 @@ def grouped(
     place = {key: number for number, key in enumerate(large)}
     apart = 1 - (1 - LEVEL) / max(sum(count[rows.tobytes()] >= FEW for rows in parts), 1)
 
+    scored = {
+        key: [score(metric, each) for each in statistics[:, rows]] for key, rows in different.items()
+    }  # on each subset of the labels
+
     def one(axis: str, name: str, here: bytes, there: bytes) -> Group:
-        own, rest = (headlines(metric, statistics[:, different[key]]) for key in (here, there))
+        own, rest = (np.array([values[metric.headline] for values in scored[key]]) for key in (here, there))
         low = high = gap_low = gap_high = None
         decided = False
         if drawn is not None and here in place:
@@ -122,22 +127,11 @@ def grouped(
             gap_low=known(gap_low),
             gap_high=known(gap_high),
             decided=bool(decided),
-            metrics=values_of(metric, statistics[:, different[here]]),
+            metrics={column: known(np.mean([values[column] for values in scored[here]])) for column in metric.columns},
         )
 
     compared = zip(named, parts, others, strict=True)
     return [one(*title, rows.tobytes(), rest.tobytes()) for title, rows, rest in compared]
-
-
-def headlines(metric: Metric, statistics: Float[np.ndarray, "subsets n s"]) -> Float[np.ndarray, "subsets"]:
-    """The headline on each subset of the labels."""
-    return np.array([score(metric, rows)[metric.headline] for rows in statistics])
-
-
-def values_of(metric: Metric, statistics: Float[np.ndarray, "subsets n s"]) -> dict[str, float | None]:
-    """The values of the metric's columns, mean over subsets."""
-    each = [score(metric, rows) for rows in statistics]
-    return {name: known(np.mean([values[name] for values in each])) for name in metric.columns}
 
 
 def known(value: Any) -> float | None:

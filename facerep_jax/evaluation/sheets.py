@@ -24,8 +24,7 @@ def sheets(task: Any, problem: Problem, prediction: Stack, rows: Rows) -> dict[s
     """All that there is to see of an evaluation, by the name of the file, see `NAMES`."""
     found = (
         overlays(task, problem, prediction),
-        worst(task, problem, prediction, rows),
-        best(task, problem, prediction, rows),
+        *extremes(task, problem, prediction, rows),
         tokens(problem.encoder, problem.splits["test"]["image"]),
     )
     return {name: image for name, image in zip(NAMES, found, strict=True) if image is not None}
@@ -36,18 +35,14 @@ def overlays(task: Any, problem: Problem, prediction: Stack) -> Image.Image:
     return sheet(drawn(task, problem, prediction, spaced(len(problem.splits["test"]["image"])), COLUMNS))
 
 
-def worst(task: Any, problem: Problem, prediction: Stack, rows: Rows) -> Image.Image | None:
-    """The test faces with the worst headline metric, worst first, each with its id and metric.
+def extremes(task: Any, problem: Problem, prediction: Stack, rows: Rows) -> list[Image.Image | None]:
+    """The test faces with the worst headline metric, worst first, and those with the best, best first.
 
     The metric is computed on each face by itself; faces where it is not defined are left out. None if it is defined on
     no face, or if the metric's rows are not images or have no headline of their own, as those of correlations.
     """
-    return extreme(task, problem, prediction, rows, worst_first(problem, rows))
-
-
-def best(task: Any, problem: Problem, prediction: Stack, rows: Rows) -> Image.Image | None:
-    """The test faces with the best headline metric, best first; see `worst`."""
-    return extreme(task, problem, prediction, rows, worst_first(problem, rows)[::-1])
+    ranked = worst_first(problem, rows)
+    return [first(task, problem, prediction, rows, some) for some in (ranked, ranked[::-1])]
 
 
 def worst_first(problem: Problem, rows: Rows) -> list[tuple[int, float]]:
@@ -60,7 +55,7 @@ def worst_first(problem: Problem, rows: Rows) -> list[tuple[int, float]]:
     return [(int(i), float(values[i])) for i in order if np.isfinite(values[i])]
 
 
-def extreme(
+def first(
     task: Any, problem: Problem, prediction: Stack, rows: Rows, ranked: Sequence[tuple[int, float]]
 ) -> Image.Image | None:
     """The faces of the first of some ranked rows, each with its place, metric and id; None if there are none."""

@@ -45,12 +45,12 @@ def test_the_worst_come_first_with_their_error(monkeypatch):
     blank, names, rows = Image.new("RGB", (4, 4)), [], []
     monkeypatch.setattr(sheets, "sheet", lambda tiles, given=(), columns=4: names.extend(given) or blank)
     monkeypatch.setattr(sheets, "drawn", lambda *a, **k: rows.append(a[3]) or [blank])
-    sheets.worst(Landmarks, some, prediction, statistics)
+    sheets.extremes(Landmarks, some, prediction, statistics)
     error = statistics.statistics[:, 0]
     order = [i for i in np.argsort(-error) if i != 3][: sheets.SHOWN]
-    assert rows == [order]
+    assert len(rows) == 2
+    assert rows[0] == order
     assert names[0] == f"1:  {100 * error[order[0]]:.2f}%  face_{order[0]}"
-    sheets.best(Landmarks, some, prediction, statistics)
     assert rows[1] == [i for i in np.argsort(error) if i != 3][: sheets.SHOWN]
     assert names[sheets.SHOWN] == f"1:  {100 * error[rows[1][0]]:.2f}%  face_{rows[1][0]}"
 
@@ -63,12 +63,11 @@ def test_the_worst_where_higher_is_better_and_where_nothing_is_defined(monkeypat
     statistics = some.metric.rows(prediction, some.splits["test"])
     rows = []
     monkeypatch.setattr(sheets, "drawn", lambda *a, **k: rows.append(a[3]) or [Image.new("RGB", (4, 4))])
-    sheets.worst(Parsing, some, prediction, statistics)
+    sheets.extremes(Parsing, some, prediction, statistics)
     assert rows[0][:3] == [0, 1, 2]
-    sheets.best(Parsing, some, prediction, statistics)
     assert rows[1][:3] == [13, 12, 11]
     blank = statistics._replace(statistics=np.zeros_like(statistics.statistics))
-    assert sheets.worst(Parsing, some, prediction, blank) is None
+    assert sheets.extremes(Parsing, some, prediction, blank) == [None, None]
 
 
 def test_rows_that_are_not_images_or_have_no_headline_have_no_worst():
@@ -78,7 +77,8 @@ def test_rows_that_are_not_images_or_have_no_headline_have_no_worst():
         setattr(metric, attribute, value)
         some = problem(rng, metric)
         prediction = some.splits["test"]["landmarks"] + 1
-        assert sheets.worst(Landmarks, some, prediction, metric.rows(prediction, some.splits["test"])) is None
+        rows = metric.rows(prediction, some.splits["test"])
+        assert sheets.extremes(Landmarks, some, prediction, rows) == [None, None]
 
 
 def test_rows_find_their_faces_in_any_order(monkeypatch):
@@ -90,7 +90,7 @@ def test_rows_find_their_faces_in_any_order(monkeypatch):
     found = Rows(found.ids[:4:-1], found.units[:4:-1], found.statistics[:4:-1])
     places = []
     monkeypatch.setattr(sheets, "drawn", lambda *a, **k: places.append(a[3]) or [Image.new("RGB", (4, 4))])
-    sheets.worst(Landmarks, some, prediction, found)
+    sheets.extremes(Landmarks, some, prediction, found)
     expected = worst_first(some, found)
     assert [some.splits["test"]["id"][i] for i in places[0]] == expected[: sheets.SHOWN]
 
