@@ -450,10 +450,10 @@ def found_worst(results: Results) -> list[str]:
     said = []
     for group in (each for each in parts.groups if each.title == parts.worst):
         verdict = "worse than the others of its kind" if parts.decided else "which may be chance"
-        counted = wording.plural(group.units, results.words.belongs_to if results.in_units else results.words.unit)
+        counted = wording.plural(group.units, results.independent)
         said.append(f"  worst group, {group.title}: {scale.shown(group.value)} ({counted}), {verdict}")
     if parts.small:
-        units = wording.plural_noun(results.words.belongs_to if results.in_units else results.words.unit)
+        units = wording.plural_noun(results.independent)
         says = "says" if len(parts.small) == 1 else "say"
         said.append(f"  {wording.plural(len(parts.small), 'group')} of fewer than {FEW} {units} {says} nothing")
     return said

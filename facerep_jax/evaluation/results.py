@@ -242,6 +242,11 @@ class Results:
         return bool(self.test_images and self.test_units and self.test_units < self.test_images)
 
     @property
+    def independent(self) -> str:
+        """A noun for what is independent among test examples: what several belong to, such as person, or they."""
+        return self.words.belongs_to if self.in_units else self.words.unit
+
+    @property
     def scores(self) -> dict[str, Scores]:
         """The scores of all, by their names in examples.parquet."""
         return {JUDGED: self.judged, **self.baselines}

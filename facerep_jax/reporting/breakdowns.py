@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from facerep_jax.evaluation.corruptions import TITLES
-from facerep_jax.evaluation.results import JUDGED, Group, Results
+from facerep_jax.evaluation.results import JUDGED, Group, titled
 from facerep_jax.reporting import wording
 from facerep_jax.reporting.charts import Picture, Series, line_chart
 from facerep_jax.reporting.lines import CHART_KINDS, Line
@@ -48,13 +48,9 @@ def explained(lines: Sequence[Line]) -> tuple[str, ...]:
     words = results[0].words if results else None
     said = list[str]()
     if words is not None and any(r.breakdown.groups for r in results):
-        units = wording.plural_noun(_unit(results[0]))
+        units = wording.plural_noun(results[0].independent)
         said += [line.format(units=units) for line in GROUPS]
     return (*said, *([CORRUPTED] if any(r.corruptions for r in results) else []))
-
-
-def _unit(results: Results) -> str:
-    return results.words.belongs_to if results.in_units else results.words.unit
 
 
 def _shown(line: Line) -> list[Group]:
@@ -83,7 +79,7 @@ def _worst_table(lines: Sequence[Line]) -> Table:
         "Worst group",
         f"{first.results.words.name(first.results.headline)}{first.scale.bracketed} [95% interval]",
         "Less that of the others",
-        titled(wording.plural_noun(_unit(first.results))),
+        titled(wording.plural_noun(first.results.independent)),
         "Verdict",
     )
     title = f"The group that each encoder serves worst, {wording.label_share(first.results.fraction)}"
@@ -93,7 +89,7 @@ def _worst_table(lines: Sequence[Line]) -> Table:
 def _table(line: Line) -> Table:
     """All groups of an encoder."""
     results = line.results
-    parts, unit = results.breakdown, _unit(results)
+    parts, unit = results.breakdown, results.independent
     rows = tuple(
         Row(
             (group.title, f"{group.rows:,}", f"{group.units:,}", _value(group, line), _gap(group, line)),
@@ -196,8 +192,3 @@ def _corrupted_table(lines: Sequence[Line]) -> Table:
     title = f"Corruptions, {wording.label_share(first.results.fraction)}"
     header = ("Encoder and corruption", "Clean", *strengths, "Strongest less clean [95% interval]")
     return Table(title, f"{headline} at each strength. {first.conditions}", header, tuple(rows), folded=True)
-
-
-def titled(noun: str) -> str:
-    """A noun that begins a column."""
-    return noun[:1].upper() + noun[1:]
