@@ -100,8 +100,7 @@ def detected(raw: Samples, request: Request) -> tuple[Samples, list[dict[str, An
     images = [
         sample.values["image"] if is_wanted else None for sample, is_wanted in zip(raw.samples, wanted, strict=True)
     ]
-    find = functools.partial(faces_in, folder=raw.folder, name=request.detector)
-    found = tqdm(processes.mapped(find, images), "detecting", len(images), unit=" images", leave=False, disable=None)
+    found = all_faces_in(images, folder=raw.folder, name=request.detector)
     samples: list[Sample] = []
     without: list[dict[str, Any]] = []
     looked_at = 0
@@ -185,6 +184,12 @@ def _belonging(faces: Sequence[Face], values: Mapping[str, Any]) -> Sequence[Fac
 
     best = max(faces, key=fits, default=None)
     return [best] if best is not None and fits(best)[0] >= 0.5 else []
+
+
+def all_faces_in(images: Sequence[str | Part | None], *, folder: Path, name: str) -> Iterator[list[Face] | None]:
+    """What `faces_in` gives of each image, by all cores, with a bar."""
+    find = functools.partial(faces_in, folder=folder, name=name)
+    yield from tqdm(processes.mapped(find, images), "detecting", len(images), unit=" images", leave=False, disable=None)
 
 
 def faces_in(image: str | Part | None, *, folder: Path, name: str) -> list[Face] | None:

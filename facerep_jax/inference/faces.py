@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
-from facerep_jax.data import detections, detector, processes
+from facerep_jax.data import detections, detector
 from facerep_jax.data.features import NAMES
 from facerep_jax.data.images import upright_pixels
 from facerep_jax.data.library import Dataset
@@ -68,10 +67,7 @@ def detected(pictures: Sequence[Face], name: str, choice: str) -> list[Face]:
         ValueError: there is no such detector, or it fails; the message names it and the image.
     """
     detector.load(name)
-    find = partial(detector.faces_in, folder=Path(), name=name)
-    images = processes.mapped(find, [each.picture for each in pictures])
-    found = list[Face]()
-    seen = tqdm(images, "detecting", len(pictures), unit=" images", leave=False, disable=None)
+    seen, found = detector.all_faces_in([each.picture for each in pictures], folder=Path(), name=name), list[Face]()
     for picture, faces in zip(pictures, seen, strict=True):
         if not faces:
             found.append(picture if faces is None else picture._replace(read=without_face))
