@@ -41,7 +41,18 @@ from facerep_jax.reporting.page import Row, Table, html, markdown_block
 from facerep_jax.reporting.scores import Score
 from facerep_jax.reporting.workdirs import read_evaluation, read_selected
 
+RATES = (2e-4, 6e-4, 2e-3)  # that studies try of each kind of encoder
 RANDOM = "random"  # the encoder before any training; its first evaluations hold the baselines of all
+
+
+def kind_of(recipe: str, *arguments: str, seeds: int, one_rate: bool) -> dict[str, Any]:
+    """What a config says of encoders of one kind: their recipe, from how many seeds, and which rates are tried.
+
+    Args:
+        recipe: a config of pre-training, of which `arguments` are those.
+        one_rate: whether the recipe's own learning rate is taken, and none chosen among `RATES`.
+    """
+    return dict(config=f"{recipe}:{','.join(arguments)}", seeds=seeds, rates=() if one_rate else RATES)
 
 
 class Tried(NamedTuple):

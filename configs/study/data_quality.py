@@ -14,7 +14,7 @@ images get a power law with its interval (`curves`, see `facerep study`).
 Controls. Negative: `permuted`, landmarks whose training labels are those of other faces, where nobody can win; and
 labels_at_random, pre-trained on identities drawn at random. Positive: `full`, attributes with all labels, where
 attributes_uncurated, which learnt them, must win.
-Each kind has its learning rate chosen among RATES at each size, from one seed, by validation faces.
+Each kind has its learning rate chosen among `study.RATES` at each size, from one seed, by validation faces.
 
 Arguments: sizes of the sets, joined by +; steps of each pre-training; seeds of each encoder and of random; one_rate for
 that of the recipe alone; smoke: few images, two steps, one seed, to try the way out.
@@ -25,6 +25,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from facerep_jax.config import parse_arg
+from facerep_jax.study import kind_of
 
 NANO = "configs/pretrain/frl_nano.py"
 PROBE = "variant=Nano/8,stem=384,size=48"  # of random encoders too
@@ -32,8 +33,6 @@ PERSON = 8  # images of each
 QUALITIES = dict(curated="spread=0.2,degradation=0.0", uncurated="spread=1.0,degradation=1.5")
 NARROW = QUALITIES["curated"]
 LEARNT = ("swav_curated", "swav_uncurated", "identity_curated")
-
-RATES = (2e-4, 6e-4, 2e-3)
 
 EXAMPLES = ("sizes=500+2000", "one_rate", "smoke")
 
@@ -51,9 +50,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     sizes = [int(size) for size in args.sizes.split("+")]
 
     def nano(objective: str, quality: str, size: int, *own: str) -> dict[str, Any]:
-        dataset = f"generated_faces/{quality}_{size}"
-        described = ",".join((f"{NANO}:dataset={dataset},steps={args.steps},objective={objective}", *own))
-        return dict(config=described, seeds=args.seeds, rates=() if args.one_rate else RATES, flags=more)
+        given = (f"dataset=generated_faces/{quality}_{size}", f"steps={args.steps}", f"objective={objective}", *own)
+        return kind_of(NANO, *given, seeds=args.seeds, one_rate=args.one_rate) | dict(flags=more)
 
     def identities(size: int, *own: str) -> tuple[str, ...]:
         return (f"classes={max(2, size // PERSON)}", *own)

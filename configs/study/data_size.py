@@ -11,7 +11,7 @@ three subsets each, beside encoders that were never trained (random).
 Controls. Negative: `permuted`, landmarks whose training labels are those of other faces, where nobody can win; and
 labels_at_random, pre-trained on identities that are drawn at random. Positive: `full`, attributes with all labels,
 where the encoders that learnt attributes must win.
-Each kind has its learning rate chosen among RATES at each size, from one seed, by validation faces.
+Each kind has its learning rate chosen among `study.RATES` at each size, from one seed, by validation faces.
 
 Arguments: sizes of the sets, joined by +; steps of each pre-training; seeds of each encoder and of random; one_rate for
 that of the recipe alone; smoke: two sets of few images, two steps, one seed, to try the way out.
@@ -22,13 +22,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from facerep_jax.config import parse_arg
+from facerep_jax.study import kind_of
 
 NANO = "configs/pretrain/frl_nano.py"
 PROBE = "variant=Nano/8,stem=384,size=48"  # of random encoders too
 PERSON = 8  # images of each
 KINDS = ("swav", "attributes")
-
-RATES = (2e-4, 6e-4, 2e-3)
 
 EXAMPLES = ("sizes=500+2000", "one_rate", "smoke")
 
@@ -46,10 +45,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     sizes = [int(size) for size in args.sizes.split("+")]
 
     def nano(objective: str, size: int, *own: str) -> dict[str, Any]:
-        described = ",".join(
-            (f"{NANO}:dataset=generated_faces/web_{size},steps={args.steps},objective={objective}", *own)
-        )
-        return dict(config=described, seeds=args.seeds, rates=() if args.one_rate else RATES, flags=more)
+        given = (f"dataset=generated_faces/web_{size}", f"steps={args.steps}", f"objective={objective}", *own)
+        return kind_of(NANO, *given, seeds=args.seeds, one_rate=args.one_rate) | dict(flags=more)
 
     pretrain = {f"{kind}_{size}": nano(kind, size) for kind in kinds for size in sizes}
     at_random = (f"classes={max(2, sizes[-1] // PERSON)}", "control=random")

@@ -8,7 +8,7 @@ and both (farl); farl with every caption taken from another face (farl_shuffled,
 with twice the steps (itc_twice, mim_twice) compute as much as farl, which encodes an image and its masked copy. Where
 `faces` names the folder of a manifest, masked tokens learn from those faces too (mim_real), or from as many of them as
 of drawn ones (mim_both).
-Each kind has its learning rate chosen among RATES, from one seed, by validation faces (`rates`, see `facerep study`).
+Each kind has its learning rate chosen among `study.RATES`, from one seed, by validation faces; see `facerep study`.
 All are judged on landmarks, parsing and attributes of another generator's faces by linear heads at 10 % of the labels,
 three subsets each, landmarks and attributes at 100 % too; the first three also by FaRL's head on the frozen encoder
 (farl_head, one subset, narrow) and by fine-tuning, where `scratch` is a network that learns from nothing in as many
@@ -26,14 +26,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from facerep_jax.config import parse_arg, pick
+from facerep_jax.study import kind_of
 
 FACES = "generated_faces:size=80,validation=0,test=0"
 RECIPE = "configs/pretrain/farl_nano.py"
 PROBE = "variant=Nano/8,stem=384,size=48"  # of random encoders too
 MAIN = ("itc", "mim", "farl")
 STEPS = 480  # of a head or of a whole network
-
-RATES = (2e-4, 6e-4, 2e-3)
 
 EXAMPLES = ("faces=elsewhere", "encoders=mim+farl", "one_rate")
 
@@ -51,8 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
 
     def nano(dataset: str, *more: str, steps: int = args.steps) -> dict[str, Any]:
-        recipe = ",".join((f"{RECIPE}:dataset={dataset},steps={steps}", *more))
-        return dict(config=recipe, seeds=args.seeds, rates=() if args.one_rate else RATES)
+        return kind_of(RECIPE, f"dataset={dataset}", f"steps={steps}", *more, seeds=args.seeds, one_rate=args.one_rate)
 
     pretrain = dict(
         itc=nano(web, "objective=itc"),

@@ -6,7 +6,7 @@ Encoders of one size see equally many images, from three seeds each. Without lab
 masked pixels (mae), masked tokens (mim). With captions: contrast and masked tokens (farl). With labels: identity and
 attributes, and as controls identity drawn at random (labels_at_random) and identity of things that are no faces
 (objects). Those that compute less than the costliest have less in the table of costs; equal costs are not forced.
-Each kind has its learning rate chosen among RATES, from one seed, by validation faces (`rates`, see `facerep study`).
+Each kind has its learning rate chosen among `study.RATES`, from one seed, by validation faces; see `facerep study`.
 They are judged by linear heads on landmarks and parsing of another generator's faces at 10 % of the labels, three
 subsets each, by which of its faces are of one person (knn), where nothing is learnt, and where `faces` names the folder
 of a manifest, on the landmarks of those; beside encoders that were never trained (random), k-means features of patches
@@ -21,6 +21,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from facerep_jax.config import parse_arg, pick
+from facerep_jax.study import kind_of
 
 FACES = "generated_faces:size=80,validation=0,test=0"
 NANO = "configs/pretrain/frl_nano.py"
@@ -28,8 +29,6 @@ FARL = "configs/pretrain/farl_nano.py"
 MCF = "configs/pretrain/mcf_nano.py"
 PROBE = "variant=Nano/8,stem=384,size=48"  # of random encoders too
 WITHOUT_LABELS = ("swav", "moco", "simsiam", "byol", "dino")
-
-RATES = (2e-4, 6e-4, 2e-3)
 
 EXAMPLES = ("faces=elsewhere", "encoders=swav+identity", "one_rate")
 
@@ -39,8 +38,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     args = parse_arg(arg, faces="", steps=500, images=16_000, seeds=3, encoders="", one_rate=False)
 
     def nano(recipe: str, *more: str, dataset: str = "generated_faces/web") -> dict[str, Any]:
-        text = ",".join((f"{recipe}:dataset={dataset},steps={args.steps}", *more))
-        return dict(config=text, seeds=args.seeds, rates=() if args.one_rate else RATES)
+        given = (f"dataset={dataset}", f"steps={args.steps}", *more)
+        return kind_of(recipe, *given, seeds=args.seeds, one_rate=args.one_rate)
 
     identity = f"classes={max(2, args.images // 8)}"  # eight images of a person
     pretrain = {name: nano(NANO, f"objective={name}") for name in WITHOUT_LABELS} | dict(

@@ -8,7 +8,7 @@ and mcf whose masks hide a part of the face wholly (mae_regions, mcf_regions). T
 mae from seed 0: a student must beat this row, which is its teacher's. mae_long has as many steps as make it compute as
 much as mcf and its M1 together. Beside them stands FaRL (farl), which reads captions, with a CLIP-like encoder; it
 computes as much as those two.
-Each kind has its learning rate chosen among RATES, from one seed, by validation faces (`rates`, see `facerep study`).
+Each kind has its learning rate chosen among `study.RATES`, from one seed, by validation faces; see `facerep study`.
 They are judged by linear heads on landmarks and parsing of another generator's faces and, where `faces` names the
 folder of a manifest, on landmarks of those, at 10 % of the labels, three subsets each, and at 100 %, beside encoders
 that were never trained (random), k-means features of patches (patch_kmeans) and, on the drawn faces at 10 %, networks
@@ -24,13 +24,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from facerep_jax.config import parse_arg, pick
+from facerep_jax.study import kind_of
 
 RECIPE = "configs/pretrain/mcf_nano.py"
 FARL = "configs/pretrain/farl_nano.py"
 LONG = 4.04  # steps of mae, in those of mcf and its M1 together, by their operations
 M1 = "m1={mae}"  # filled in by `facerep study`
-
-RATES = (2e-4, 6e-4, 2e-3)
 
 EXAMPLES = ("faces=elsewhere", "encoders=mcf+contrast", "one_rate", "smoke")
 
@@ -44,22 +43,23 @@ def get_config(arg: str | None = None) -> ConfigDict:
         labelled = "generated_faces:world=evaluate,size=48,train=200,validation=20,test=20,seed=1"
     fractions = (0.1, 1.0)
 
-    def nano(objective: str, *more: str, steps: int = args.steps) -> str:
-        return ",".join((f"{RECIPE}:dataset=generated_faces/web,objective={objective},steps={steps}", *more))
+    web, after = "dataset=generated_faces/web", dict(after=("mae",))
+    of_all: dict[str, Any] = dict(seeds=args.seeds, one_rate=args.one_rate)
 
-    pretrain: dict[str, dict[str, Any]] = dict(
-        mae=dict(config=nano("mae")),
-        mae_long=dict(config=nano("mae", steps=round(LONG * args.steps))),
-        mae_regions=dict(config=nano("mae", "masks=regions")),
-        features=dict(config=nano("features", M1), after=("mae",)),
-        contrast=dict(config=nano("contrast")),
-        mcf=dict(config=nano("mcf", M1), after=("mae",)),
-        mcf_random=dict(config=nano("mcf", "m1=random")),
-        mcf_regions=dict(config=nano("mcf", M1, "masks=regions"), after=("mae",)),
-        farl=dict(config=f"{FARL}:dataset=generated_faces/web,steps={args.steps}"),
+    def nano(objective: str, *more: str, steps: int = args.steps) -> dict[str, Any]:
+        return kind_of(RECIPE, web, f"objective={objective}", f"steps={steps}", *more, **of_all)
+
+    pretrain = dict(
+        mae=nano("mae"),
+        mae_long=nano("mae", steps=round(LONG * args.steps)),
+        mae_regions=nano("mae", "masks=regions"),
+        features=nano("features", M1) | after,
+        contrast=nano("contrast"),
+        mcf=nano("mcf", M1) | after,
+        mcf_random=nano("mcf", "m1=random"),
+        mcf_regions=nano("mcf", M1, "masks=regions") | after,
+        farl=kind_of(FARL, web, f"steps={args.steps}", **of_all),
     )
-    for recipe in pretrain.values():
-        recipe |= dict(seeds=args.seeds, rates=() if args.one_rate else RATES)
     if args.encoders:
         chosen = {name: pick("encoder", name, pretrain) for name in args.encoders.split("+")}
         needed = {name for recipe in chosen.values() for name in recipe.get("after", ())}

@@ -24,13 +24,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from facerep_jax.config import parse_arg
+from facerep_jax.study import kind_of
 
 NANO = "configs/pretrain/frl_nano.py"
 PROBE = "variant=Nano/8,stem=384,size=48"  # of random encoders too
 PERSON = 8  # images of each of those to pre-train on
 FRAMES, STRIDES, LENGTH = (1, 4, 16, 64), (1, 4, 16), 64
-
-RATES = (2e-4, 6e-4, 2e-3)
 
 EXAMPLES = ("labels=256,correlation=32.0", "one_rate", "smoke")
 
@@ -55,8 +54,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         return f"{world},train={subjects * each},train_frames={each},train_correlation={correlation:g}"
 
     def nano(objective: str, *own: str) -> dict[str, Any]:
-        described = ",".join((f"{NANO}:dataset=generated_faces/web,steps={args.steps},objective={objective}", *own))
-        return dict(config=described, seeds=args.seeds, rates=() if args.one_rate else RATES, flags=more)
+        given = ("dataset=generated_faces/web", f"steps={args.steps}", f"objective={objective}", *own)
+        return kind_of(NANO, *given, seeds=args.seeds, one_rate=args.one_rate) | dict(flags=more)
 
     fewest = args.labels // max(frames)
     sets = {f"video_{args.labels}x1": video(args.labels, 1, 1.0)}
