@@ -11,12 +11,13 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from facerep_jax import cli, lock
-from facerep_jax import evaluate as evaluation
 from facerep_jax.config import build
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
-from facerep_jax.evaluate import completed, headline_of, require_same_subject, save
+from facerep_jax.evaluate import headline_of, require_same_subject, save
+from facerep_jax.evaluation import judgement
 from facerep_jax.evaluation.encoders import Loaded, load_encoder, settled
+from facerep_jax.evaluation.judgement import completed
 from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.results import PERCENT, Checkpoint, Results, Summary, name_of
 from facerep_jax.face_world import META
@@ -78,8 +79,8 @@ def test_results_say_what_they_are(finished):
 
 
 def test_a_checkout_that_is_not_installed_has_no_version_and_can_evaluate(monkeypatch):
-    monkeypatch.setattr(evaluation, "PACKAGES", ("numpy", "a_checkout"))
-    assert evaluation.versions() == {"numpy": np.__version__, "a_checkout": "not installed"}
+    monkeypatch.setattr(judgement, "PACKAGES", ("numpy", "a_checkout"))
+    assert judgement.versions() == {"numpy": np.__version__, "a_checkout": "not installed"}
 
 
 def test_results_explain_themselves(finished):
@@ -471,7 +472,7 @@ def test_the_same_evaluation_goes_on_in_its_workdir(finished, monkeypatch, capsy
         raise ValueError("it goes on")
 
     task, workdir, _ = finished
-    monkeypatch.setattr(evaluation, "make_problem", stop)
+    monkeypatch.setattr(judgement, "make_problem", stop)
     assert evaluate(task, workdir, "--config.fraction=0.5", seeds=(7,)) == 2
     assert capsys.readouterr().err == "facerep evaluate: it goes on\n"
 
