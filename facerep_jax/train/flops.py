@@ -4,6 +4,9 @@ XLA's own count includes the body of a scan once, however often it runs. These c
 exact for what they include. They leave out additions, norms and activations, a few percent of a transformer. That of a
 trace needs no device; that of a compiled program is of one device, with all that it computes again or that its
 neighbours compute too.
+
+Of a dilated convolution the taps that meet the zeros between pixels are left out: the gradient of a strided convolution
+counts as much as the convolution, and a batched product, which compilers for TPUs write as one, as a product.
 """
 
 import math
@@ -22,6 +25,7 @@ RESULT = re.compile(r"%?([\w.-]+) = [a-z]+\d+\w*\[([\d,]*)\]")
 PRODUCT = re.compile(r" (dot|convolution)\((.*?)\), ")
 OPERAND = re.compile(r"(?:[a-z]+\d+\w*\[[\d,]*\](?:\{[^}]*\})? )?%([\w.-]+)")
 CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
+DILATED = re.compile(r"lhs_dilate=([\dx]+)")
 KERNEL = re.compile(r"dim_labels=\w+_(\w+)->")
 
 
@@ -52,7 +56,8 @@ def of_jaxpr(jaxpr: Jaxpr, within: str = "") -> int:
             total += 2 * math.prod(shape(equation.outvars[0])) * math.prod(left[axis] for axis in contracted)
         elif name == "conv_general_dilated":
             kernel, features = shape(equation.invars[1]), parameters["dimension_numbers"].rhs_spec[0]
-            total += 2 * math.prod(shape(equation.outvars[0])) * math.prod(kernel) // kernel[features]
+            taps = math.prod(kernel) // kernel[features]
+            total += 2 * math.prod(shape(equation.outvars[0])) * taps // math.prod(parameters["lhs_dilation"])
         elif name == "scan":
             total += parameters["length"] * sum(inner)
         elif name == "cond":
@@ -101,10 +106,12 @@ def products(lines: list[str]) -> Counter[str]:
         left, right = (shapes[name] for name in OPERAND.findall(product[2])[:2])
         if product[1] == "dot" and (contracted := CONTRACTED.search(line)):
             sizes = left.split(",")
-            inner = math.prod(int(sizes[int(axis)]) for axis in contracted[1].split(",") if axis)
+            inner: float = math.prod(int(sizes[int(axis)]) for axis in contracted[1].split(",") if axis)
         else:
             labels = KERNEL.search(line)
             features = int(right.split(",")[labels[1].index("o")]) if labels else 1
-            inner = extent(right) // features
-        total += 2 * extent(result[2]) * inner
+            holes = DILATED.search(line)
+            between = math.prod(map(int, holes[1].split("x"))) if holes else 1
+            inner = extent(right) / (features * between)
+        total += round(2 * extent(result[2]) * inner)
     return Counter(flops=total)

@@ -97,6 +97,14 @@ def test_a_compiled_program_holds_what_its_trace_does(function, shapes):
     assert of_program(jax.jit(function).lower(*arrays).compile().as_text()) == flops(function, *arrays)
 
 
+def test_gradients_of_a_strided_convolution_count_as_much_as_it_does():
+    """The zeros between pixels, with which the image's gradient is written, are no operations."""
+    arrays = jnp.ones((2, 8, 8, 6)), jnp.ones((3, 3, 6, 10))
+    step = jax.grad(lambda *x: jnp.square(strided(*x)).sum(), argnums=(0, 1))
+    assert flops(step, *arrays) == 3 * flops(strided, *arrays)
+    assert of_program(jax.jit(step).lower(*arrays).compile().as_text()) == flops(step, *arrays)
+
+
 def test_what_a_compiled_program_computes_again_counts():
     @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.nothing_saveable)
     def layer(x, kernel):
@@ -121,5 +129,17 @@ ENTRY %main (p: bf16[64,512], q: bf16[512,128]) -> bf16[64,128] {
 """
 
 
-def test_of_a_tpus_product():
+# A batched product is a convolution whose window meets one entry of the batch, and zeros.
+BATCHED = """\
+ENTRY %main (p: bf16[8,3,37,32], q: bf16[8,3,37,32]) -> f32[8,3,37,37] {
+  %p = bf16[8,3,37,32]{3,2,1,0:T(8,128)(2,1)} parameter(0)
+  %q = bf16[8,3,37,32]{3,2,1,0:T(8,128)(2,1)} parameter(1)
+  ROOT %convolution-base-dilated.29 = f32[8,3,37,37]{2,3,1,0:T(8,128)} convolution(%p, %q), window={size=8x3 \
+stride=7x2 lhs_dilate=8x3}, dim_labels=01bf_01oi->01bf
+}
+"""
+
+
+def test_of_a_tpus_products():
     assert of_program(TPU) == 2 * 64 * 512 * 128
+    assert of_program(BATCHED) == 2 * (8 * 3) * 37 * 37 * 32
