@@ -38,7 +38,7 @@ from facerep_jax.reporting import scaling, scores, wording
 from facerep_jax.reporting.lines import BASELINE, PRETRAINED, Line
 from facerep_jax.reporting.lines import RANDOM as UNTRAINED
 from facerep_jax.reporting.page import Row, Table, html, markdown_block
-from facerep_jax.reporting.scores import Score
+from facerep_jax.reporting.scores import Agreement, Score
 from facerep_jax.reporting.workdirs import read_evaluation, read_selected
 
 RATES = (2e-4, 6e-4, 2e-3)  # that studies try of each kind of encoder
@@ -104,9 +104,10 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
         return status
     budgets = list(budgets_of(config, folder, rates))
     scored = [score for name in config.evaluate for score in scores_of(config, folder, name)]
-    found: dict[str, list[Any]] = {"rates": tried, "budgets": budgets, "scores": scored}
+    ranked = scores.agreements(scored, {*config.pretrain, RANDOM})
+    found: dict[str, list[Any]] = {"rates": tried, "budgets": budgets, "scores": scored, "agreements": ranked}
     written = {name: [each._asdict() for each in of] for name, of in found.items()}
-    text, curves = markdown(tried, budgets, scored), scaling.curves_of(config, scored)
+    text, curves = markdown(tried, budgets, scored, ranked), scaling.curves_of(config, scored)
     if curves:
         written["curves"] = scaling.to_json(curves)
         text += "\n" + markdown_block(scaling.law_table(curves)) + "\n"
@@ -269,8 +270,10 @@ def lines_of(config: ConfigDict, evaluation: ConfigDict, folder: Path) -> dict[s
     return lines | {name: Line(name, BASELINE, first, name) for name in first[0].results.baselines}
 
 
-def markdown(tried: Sequence[Tried], budgets: Sequence[Budget], found: Sequence[Score]) -> str:
-    """Tables: learning rates tried, costs of pre-training, and for each evaluation a line per encoder and fraction."""
+def markdown(
+    tried: Sequence[Tried], budgets: Sequence[Budget], found: Sequence[Score], ranked: Sequence[Agreement]
+) -> str:
+    """Tables: learning rates tried, costs of pre-training, each evaluation, and how alike these rank the encoders."""
     took = tuple(
         Row((b.encoder, f"{b.steps:,}", f"{b.images:,}", f"{b.flops / 1e12:.2f}", f"{b.with_given / 1e12:.2f}"))
         for b in budgets
@@ -289,4 +292,6 @@ def markdown(tried: Sequence[Tried], budgets: Sequence[Budget], found: Sequence[
             0, Table("Learning rates", "", ("Encoder", "Rate", f"On validation{tried[0].scale.bracketed}", ""), rows)
         )
     tables += scores.tables(found)
+    if ranked:
+        tables.append(scores.agreement_table(ranked))
     return "\n\n".join(map(markdown_block, tables)) + "\n"

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from facerep_jax import cells, cli, study
 from facerep_jax.evaluation.results import Scale
-from facerep_jax.reporting.scores import Score, score_cells
+from facerep_jax.reporting.scores import Score, agreements, score_cells
 from facerep_jax.reporting.wording import interval
 
 CONFIG = """
@@ -153,10 +153,34 @@ def test_a_table_of_years_is_not_in_percent():
         "0.250",
         f"+10.0% {interval(-0.9, -0.1, unit)}",
     )
-    assert "mae in years" in study.markdown([], [], [years])
+    assert "mae in years" in study.markdown([], [], [years], [])
     shares = Score("landmarks", 1.0, "ours", 40, "nme_box", (0.04, 0.06), 0.001, {})
     assert score_cells(shares, [])[2:] == ("5.00", "4.00, 6.00", "0.10")
-    assert "nme_box in %" in study.markdown([], [], [shares])
+    assert "nme_box in %" in study.markdown([], [], [shares], [])
+
+
+def test_evaluations_that_rank_encoders_alike():
+    """Errors and accuracies are both turned so that higher is better; baselines and larger fractions do not count."""
+
+    def scored(evaluation, values, fraction, lower):
+        return [
+            Score(evaluation, fraction, name, 40, "x", (value,), 0.0, {}, lower_is_better=lower)
+            for name, value in values.items()
+        ]
+
+    errors = dict(a=0.1, b=0.2, c=0.3, d=0.4, e=0.5, mean_shape=0.01)
+    accuracies = dict(a=0.9, b=0.8, c=0.7, d=0.5, e=0.6, mean_shape=0.01)
+    found = [
+        *scored("errors", errors, 0.1, True),
+        *scored("errors", {name: 1 - value for name, value in errors.items()}, 1.0, True),
+        *scored("accuracies", accuracies, 1.0, False),
+        *scored("few", dict(a=0.1, b=0.2, c=0.3, d=0.4), 1.0, False),
+    ]
+    (alike,) = agreements(found, "abcde")
+    assert (alike.evaluations, alike.encoders) == (("accuracies", "errors"), 5)
+    assert alike.tau == pytest.approx((9 - 1) / 10)  # one of ten pairs is in another order
+    assert alike.p == pytest.approx((1 + 4) * 2 / 120)  # orders of five with at most one pair in another, both ways
+    assert "| accuracies and errors | 5 | +0.80 | 0.083 |" in study.markdown([], [], found, [alike])
 
 
 def test_a_recipe_that_is_given_an_encoder_comes_after_the_one_that_trains_it(tmp_path):
@@ -254,11 +278,11 @@ def test_the_rate_that_is_best_on_validation_is_chosen(finished):
 
 def test_scores_of_rates_have_the_unit_of_their_metric():
     tried = [study.Tried("swav", {0.1: 0.4321, 0.3: 7.5}, 0.3, Scale(1.0, 3, "°"))]
-    text = study.markdown(tried, [], [])
+    text = study.markdown(tried, [], [], [])
     assert "On validation (°)" in text
     assert "| swav | 0.3 | 7.500 | chosen |" in text
     assert "%" not in text
-    assert "On validation (%)" in study.markdown([tried[0]._replace(scale=Scale())], [], [])
+    assert "On validation (%)" in study.markdown([tried[0]._replace(scale=Scale())], [], [], [])
 
 
 def test_a_changed_command_is_refused_and_a_failed_cell_is_not_done(finished, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Whether some encoders are better than others over several tasks: mean ranks and their critical difference."""
+"""Whether some encoders are better than others over several tasks, and whether two tasks rank encoders alike."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import rankdata, studentized_range
+from scipy.stats import kendalltau, rankdata, studentized_range
 
 LEVEL = 0.05  # of both tests
 DRAWS = 20_000  # of ranks under the hypothesis that no encoder is better
@@ -85,3 +85,16 @@ def cliques(ranking: Ranking) -> list[tuple[str, ...]]:
         if len(near) > 1 and not any({*near} <= {*group} for group in found):
             found.append(tuple(near))
     return found
+
+
+def agreement(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    """Kendall's tau-b of the scores of the same encoders on two tasks, and its p-value.
+
+    Tau is 1 if both tasks rank the encoders alike, -1 if in reverse. p is the probability of a tau as far from 0 if the
+    ranks had nothing to do with each other, exact where no scores are equal. Both are NaN if a task tells no encoders
+    apart.
+
+    Source: Kendall, A new measure of rank correlation, Biometrika 30, 1938; ties as in tau-b.
+    """
+    found = kendalltau(one, other)
+    return float(found.statistic), float(found.pvalue)
