@@ -37,6 +37,7 @@ COMMANDS = {
 HELP = {"-h", "--help", "-help"}
 PATH_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 BAD_INPUT = (flags.Error, ValueError, *PATH_ERRORS)
+BAD_PATH = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)  # of other OSErrors, those that another path helps against
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,8 +88,8 @@ def run(name: str, argv: list[str]) -> int:
     except (*BAD_INPUT, OSError) as error:  # other OSErrors, such as a full disk, are not the input's fault: status 1
         if os.environ.get("FACEREP_VERBOSE"):
             raise
-        read_only = isinstance(error, OSError) and error.errno == errno.EROFS
-        return fail(argv[0], one_line(error), 2 if read_only or isinstance(error, BAD_INPUT) else 1)
+        bad = isinstance(error, BAD_INPUT) or (isinstance(error, OSError) and error.errno in BAD_PATH)
+        return fail(argv[0], one_line(error), 2 if bad else 1)
 
 
 def unknown_key(own: flags.FlagValues, argv: list[str]) -> str:

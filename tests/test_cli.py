@@ -258,6 +258,12 @@ def test_a_path_that_cannot_be_a_folder(refused, tmp_path):
         assert "file" in refused("prepare", "generated_faces:size=32,train=2", "--data_dir", data_dir)
 
 
+def test_a_path_that_is_too_long_is_bad_input(refused, tmp_path):
+    words = [f"--name={'x' * 300}", f"--data_dir={tmp_path}"]
+    assert "File name too long" in refused("prepare", "generated_faces:size=32,train=2", *words)
+    assert not list(tmp_path.rglob("*.array_record*"))
+
+
 def test_verbose_raises(monkeypatch, tmp_path):
     monkeypatch.setenv("FACEREP_VERBOSE", "1")
     with pytest.raises(flags.Error, match="bogus"):
