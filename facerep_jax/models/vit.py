@@ -13,20 +13,28 @@ from jaxtyping import Array, Float, Key
 
 from facerep_jax.config import pick
 from facerep_jax.models.layers import (
-    Activation,
+    ACTIVATIONS,
     Block,
     Initializer,
     LayerNorm,
     Linear,
-    gelu,
-    gelu_tanh,
-    quick_gelu,
     scan,
     stack,
     trunc_normal,
 )
 from facerep_jax.models.pooling import AttentionPool
-from facerep_jax.models.positions import KINDS, LEARNED, ROPE, SINCOS, SINCOS_ROWS, resized, rope, sincos
+from facerep_jax.models.positions import (
+    BICUBIC,
+    KINDS,
+    LEARNED,
+    RESIZINGS,
+    ROPE,
+    SINCOS,
+    SINCOS_ROWS,
+    resized,
+    rope,
+    sincos,
+)
 from facerep_jax.models.stems import ContrastStem
 from facerep_jax.models.views import random_patches
 from facerep_jax.streams import stream
@@ -78,7 +86,6 @@ class Flavour(NamedTuple):
     std: tuple[float, ...]
 
 
-ACTIVATIONS: Mapping[str, Activation] = {"quick_gelu": quick_gelu, "gelu": gelu, "gelu_tanh": gelu_tanh}
 CLASS, MEAN, ATTENTION = "class", "mean", "attention"
 POOLS = dict.fromkeys((CLASS, MEAN, ATTENTION))
 CLIP = Flavour("quick_gelu", 1e-5, trunc_normal(0.02), False, None, LEARNED, False, True, CLIP_MEAN, CLIP_STD)
@@ -121,6 +128,8 @@ class ViT(nnx.Module):
         eps: of the norms.
         positions: "learned"; "sincos", MAE's; "sincos_rows", MoCo v3's, see `positions.sincos`; or "rope", DINOv3's,
             which turn queries and keys and which no resolution resizes.
+        resizing: kernel that resizes positions, "bicubic", which does not antialias; or "linear", which does, as that
+            of SigLIP 2 for images of any aspect ratio. By default bicubic.
         patch_bias: whether the patch embedding has a bias.
         norm_in: whether a norm precedes the blocks.
         class_token: whether there is one; by default there is.
@@ -153,6 +162,7 @@ class ViT(nnx.Module):
         activation: str | None = None,
         eps: float | None = None,
         positions: str | None = None,
+        resizing: str | None = None,
         patch_bias: bool | None = None,
         norm_in: bool | None = None,
         class_token: bool | None = None,
@@ -181,6 +191,8 @@ class ViT(nnx.Module):
         style = style._replace(**{name: value for name, value in said.items() if value is not None})
         act = pick("activation of the encoder", style.activation, ACTIVATIONS)
         pick("positions of the encoder", style.positions, KINDS)
+        self.resizing = resizing or BICUBIC
+        pick("resizing of positions", self.resizing, RESIZINGS)
         self.pool = pool or CLASS
         pick("pool of the encoder", self.pool, POOLS)
         has_class = class_token is not False
@@ -318,12 +330,12 @@ class ViT(nnx.Module):
     def positions_for(self, rows: int, columns: int) -> Float[Array, "_ d"]:
         """Positions of the class token, if there is one, and of a grid of patches.
 
-        If the grid is not that of `image_size`, positions are resized by torch's bicubic kernel. FaRL does so, and so
-        does MAE, which resizes its fixed positions instead of computing them anew.
+        If the grid is not that of `image_size`, positions are resized, by default with torch's bicubic kernel. FaRL
+        does so, and so does MAE, which resizes its fixed positions instead of computing them anew.
         """
         side = self.image_size // self.patch
         table = jnp.asarray(self.fixed()) if self.positions is None else self.positions[...]
-        return resized(table, (side, side), (rows, columns), before=len(table) - side * side)
+        return resized(table, (side, side), (rows, columns), before=len(table) - side * side, by=self.resizing)
 
     def fixed(self) -> Float[np.ndarray, "_ d"]:
         """Sin-cos positions of the class token and of images of `image_size`."""

@@ -27,7 +27,8 @@ class Contrastive(nnx.Module):
 
     Args:
         text_encoder: spec of the text tower.
-        embedding: width of the common space.
+        embedding: width of the common space; None takes both towers' features as they are, without projections, as
+            SigLIP does, whose text tower has a head.
         temperature: initial value of the temperature, which is learnt.
         max_scale: the largest inverse temperature; without effect on a sigmoid.
         loss: how the global batch is compared, which changes nothing of the result: "gather" or "ring", see
@@ -45,7 +46,7 @@ class Contrastive(nnx.Module):
         encoder: Encoder,
         *,
         text_encoder: Spec,
-        embedding: int = 512,
+        embedding: int | None = 512,
         temperature: float = 0.07,
         max_scale: float = 100.0,
         loss: str = "gather",
@@ -55,9 +56,13 @@ class Contrastive(nnx.Module):
     ):
         normal = nnx.initializers.normal
         self.text_encoder = build(text_encoder, dtype=encoder.dtype, remat=encoder.remat, rngs=rngs)
-        shapes = {"image": (encoder.width, embedding), "text": (self.text_encoder.width, embedding)}
-        self.image_projection = nnx.Param(normal(encoder.width**-0.5)(rngs.params(), shapes["image"]))
-        self.text_projection = nnx.Param(normal(self.text_encoder.width**-0.5)(rngs.params(), shapes["text"]))
+        self.widths = encoder.width, self.text_encoder.width
+        if embedding is None and len(set(self.widths)) == 2:
+            raise ValueError("without projections both towers have one width, not {} and {}".format(*self.widths))
+        self.image_projection, self.text_projection = (
+            nnx.Param(normal(width**-0.5)(rngs.params(), (width, embedding))) if embedding else None
+            for width in self.widths
+        )
         self.log_scale = nnx.Param(jnp.log(1 / jnp.float32(temperature)))
         self.bias = nnx.Param(jnp.float32(bias)) if sigmoid else None
         self.max_scale = max_scale
@@ -95,15 +100,20 @@ class Contrastive(nnx.Module):
 
     def embed_image(self, pooled: Float[Array, "b d"]) -> Float[Array, "b e"]:
         """Embeddings of images in the common space, of length one."""
-        return normalised(pooled.astype(jnp.float32) @ self.image_projection[...])
+        return normalised(projected(pooled.astype(jnp.float32), self.image_projection))
 
     def embed_text(self, text: Int[Array, "b l"]) -> Float[Array, "b e"]:
         """Embeddings of captions in the common space, of length one."""
-        return normalised(self.text_encoder(text).astype(jnp.float32) @ self.text_projection[...])
+        return normalised(projected(self.text_encoder(text).astype(jnp.float32), self.text_projection))
 
     def scale(self) -> Float[Array, ""]:
         """The inverse temperature; `begin` keeps it at `max_scale` or below."""
         return jnp.exp(self.log_scale[...])
+
+
+def projected(x: Float[Array, "b d"], matrix: nnx.Param | None) -> Float[Array, "b e"]:
+    """`x` times a matrix; without one, as it is."""
+    return x if matrix is None else x @ matrix[...]
 
 
 def normalised(x: Float[Array, "b e"]) -> Float[Array, "b e"]:

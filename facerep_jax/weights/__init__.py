@@ -8,8 +8,10 @@ by a spec, as in a config, and its arrays by their paths, such as `blocks/query/
 - `imported(arrays)`: our arrays by path, from theirs by name. Every array is used, or left out for a reason.
 - `exported(arrays, spec)`: the way back, optional; see the function `exported` of this package, which checks it.
 
-and may hold `LEFT_OUT`, regular expressions of the names of arrays that are left out, with what they are; and
-`MARK`, a regular expression of names that tell the layout from one that it shares all others with.
+and may hold `imported_objective(arrays)`, our arrays of the contrastive objective, and `TEXT_TOWER`, the settings of
+its text tower that are not CLIP's and that no array shows; `LEFT_OUT`, regular expressions of the names of arrays that
+are left out, with what they are; and `MARK`, a regular expression of names that tell the layout from one that it shares
+all others with.
 
 A layout is named by its module in this package, or by the dotted path of a module elsewhere. A module whose name begins
 with an underscore is shared by layouts and is none.

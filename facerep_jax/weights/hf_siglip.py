@@ -1,6 +1,6 @@
 """SigLIP and SigLIP 2 as Hugging Face's transformers saves them: SiglipModel, or its visual tower alone.
 
-Not read: SigLIP 2's models of any aspect ratio (NaFlex), whose patches are a linear layer.
+SigLIP 2's models for images of any aspect ratio (NaFlex) are of the layout `hf_siglip2`.
 
 Source: transformers, models/siglip/modeling_siglip.py (2303.15343, 2502.14786).
 """
@@ -10,9 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from facerep_jax.weights import hf_clip, timm
-from facerep_jax.weights._transformer import HALF, LINEAR, Arrays, Tower, hidden_of, linear, norm, square, vit, without
+from facerep_jax.weights import hf_clip, open_clip_siglip, timm
+from facerep_jax.weights._transformer import (
+    HALF,
+    LINEAR,
+    Arrays,
+    Tower,
+    below,
+    hidden_of,
+    linear,
+    norm,
+    square,
+    vit,
+    without,
+)
 
+PATCHES = "embeddings.patch_embedding.weight"
 VISUAL = Tower(
     {
         "positions": "embeddings.position_embedding.weight",
@@ -32,6 +45,8 @@ VISUAL = Tower(
     },
     {"attention_pool/probe": timm.ONES["attention_pool/probe"]},
 )
+TEXT = Tower({**hf_clip.TEXT.outside, **linear("head", "head")}, "encoder.layers", hf_clip.BLOCK)
+TEXT_TOWER = open_clip_siglip.TEXT_TOWER
 LEFT_OUT = {
     r"text_model\..*": "the text tower",
     "logit_scale|logit_bias": "the space shared with captions",
@@ -43,10 +58,12 @@ def encoder(arrays: Arrays) -> dict[str, Any]:
     """The spec of the visual tower. Raises ValueError if the arrays are of another layout."""
     theirs = own(arrays)
     depth = VISUAL.depth(theirs)
+    if (kernel := theirs[PATCHES]).ndim != 4:
+        raise ValueError(f"the array {PATCHES!r} has shape {kernel.shape}, (width, 3, patch, patch) is expected")
     side, _ = square(theirs["embeddings.position_embedding.weight"], 0)
     said: dict[str, Any] = hidden_of(theirs["encoder.layers.0.mlp.fc1.weight"])
     said |= dict(positions="learned", class_token=False, pool="attention", activation="gelu_tanh", mean=HALF, std=HALF)
-    return vit("mae", theirs["embeddings.patch_embedding.weight"], depth=depth, side=side, **said)
+    return vit("mae", kernel, depth=depth, side=side, **said)
 
 
 def imported(arrays: Arrays) -> dict[str, np.ndarray]:
@@ -57,6 +74,12 @@ def imported(arrays: Arrays) -> dict[str, np.ndarray]:
 def exported(arrays: Arrays, spec: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
     """The visual tower by their names, as in SiglipModel."""
     return {hf_clip.OF_VISION + name: x for name, x in VISUAL.exported(arrays).items()}
+
+
+def imported_objective(arrays: Arrays) -> dict[str, np.ndarray]:
+    """The contrastive objective's arrays by our path, in float32: the text tower, the scale and the bias."""
+    theirs = without(below(arrays, hf_clip.OF_TEXT), r"embeddings\.position_ids")
+    return open_clip_siglip.objective(TEXT, theirs, arrays)
 
 
 def own(arrays: Arrays) -> dict[str, np.ndarray]:

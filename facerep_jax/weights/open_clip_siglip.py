@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from facerep_jax.weights import timm
-from facerep_jax.weights._transformer import Arrays, below, without
+from facerep_jax.weights import open_clip, timm
+from facerep_jax.weights._transformer import Arrays, Tower, below, linear, require, without
 
-PREFIX = "visual.trunk."
+PREFIX, OF_TEXT = "visual.trunk.", "text."
+TEXT = Tower({**open_clip.TEXT.outside, **linear("head", "text_projection")}, "transformer.resblocks", open_clip.BLOCK)
+TEXT_TOWER = dict(causal=False, activation="gelu_tanh", eps=1e-6, pool="last")  # what no array shows
+SPACE = {"log_scale": "logit_scale", "bias": "logit_bias"}  # our path -> their name
 LEFT_OUT = {r"text\..*": "the text tower", "logit_scale|logit_bias": "the space shared with captions"}
 
 
@@ -31,6 +34,18 @@ def imported(arrays: Arrays) -> dict[str, np.ndarray]:
 def exported(arrays: Arrays, spec: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
     """The visual tower by their names."""
     return {PREFIX + name: x for name, x in timm.exported(arrays, spec).items()}
+
+
+def imported_objective(arrays: Arrays) -> dict[str, np.ndarray]:
+    """The contrastive objective's arrays by our path, in float32: the text tower, the scale and the bias."""
+    return objective(TEXT, below(arrays, OF_TEXT), arrays)
+
+
+def objective(text: Tower, theirs: Arrays, beside: Arrays) -> dict[str, np.ndarray]:
+    """The arrays of a text tower, and of the scale and the bias beside it, by our path."""
+    require(SPACE.values() & beside.keys(), SPACE.values())
+    space = {path: np.asarray(beside[name], np.float32).reshape(()) for path, name in SPACE.items()}
+    return {open_clip.TOWER + path: x for path, x in text.imported(theirs).items()} | space
 
 
 def trunk(arrays: Arrays) -> dict[str, np.ndarray]:

@@ -123,6 +123,8 @@ def test_the_command_line_writes_one_that_others_run(tmp_path):
     model = onnx.load(tmp_path / "out" / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     assert [each.version for each in model.opset_import] == [18]
+    kept = sum(onnx.numpy_helper.to_array(each).size for each in model.graph.initializer)
+    assert kept < 1.2 * sum(x.size for name, x in exports.clip().items() if name.startswith("visual."))  # each once
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
     (given,) = session.get_inputs()
     assert (given.name, given.type, given.shape) == ("images", "tensor(uint8)", ["batch", 32, 32, 3])

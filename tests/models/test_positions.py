@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facerep_jax.models.layers import attention, rotated
-from facerep_jax.models.positions import resized, rope, sincos
+from facerep_jax.models.positions import linear_matrix, resized, rope, sincos
 
 
 def test_moco_v3s_table_is_maes_with_the_halves_swapped():
@@ -54,3 +54,13 @@ def test_attention_takes_fewer_queries_than_keys():
     q, k, v = (jax.random.normal(key, (2, n, 3, 4)) for key, n in zip(keys, (1, 5, 5), strict=True))
     expected = jax.nn.dot_product_attention(q, k, v)
     np.testing.assert_allclose(attention(q, k, v, causal=False), expected, atol=1e-5)
+
+
+def test_a_linear_kernel_is_widened_where_it_shrinks():
+    np.testing.assert_allclose(linear_matrix(2, 4), [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+    np.testing.assert_allclose(linear_matrix(4, 2), np.array([[3, 3, 1, 0], [0, 1, 3, 3]]) / 7, rtol=1e-6)
+    np.testing.assert_array_equal(linear_matrix(3, 3), np.eye(3))
+    table = jax.random.normal(jax.random.key(0), (1 + 4 * 4, 2))
+    found = resized(table, (4, 4), (2, 3), by="linear")
+    expected = np.kron(linear_matrix(4, 2), linear_matrix(4, 3)) @ table[1:]
+    np.testing.assert_allclose(found, np.concatenate([table[:1], expected]), atol=1e-6)

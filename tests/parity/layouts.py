@@ -1,6 +1,6 @@
 """Writes layouts.npz: what published libraries make of small networks whose weights NumPy draws again in the tests.
 
-Needs torch, timm and transformers:  python tests/parity/layouts.py
+Needs torch, timm, transformers and open_clip:  python tests/parity/layouts.py
 
 A network's state dict has the names that the library's own files have. A weight is a function of its name and shape,
 but for those that the published code computes (`fixed`), which are kept. Outputs are computed in float64.
@@ -21,6 +21,8 @@ WIDTH, DEPTH, HEADS, PATCH, SIZE = 128, 2, 2, 8, 32
 SIZES = (SIZE, 48)  # of images, in pixels: that of positions, and a larger one
 TEXT = dict(width=64, depth=1, heads=1)
 SPACE = 24
+PIECES = np.random.RandomState(0).randint(3, 320, (3, 16))  # token ids of SigLIP's captions: an end, then padding
+PIECES[0, 5:], PIECES[1, 9:] = 1, 1
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -234,13 +236,27 @@ def of_dinov3(state: Any = None, size: int = SIZE, x: Any = None, *, names: str 
 
 
 def of_open_clip_siglip(state: Any = None, size: int = SIZE, x: Any = None) -> Any:
-    """timm's network with attention that pools, as open_clip has it; a text tower of open_clip's names is beside."""
+    """timm's network with attention that pools and open_clip's text tower, as open_clip has them in one model."""
+    import torch
+    from open_clip.transformer import TextTransformer
+
+    sizes = dict(context_length=PIECES.shape[1], vocab_size=320, output_dim=WIDTH, layers=TEXT["depth"])
+    built = TextTransformer(
+        **sizes,
+        **dict(width=TEXT["width"], heads=TEXT["heads"], no_causal_mask=True, pool_type="last", proj_bias=True),
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        act_layer=partial(torch.nn.GELU, approximate="tanh"),
+    )
     settings = dict(class_token=False, global_pool="map", act_layer="gelu_tanh")
     found = of_timm(state, size, x, name=lambda key: f"visual.trunk.{key}", **settings)
-    if state is not None:
-        return found
-    more = {"logit_scale": (), "logit_bias": (), "text.token_embedding.weight": (9, 8), "text.ln_final.bias": (8,)}
-    return found[0] | more, {}
+    if state is None:
+        words = {f"text.{name}": shape for name, shape in shapes_of(built).items()}
+        return found[0] | words | {"logit_scale": (), "logit_bias": ()}, {}
+    words = {name.removeprefix("text."): each for name, each in state.items() if name.startswith("text.")}
+    texts = torch.nn.functional.normalize(loaded(built, words)(torch.from_numpy(PIECES)), dim=-1)
+    images = torch.nn.functional.normalize(found["pooled"], dim=-1)
+    scale, bias = (float(state[f"logit_{each}"]) for each in ("scale", "bias"))
+    return found | {"texts": texts, "logits": np.exp(scale) * images @ texts.T + bias}
 
 
 def saved_shapes(built: Any) -> dict[str, tuple[int, ...]]:
@@ -290,6 +306,24 @@ def of_transformers(
     return {"pooled": seen.pooler_output, ("tokens" if raw else "normed"): seen.last_hidden_state[:, before:]}
 
 
+def of_naflex(state: Any = None, size: int = SIZE, x: Any = None) -> Any:
+    """transformers' Siglip2VisionModel, whose processor makes a list of patches of each image and pads it."""
+    import torch
+    import transformers
+    from transformers.models.siglip2 import image_processing_siglip2
+
+    sizes = dict(hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=HEADS, intermediate_size=4 * WIDTH)
+    config = transformers.Siglip2VisionConfig(**sizes, patch_size=PATCH, num_patches=(SIZE // PATCH) ** 2)
+    if state is None:
+        return saved_shapes(transformers.Siglip2VisionModel(config)), {}
+    built, side = from_saved(transformers.Siglip2VisionModel, config, state), size // PATCH
+    rows = [image_processing_siglip2.convert_image_to_patches(each, PATCH) for each in x]
+    padded = [image_processing_siglip2.pad_along_first_dim(each, side * side + 3) for each in rows]
+    seen, mask = (torch.stack(each) for each in zip(*padded, strict=True))
+    found = built(seen, pixel_attention_mask=mask, spatial_shapes=torch.tensor([[side, side]] * len(x)))
+    return {"pooled": found.pooler_output, "normed": found.last_hidden_state[:, : side * side]}
+
+
 def of_hf_clip(state: Any = None, size: int = SIZE, x: Any = None) -> Any:
     """transformers' CLIPModel, also for two captions."""
     import torch
@@ -313,6 +347,27 @@ def of_hf_clip(state: Any = None, size: int = SIZE, x: Any = None) -> Any:
     }
 
 
+def of_hf_siglip(state: Any = None, size: int = SIZE, x: Any = None) -> Any:
+    """transformers' SiglipModel, also for captions."""
+    import torch
+    import transformers
+
+    vision = dict(hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=HEADS, image_size=SIZE)
+    vision |= dict(patch_size=PATCH, intermediate_size=4 * WIDTH)
+    words = dict(hidden_size=TEXT["width"], num_hidden_layers=TEXT["depth"], num_attention_heads=TEXT["heads"])
+    words |= dict(intermediate_size=3 * TEXT["width"], vocab_size=320, max_position_embeddings=PIECES.shape[1])
+    config = transformers.SiglipConfig(vision_config=vision, text_config=words | dict(projection_size=WIDTH))
+    if state is None:
+        return saved_shapes(transformers.SiglipModel(config)), {}
+    built = from_saved(transformers.SiglipModel, config, state)
+    seen = built(input_ids=torch.from_numpy(PIECES), pixel_values=x, interpolate_pos_encoding=True)
+    whole = {"texts": seen.text_embeds, "images": seen.image_embeds, "logits": seen.logits_per_image}
+    return whole | {
+        "pooled": seen.vision_model_output.pooler_output,
+        "normed": seen.vision_model_output.last_hidden_state,
+    }
+
+
 def of_clip(quick: bool) -> Callable[..., Any]:
     act = "quick_gelu" if quick else "gelu"
     return partial(
@@ -326,6 +381,8 @@ CASES = {
     "hf_clip_visual": Case("hf_clip", CLIP, of_clip(True)),
     "hf_clip_gelu": Case("hf_clip_gelu", CLIP, of_clip(False)),
     "hf_siglip": Case("hf_siglip", HALF, partial(HF, kind="SiglipVisionModel", before=0)),
+    "hf_siglip_texts": Case("hf_siglip", HALF, of_hf_siglip),
+    "hf_siglip2": Case("hf_siglip2", HALF, of_naflex),
     "hf_dinov2": Case("hf_dinov2", IMAGENET, partial(of_transformers, kind="Dinov2Model", before=1)),
     "hf_dinov2_registers": Case(
         "hf_dinov2", IMAGENET, partial(of_transformers, kind="Dinov2WithRegistersModel", before=5)

@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from layouts import CASES, PATH, SIZE, SIZES, SPACE, TEXT, frozen, image, state_of, text
+from layouts import CASES, PATH, PIECES, SIZE, SIZES, SPACE, TEXT, frozen, image, state_of, text
 from published import assert_close
+from safetensors.numpy import save_file
 
 from facerep_jax import weights
 from facerep_jax.config import build, spec
+from facerep_jax.evaluation import text_towers
 from facerep_jax.models.text import TextTransformer
 from facerep_jax.objectives.contrastive import Contrastive
 from facerep_jax.train.model import filled
@@ -99,6 +101,27 @@ def test_captions_equal_those_of_transformers():
     assert {name: x.shape for name, x in back.items()} == {name: x.shape for name, x in arrays.items()}
     for name, x in arrays.items():
         np.testing.assert_array_equal(back[name], x)
+
+
+@pytest.mark.parametrize("name", ["hf_siglip_texts", "open_clip_siglip"])
+def test_captions_equal_those_of_siglip(name, tmp_path):
+    arrays = state_of(name)
+    file = tmp_path / "siglip.safetensors"
+    save_file({key: np.ascontiguousarray(x).reshape(x.shape) for key, x in arrays.items()}, file)
+    tower = text_towers.text_tower(str(file))
+    theirs = frozen(name, SIZE)
+
+    @jax.jit
+    def compare(tower, pooled, text):
+        images, texts = tower.embed_image(pooled), tower.embed_text(text)
+        return {"images": images, "texts": texts, "logits": tower.scale() * images @ texts.T + tower.bias[...]}
+
+    ours = compare(tower, jnp.asarray(theirs["pooled"]), jnp.asarray(PIECES, jnp.int32))
+    named = {key: np.asarray(ours[key]) for key in ours.keys() & theirs.keys()}
+    assert {"texts", "logits"} <= named.keys()
+    assert_close(named, {key: theirs[key] for key in named})
+    with pytest.raises(ValueError, match="texts of 15 tokens are not padded to the context of 16"):
+        tower.embed_text(jnp.asarray(PIECES[:, 1:], jnp.int32))
 
 
 def test_frozen_outputs_are_small_and_say_what_gave_them():

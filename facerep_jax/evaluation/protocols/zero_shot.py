@@ -41,7 +41,7 @@ class ZeroShot:
                 f"protocol=zero_shot is of tasks that compare images with texts, and {task.title} does not"
             )
         tower = text_tower(self.tower or problem.checkpoint)
-        theirs, ours = tower.image_projection.shape[0], problem.encoder.width
+        theirs, ours = tower.widths[0], problem.encoder.width
         if theirs != ours:
             raise ValueError(
                 f"the text tower goes with an encoder of {theirs} channels, the one that is judged has {ours}"

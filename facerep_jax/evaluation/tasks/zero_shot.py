@@ -1,6 +1,7 @@
 """Zero-shot tasks: attributes by prompts, and retrieval between images and captions."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from facerep_jax.config import Spec, spec
 from facerep_jax.data.records import Example
+from facerep_jax.data.sentence_pieces import pieces
 from facerep_jax.data.transforms import Lacking, captions_of, require, tokens
 from facerep_jax.evaluation import drawing
 from facerep_jax.evaluation.caption_metrics import CaptionRetrieval
@@ -45,6 +47,7 @@ class ZeroShotAttributes(Compared):
     Args:
         yes, no: prompts, in which {} is an attribute's words: its name with spaces for underscores, in small letters.
         words: attribute -> other words for it; or two tuples of whole prompts, with it and without it.
+        tokenizer: file of SentencePiece, for text towers of SigLIP.
     """
 
     needs = ("image", "attributes")
@@ -59,6 +62,7 @@ class ZeroShotAttributes(Compared):
         yes: tuple[str, ...] = YES,
         no: tuple[str, ...] = NO,
         words: Mapping[str, Any] | None = None,
+        tokenizer: str = "",
         image_size: int,
         meta: Mapping[str, Any],
         rngs: nnx.Rngs,
@@ -70,6 +74,7 @@ class ZeroShotAttributes(Compared):
             raise ValueError(
                 f"words are given for {unknown[0]!r}, which the data set has not; it has {', '.join(names)}"
             )
+        self.tokenizer = tokenizer
         self.yes, self.no = (
             tuple(prompts_of(name, given, each, side) for name in names) for side, each in enumerate((yes, no))
         )
@@ -78,7 +83,7 @@ class ZeroShotAttributes(Compared):
         self, images: Float[np.ndarray, "n e"], tower: Any, test: Mapping[str, Any]
     ) -> Float[np.ndarray, "n k"]:
         """The scores of embedded images."""
-        yes, no = (np.stack([ensemble(tower, prompts) for prompts in side]) for side in (self.yes, self.no))
+        yes, no = (np.stack([ensemble(tower, each, self.tokenizer) for each in side]) for side in (self.yes, self.no))
         return images @ (yes - no).T
 
     @staticmethod
@@ -109,16 +114,16 @@ def prompts_of(name: str, words: Mapping[str, Any], templates: Sequence[str], si
     return tuple(template.format(said) for template in templates)
 
 
-def ensemble(tower: Any, prompts: Sequence[str]) -> Float[np.ndarray, "e"]:
+def ensemble(tower: Any, prompts: Sequence[str], tokenizer: str = "") -> Float[np.ndarray, "e"]:
     """The mean of the embeddings of prompts, of length one."""
-    mean = embedded(tower, tokens_of(tower, prompts)).mean(0)
+    mean = embedded(tower, tokens_of(tower, prompts, tokenizer)).mean(0)
     return mean / max(np.linalg.norm(mean), 1e-12)
 
 
 class Captions(Compared):
     """Retrieval of the captions of an image among those of all test images, and of images by captions.
 
-    `AllCaptions`, a transform of the data, gives `texts`, the captions of a record in CLIP's tokens.
+    `AllCaptions`, a transform of the data, gives `texts`, the captions of a record in the text tower's tokens.
     """
 
     needs = ("image", "texts")
@@ -160,15 +165,23 @@ class Captions(Compared):
 
 
 class AllCaptions:
-    """A transform: `texts`, up to `MOST` captions of a record in CLIP's tokens, zeros for those that are not there."""
+    """A transform: `texts`, up to `MOST` captions of a record in CLIP's tokens, zeros for those that are not there.
+
+    Args:
+        tokenizer: file of SentencePiece, whose tokens SigLIP's text towers read.
+    """
 
     reads = ("caption",)
+
+    def __init__(self, *, tokenizer: str = ""):
+        self.tokenizer = tokenizer
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         require(example, "caption", "caption retrieval")
         captions = [caption for caption in captions_of(example["caption"]) if caption.strip()]
         if not captions:
             raise Lacking(example, "has no caption")
-        found = [tokens(caption)[0] for caption in captions[:MOST]]
+        read = partial(pieces, file=self.tokenizer) if self.tokenizer else lambda caption: tokens(caption)[0]
+        found = [read(caption) for caption in captions[:MOST]]
         blank = [np.zeros_like(found[0])] * (MOST - len(found))
         return {**example, "texts": np.stack([*found, *blank])}

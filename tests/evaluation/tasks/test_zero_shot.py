@@ -9,6 +9,7 @@ import safetensors.numpy
 from flax import nnx
 
 from facerep_jax.config import build, spec
+from facerep_jax.data import sentence_pieces
 from facerep_jax.data.transforms import Lacking, tokens
 from facerep_jax.evaluation import text_towers
 from facerep_jax.evaluation.finite import require_finite
@@ -23,6 +24,7 @@ from facerep_jax.train.state import Model
 from facerep_jax.typing import Task, View
 from facerep_jax.weights import open_clip
 from tests.evaluation.tasks.pooled_features import loss_of, pictures, seen
+from tests.parity import layouts
 
 META = {"attributes": ["Bald", "Wearing_Hat"]}
 RNG = np.random.default_rng(0)
@@ -114,6 +116,27 @@ def test_a_tower_is_that_of_a_file(model, file):
         text_towers.embedded(tower, text_towers.tokens_of(tower, texts)), direct(model.objective, texts), atol=1e-5
     )
     np.testing.assert_array_equal(tower.log_scale[...], model.objective.log_scale[...])
+
+
+def test_a_tower_of_siglip_reads_tokens_of_its_own_file(model, tmp_path, monkeypatch):
+    path = tmp_path / "siglip.safetensors"
+    safetensors.numpy.save_file(layouts.state_of("hf_siglip_texts"), path)
+    tower = text_towers.text_tower(str(path))
+    stand_in = SimpleNamespace(encode=lambda text: [ord(letter) for letter in text], bos_id=lambda: -1)
+    monkeypatch.setattr(sentence_pieces, "of_file", lambda file: stand_in)
+    found = text_towers.tokens_of(tower, ["A hat!", "a man with a beard"], "some.model")
+    assert found.tolist() == [[*map(ord, "a hat")] + [1] * 11, [*map(ord, "a man with a be"), 1]]
+    embedded = text_towers.embedded(tower, found)
+    np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, atol=1e-5)
+    mean = embedded.mean(0) / np.linalg.norm(embedded.mean(0))
+    np.testing.assert_allclose(ensemble(tower, ("A hat!", "a man with a beard"), "some.model"), mean, atol=1e-5)
+    texts = AllCaptions(tokenizer="some.model")({"id": "a", "caption": ["A hat!"]}, RNG)["texts"]
+    assert texts[0, :16].tolist() == found[0].tolist()
+    assert not texts[1:].any()
+    with pytest.raises(ValueError, match="reads SentencePiece's tokens, 320 of them: give tokenizer=FILE"):
+        text_towers.tokens_of(tower, ["a hat"])
+    with pytest.raises(ValueError, match="reads CLIP's tokens: leave out tokenizer=FILE"):
+        text_towers.tokens_of(model.objective, ["a hat"], "some.model")
 
 
 def test_captions_are_tokens_side_by_side(model, file):
