@@ -25,7 +25,6 @@ import functools
 import io
 import json
 import re
-import shlex
 import shutil
 import uuid
 from collections import Counter
@@ -37,7 +36,7 @@ import tensorflow_datasets as tfds
 from absl import flags, logging
 
 from facerep_jax import lock
-from facerep_jax.data import datasets, detections, detector, parts
+from facerep_jax.data import beam, datasets, detections, detector, parts
 from facerep_jax.data.library import Dataset, read_folder
 from facerep_jax.data.parts import Parts
 from facerep_jax.data.raw_set import Samples
@@ -64,7 +63,7 @@ def define_flags(flag_values: flags.FlagValues, argv: list[str]) -> None:
     words("data_dir", help="folder of all prepared data sets", required=True)
     words("name", help="what the prepared set is called; it is then read as DATASET/NAME")
     words("manual_dir", help="folder of the raw set, for data sets that need one")
-    words("beam_options", help="run as an Apache Beam pipeline with these options: '--runner=DirectRunner'")
+    words("beam_options", help=beam.HELP)
     share = "fraction of rejected images above which nothing is written"
     flags.DEFINE_float("max_rejected", 0.01, share, flag_values=flag_values)
     links = "read files that are links out of the folder of the raw set"
@@ -90,7 +89,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> None:
     name = f"{datasets.family_of(family)}/{_checked_name(flag_values.name or module.NAME)}"
     data_dir = local_path("--data_dir", flag_values.data_dir, needs="folders that are renamed at once")
     manual_dir = local_path("--manual_dir", flag_values.manual_dir) if flag_values.manual_dir else None
-    beam_options = _beam_options(flag_values.beam_options)
+    beam_options = beam.options_of(flag_values.beam_options)
 
     raw = module.read(arg if colon else None, manual_dir)
     if (link := getattr(raw, "link", "")) and not flag_values.follow_links:
@@ -130,21 +129,6 @@ def _checked_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
         raise ValueError(f"--name must be a letter followed by letters, digits, _ or -, not {name!r}")
     return name
-
-
-def _beam_options(options: str | None) -> Any:
-    """The options as Beam takes them, None if none are given."""
-    if options is None:
-        return None
-    try:
-        words = shlex.split(options)
-    except ValueError as error:
-        raise ValueError(f"--beam_options: {error}") from None
-    try:
-        from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError:
-        raise ValueError("--beam_options needs Apache Beam: pip install 'facerep_jax[prepare]'") from None
-    return PipelineOptions(words)
 
 
 def _detection(flag_values: flags.FlagValues, family: str, raw: Any) -> detector.Request | None:

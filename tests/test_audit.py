@@ -5,6 +5,9 @@ Planted and seen red: mirror images left out; crops left out.
 
 import io
 import json
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +15,9 @@ from PIL import Image
 
 from facerep_jax import cli, face_world
 from facerep_jax.data.library import open_dataset
+from facerep_jax.data.planted import KINDS
 from facerep_jax.face_world.sampling import Settings
+from tests import colour_counts
 from tests.data.laion import FIRST, sample, write_tar
 
 FACES = 60  # held out, of which the first half has copies in the set to train on
@@ -55,8 +60,8 @@ def prepare(folder, data, name):
     )
 
 
-def audit(data, train, *against):
-    flags = (f"--against={','.join(against)}", f"--data_dir={data}", f"--out={data}/audit")
+def audit(data, train, *against, flags=()):
+    flags = (f"--against={','.join(against)}", f"--data_dir={data}", f"--out={data}/audit", *flags)
     status = cli.main(["facerep", "audit", train, *flags])
     return status, [json.loads(line) for line in (data / "audit" / "near_duplicates.jsonl").read_text().splitlines()]
 
@@ -146,6 +151,127 @@ def test_what_is_found_is_left_out_by_laion_face(tmp_path):
     assert cli.main(["facerep", "prepare", again, *words, "--overwrite"]) == 0
     assert open_dataset("laion_face/default", data).splits == {"train": 3}
     assert audit(data, "laion_face/default", "manifest/held") == (0, [])
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """The folder of drawn sets: `held`, and `train` of others with a turned copy of the first and a crop of the second.
+
+    The last of `held` is a turned copy of the first too, of the same person.
+    """
+    folder, faces, rng = tmp_path_factory.mktemp("planted"), drawn(60), np.random.default_rng(0)
+    turned = [jpeg(faces[0].rotate(degrees, Image.Resampling.BICUBIC)) for degrees in (8, -8)]
+    held = [(f"{n}.jpg", "test", jpeg(image, 95), f"p{n}") for n, image in enumerate(faces[:39])]
+    others = [(f"t{n}.jpg", "train", jpeg(image), f"t{n}") for n, image in enumerate(faces[39:])]
+    copies = [("turned.jpg", "train", turned[0], "p"), ("crop.jpg", "train", jpeg(cropped(faces[1], rng)), "q")]
+    write(folder / "held", [*held, ("39.jpg", "test", turned[1], "p0")])
+    write(folder / "train", [*others, *copies])
+    for name in ("held", "train"):
+        prepare(folder / name, folder / "data", name)
+    return folder / "data"
+
+
+def test_an_encoder_finds_what_hashes_miss(planted, tmp_path, capsys):
+    hashed = audit(planted, "manifest/train", "manifest/held")[1]
+    assert [(line["id"], line["like"], line["by"]) for line in hashed] == [
+        ("crop.jpg", "manifest/held test 1.jpg", "hash")
+    ]
+    capsys.readouterr()
+    checkpoint = f"--checkpoint={colour_counts.write(tmp_path / 'colours.safetensors')}"
+    status, found = audit(planted, "manifest/train", "manifest/held", flags=[checkpoint])
+    said = capsys.readouterr().out
+    assert status == 1
+    lines = {(line["id"], line["like"].split()[-1]): line for line in found}
+    least = float(re.search(r"copies have a cosine of (0\.\d+) or more: 1% of 40 images held out reach", said)[1])
+    for other in ("0.jpg", "39.jpg"):
+        line = lines.pop(("turned.jpg", other))
+        assert (line["by"], "bits" in line) == ("embedding", False)
+        assert 1.0001 > line["cosine"] >= least > 0.5
+    slight = lines.pop(("crop.jpg", "1.jpg"))
+    assert (slight["by"], slight["bits"]) == ("hash", hashed[0]["bits"])
+    assert slight["cosine"] >= least
+    assert len(lines) <= 1
+    table = {
+        kind: (float(a), float(b)) for kind, a, b in re.findall(r"^  (\S.*?) {2,}(\S+)% +(\S+)%$", said, re.MULTILINE)
+    }
+    assert list(table) == list(KINDS)
+    assert table["resized"] == (100, 100)
+    by_hash, by_embedding = table["rotated by 10 degrees"]
+    assert by_hash < 10 < 80 < by_embedding
+    assert "warning" not in said
+    _, found = audit(planted, "manifest/train", "manifest/held", flags=[checkpoint, "--cosine=1"])
+    assert found == hashed
+    said = capsys.readouterr().out
+    assert "a cosine of 1 or more, as --cosine says\n0.0% of 40 images held out reach it" in said
+    assert re.search("warning: this encoder does not tell .* finds 0.0% of those that are ", said)
+
+
+def test_an_encoder_to_which_all_is_alike_is_warned_of(planted, tmp_path, capsys):
+    checkpoint = f"--checkpoint={colour_counts.write(tmp_path / 'all.safetensors', shift=1e4)}"
+    _, found = audit(planted, "manifest/train", "manifest/held", flags=[checkpoint])
+    assert {line["by"] for line in found} == {"hash"}
+    assert "warning: this encoder does not tell copies from other faces" in capsys.readouterr().out
+
+
+def test_features_that_are_no_numbers_are_refused_by_id(planted, tmp_path, capsys):
+    write(tmp_path / "dark", [("black.jpg", "train", jpeg(Image.new("RGB", (64, 64))), "p")])
+    prepare(tmp_path / "dark", planted, "dark")
+    checkpoint = f"--checkpoint={colour_counts.write(tmp_path / 'colours.safetensors')}"
+    words = ("--against=manifest/held", f"--data_dir={planted}", f"--out={tmp_path}/out", checkpoint)
+    assert cli.main(["facerep", "audit", "manifest/dark", *words]) == 2
+    assert "features of 1 of 1 images are not finite: manifest/dark train black.jpg" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_few_images_do_not_tell_which_cosine_is_a_copys(planted, tmp_path, capsys):
+    write(tmp_path / "few", [("a.jpg", "test", jpeg(drawn(1)[0]), "p")])
+    prepare(tmp_path / "few", planted, "few")
+    checkpoint = f"--checkpoint={colour_counts.write(tmp_path / 'colours.safetensors')}"
+    words = ("--against=manifest/few", f"--data_dir={planted}", f"--out={tmp_path}/out", checkpoint)
+    assert cli.main(["facerep", "audit", "manifest/train", *words]) == 2
+    assert "0 images held out have another of 0 that is no copy" in capsys.readouterr().err
+    _, found = audit(planted, "manifest/train", "manifest/few", flags=[checkpoint, "--cosine=0.97"])
+    assert ("turned.jpg", "embedding") in {(line["id"], line["by"]) for line in found}
+
+
+BY_BEAM = """
+from facerep_jax import cli
+from facerep_jax.data import near_duplicates
+
+near_duplicates.blocks.__defaults__ = (7,)  # images
+raise SystemExit(cli.main(["facerep", "audit", *sys.argv[1:]]))
+"""
+
+
+def test_beam_finds_the_same_in_the_same_order(planted, tmp_path):
+    """The set is its own near-duplicate, so that all blocks find something."""
+    _, found = audit(planted, "manifest/train", "manifest/train")
+    beam = ("--beam_options=--runner=DirectRunner --direct_num_workers=1", f"--out={tmp_path}")
+    words = ("manifest/train", "--against=manifest/train", f"--data_dir={planted}", *beam)
+    run = subprocess.run([sys.executable, "-c", f"import sys{BY_BEAM}", *words], capture_output=True, text=True)
+    assert run.returncode == 1, run.stderr
+    assert [json.loads(line) for line in (tmp_path / "near_duplicates.jsonl").read_text().splitlines()] == found
+    assert len(found) >= 23
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ids.txt", "near_duplicates.jsonl"]
+
+
+WRONG = {
+    "no checkpoint": (["--cosine=0.9"], "--cosine needs --checkpoint"),
+    "range": (["--cosine=1.5"], "--cosine=1.5: 1.5 is not a number in the range [0, 1]"),
+    "unknown": (["--checkpoint=nowhere"], "nowhere"),
+    "quotes": (["--beam_options=--a='"], "--beam_options: No closing quotation"),
+    "dtype": (["--checkpoint=nowhere", "--dtype=int8"], "int8"),
+}
+
+
+@pytest.mark.parametrize(("flags", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_flag_is_one_line(planted, tmp_path, capsys, flags, message):
+    words = ("manifest/train", "--against=manifest/held", f"--data_dir={planted}", f"--out={tmp_path}/out", *flags)
+    assert cli.main(["facerep", "audit", *words]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_wrong_usage_is_one_line(tmp_path, capsys):

@@ -24,7 +24,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
 from facerep_jax import files
-from facerep_jax.data import processes
+from facerep_jax.data import beam, processes
 from facerep_jax.data.features import NO_MORE, Numbers, features_dict
 from facerep_jax.data.records import Example
 
@@ -86,10 +86,7 @@ def write(plan: Parts, work: Path, previous: Path, beam_options: Any = None) -> 
         for _ in tqdm(made, "parts", len(listed), initial=done, unit=" parts", leave=False, disable=None):
             pass
     elif todo:
-        import apache_beam  # an extra, and 2 s to import
-
-        with apache_beam.Pipeline(options=beam_options) as pipeline:
-            _ = pipeline | apache_beam.Create(todo) | apache_beam.Reshuffle() | apache_beam.Map(make)
+        beam.run(make, todo, beam_options)
     return [files.read_object(_told(work, part)) for part in listed]
 
 

@@ -38,6 +38,11 @@ def grey_of(data: bytes, pixels: int = PIXELS) -> Float32[np.ndarray, "h w"]:
     else:
         with Image.open(io.BytesIO(data)) as opened:
             image = opened.convert("L")
+    return squared(image, pixels)
+
+
+def squared(image: Image.Image, pixels: int = PIXELS) -> Float32[np.ndarray, "h w"]:
+    """A grey image as `grey_of` gives it."""
     return np.asarray(image.resize((pixels, pixels), Image.Resampling.BOX), np.float32)
 
 
