@@ -5,17 +5,18 @@ exact for what they include. They leave out additions, norms and activations, a 
 trace needs no device; that of a compiled program is of one device, with all that it computes again or that its
 neighbours compute too.
 
-Of a dilated convolution the taps that meet the zeros between pixels are left out: the gradient of a strided convolution
-counts as much as the convolution, and a batched product, which compilers for TPUs write as one, as a product.
+Of convolutions the taps that meet padding or the zeros between pixels are left out, as XLA does: the gradient of a
+convolution counts as much as the convolution, and products that compilers for TPUs write as convolutions as products.
 """
 
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from facerep_jax.train.program import extent, summed
@@ -25,8 +26,10 @@ RESULT = re.compile(r"%?([\w.-]+) = [a-z]+\d+\w*\[([\d,]*)\]")
 PRODUCT = re.compile(r" (dot|convolution)\((.*?)\), ")
 OPERAND = re.compile(r"(?:[a-z]+\d+\w*\[[\d,]*\](?:\{[^}]*\})? )?%([\w.-]+)")
 CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
-DILATED = re.compile(r"lhs_dilate=([\dx]+)")
-KERNEL = re.compile(r"dim_labels=\w+_(\w+)->")
+LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
+WINDOW = re.compile(r"(size|stride|pad|lhs_dilate|rhs_dilate)=([\d_x-]+)")
+STEPS = ("stride", "lhs_dilate", "rhs_dilate")
+Sizes = tuple[int, ...]
 
 
 def flops(function: Callable[..., Any], *shapes: Any) -> int:
@@ -55,9 +58,8 @@ def of_jaxpr(jaxpr: Jaxpr, within: str = "") -> int:
             left = shape(equation.invars[0])
             total += 2 * math.prod(shape(equation.outvars[0])) * math.prod(left[axis] for axis in contracted)
         elif name == "conv_general_dilated":
-            kernel, features = shape(equation.invars[1]), parameters["dimension_numbers"].rhs_spec[0]
-            taps = math.prod(kernel) // kernel[features]
-            total += 2 * math.prod(shape(equation.outvars[0])) * taps // math.prod(parameters["lhs_dilation"])
+            left, right, out = map(shape, (*equation.invars, *equation.outvars))
+            total += of_convolution(left, right, out, parameters)
         elif name == "scan":
             total += parameters["length"] * sum(inner)
         elif name == "cond":
@@ -98,20 +100,61 @@ def of_program(program: str) -> int:
 
 def products(lines: list[str]) -> Counter[str]:
     """Operations of the products in one computation's own lines."""
-    shapes = {found[1]: found[2] for line in lines if (found := RESULT.search(line))}
+    shapes = {found[1]: sizes_of(found[2]) for line in lines if (found := RESULT.search(line))}
     total = 0
     for line in lines:
         if not (product := PRODUCT.search(line)) or not (result := RESULT.search(line)):
             continue
         left, right = (shapes[name] for name in OPERAND.findall(product[2])[:2])
-        if product[1] == "dot" and (contracted := CONTRACTED.search(line)):
-            sizes = left.split(",")
-            inner: float = math.prod(int(sizes[int(axis)]) for axis in contracted[1].split(",") if axis)
+        if labels := LABELS.search(line):
+            total += of_compiled_convolution(left, right, sizes_of(result[2]), labels, line)
         else:
-            labels = KERNEL.search(line)
-            features = int(right.split(",")[labels[1].index("o")]) if labels else 1
-            holes = DILATED.search(line)
-            between = math.prod(map(int, holes[1].split("x"))) if holes else 1
-            inner = extent(right) / (features * between)
-        total += round(2 * extent(result[2]) * inner)
+            contracted = CONTRACTED.search(line)
+            axes = sizes_of(contracted[1]) if contracted else ()
+            total += 2 * extent(result[2]) * math.prod(left[axis] for axis in axes)
     return Counter(flops=total)
+
+
+def of_compiled_convolution(left: Sizes, right: Sizes, out: Sizes, labels: re.Match[str], line: str) -> int:
+    """Operations of a convolution in a compiled program, which is written with the places of its axes and a window."""
+    window = {name: value.split("x") for name, value in WINDOW.findall(line)}
+    axes = []
+    for axis in range(len(left) - 2):
+        inputs, taps, outputs = (
+            x[of.index(str(axis))] for x, of in zip((left, right, out), labels.groups(), strict=True)
+        )
+        stride, holes, apart = (int(window[name][axis]) if name in window else 1 for name in STEPS)
+        before = int(window["pad"][axis].partition("_")[0]) if "pad" in window else 0
+        axes.append(meetings(inputs, taps, outputs, stride=stride, before=before, holes=holes, apart=apart))
+    _, kernel, result = labels.groups()
+    return 2 * math.prod(axes) * out[result.index("b")] * out[result.index("f")] * right[kernel.index("i")]
+
+
+def of_convolution(left: Sizes, right: Sizes, out: Sizes, parameters: Mapping[str, Any]) -> int:
+    """Operations of a convolution in a traced program."""
+    places = parameters["dimension_numbers"]
+    (_, _, *inputs), (_, features, *taps), (batch, channels, *outputs) = places
+    steps = zip(
+        *(parameters[name] for name in ("window_strides", "padding", "lhs_dilation", "rhs_dilation")), strict=True
+    )
+    axes = [
+        meetings(left[i], right[t], out[o], stride=stride, before=before, holes=holes, apart=apart)
+        for i, t, o, (stride, (before, _), holes, apart) in zip(inputs, taps, outputs, steps, strict=True)
+    ]
+    return 2 * math.prod(axes) * out[batch] * out[channels] * right[features]
+
+
+def meetings(inputs: int, taps: int, outputs: int, *, stride: int, before: int, holes: int, apart: int) -> int:
+    """How often a tap of a window meets an input along one axis, and not padding or a zero between two inputs.
+
+    Args:
+        before: zeros of padding before the first input.
+        holes, apart: distance of two inputs, and of two taps.
+    """
+    places = stride * np.arange(outputs)[:, None] + apart * np.arange(taps)[None] - before
+    return int(((places >= 0) & (places % holes == 0) & (places < inputs * holes)).sum())
+
+
+def sizes_of(dimensions: str) -> Sizes:
+    """Numbers that are written as in bf16[64,512]."""
+    return tuple(map(int, filter(None, dimensions.split(","))))

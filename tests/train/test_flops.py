@@ -69,7 +69,8 @@ def test_convolutions_loops_and_branches():
             image, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=2
         )
 
-    assert flops(convolved, image, kernel) == 2 * (2 * 4 * 4 * 10) * (3 * 3 * 3)
+    met = 4 * 3 - 1  # along each side, one of the taps meets padding
+    assert flops(convolved, image, kernel) == 2 * (2 * 10) * (met * met) * 3
 
     x = jnp.ones((4, 4))
     one = 2 * 4**3
@@ -140,6 +141,18 @@ stride=7x2 lhs_dilate=8x3}, dim_labels=01bf_01oi->01bf
 """
 
 
+# One whose result is divided into heads has a window that meets its only input once for each output, else padding.
+DIVIDED = """\
+ENTRY %main (p: bf16[40,197,768,1], q: bf16[12,64,768,1]) -> bf16[40,197,12,64] {
+  %p = bf16[40,197,768,1]{2,1,3,0:T(8,128)(2,1)} parameter(0)
+  %q = bf16[12,64,768,1]{2,1,0,3:T(8,128)(2,1)} parameter(1)
+  ROOT %convolution.187 = bf16[40,197,12,64]{1,3,2,0:T(8,128)(2,1)} convolution(%p, %q), window={size=1x12 \
+pad=0_0x11_11 rhs_reversal=0x1}, dim_labels=0bf1_1oi0->0b1f
+}
+"""
+
+
 def test_of_a_tpus_products():
     assert of_program(TPU) == 2 * 64 * 512 * 128
     assert of_program(BATCHED) == 2 * (8 * 3) * 37 * 37 * 32
+    assert of_program(DIVIDED) == 2 * (40 * 197) * 768 * (12 * 64)
