@@ -22,11 +22,11 @@ class TextTransformer(nnx.Module):
     Args:
         context: the longest text, in tokens.
         hidden: units of the MLPs; by default four times the width.
-        activation: of the MLPs, see `layers.ACTIVATIONS`.
-        eps: of the norms.
-        causal: whether a token sees only itself and those before it.
-        pool: "end", the end-of-text token, which is the largest id, with zeros behind; or "last", the last one, so that
-            all texts are as long as the context.
+        activation: of the MLPs, see `layers.ACTIVATIONS`; by default quick GELU.
+        eps: of the norms; by default 1e-5.
+        causal: whether a token sees only itself and those before it; by default it does.
+        pool: "end", the end-of-text token, which is the largest id, with zeros behind, by default; or "last", the last
+            one, so that all texts are as long as the context.
         head: units of a linear layer behind the norm, which then is the feature; None has no such layer.
         unroll: how many blocks each iteration of the loop over blocks lays out, see `layers.scan`.
     """
@@ -40,18 +40,20 @@ class TextTransformer(nnx.Module):
         depth: int = 12,
         heads: int = 8,
         hidden: int | None = None,
-        activation: str = "quick_gelu",
-        eps: float = 1e-5,
-        causal: bool = True,
-        pool: str = END,
+        activation: str | None = None,
+        eps: float | None = None,
+        causal: bool | None = None,
+        pool: str | None = None,
         head: int | None = None,
         unroll: int = 1,
         dtype: str,
         remat: str,
         rngs: nnx.Rngs,
     ):
+        # Settings that came later are None by default, which a run's config that lacks them says too: it goes on.
+        pool, eps = pool or END, 1e-5 if eps is None else eps
         pick("pool of the text tower", pool, POOLS)
-        act = pick("activation of the text tower", activation, ACTIVATIONS)
+        act = pick("activation of the text tower", activation or "quick_gelu", ACTIVATIONS)
         normal = nnx.initializers.normal
         residual = width**-0.5 * (2 * depth) ** -0.5  # standard deviation of layers that write to the residual stream
 
@@ -61,7 +63,7 @@ class TextTransformer(nnx.Module):
                 heads,
                 activation=act,
                 eps=eps,
-                causal=causal,
+                causal=causal is not False,
                 hidden=hidden,
                 qkv_init=normal(width**-0.5),
                 out_init=normal(residual),
@@ -88,7 +90,6 @@ class TextTransformer(nnx.Module):
         x = self.token_embedding[...].astype(self.dtype)[text]
         x = pin(x + self.positions[...].astype(self.dtype)[None, : text.shape[1]])
         x, _ = scan(self.blocks, x, remat=self.remat, unroll=self.unroll)
-        at = jnp.full(len(text), self.context - 1) if self.pool == LAST else text.argmax(axis=1)
-        x = jnp.take_along_axis(x, at[:, None, None], axis=1)[:, 0]
-        x = self.norm_out(x)
+        end = text.argmax(axis=1)[:, None, None]
+        x = self.norm_out(x[:, -1] if self.pool == LAST else jnp.take_along_axis(x, end, axis=1)[:, 0])
         return x if self.head is None else self.head(x)
