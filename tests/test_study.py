@@ -174,6 +174,7 @@ def test_evaluations_that_rank_encoders_alike():
         *scored("errors", errors, 0.1, True),
         *scored("errors", {name: 1 - value for name, value in errors.items()}, 1.0, True),
         *scored("accuracies", accuracies, 1.0, False),
+        *scored("equal", dict.fromkeys("abcde", 0.5), 1.0, False),
         *scored("few", dict(a=0.1, b=0.2, c=0.3, d=0.4), 1.0, False),
     ]
     (alike,) = agreements(found, "abcde")

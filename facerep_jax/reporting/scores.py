@@ -1,6 +1,7 @@
 """Scores of encoders on evaluations, as studies and suites write them down and print them."""
 
 import itertools
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -87,7 +88,8 @@ def score_cells(score: Score, rivals: Sequence[str]) -> tuple[str, ...]:
 def agreements(scores: Sequence[Score], encoders: Collection[str]) -> list[Agreement]:
     """Of each two evaluations, at the least share of the labels of each, whether they rank the encoders alike.
 
-    Baselines are not ranked, nor is an encoder that one of the two lacks, nor are fewer encoders than `RANKED`.
+    Baselines are not ranked, nor is an encoder that one of the two lacks, nor are fewer encoders than `RANKED`, nor
+    such that are all equal to one of the two.
     """
     least: dict[str, dict[str, Score]] = {}
     for score in sorted(scores, key=lambda score: score.fraction, reverse=True):
@@ -96,9 +98,9 @@ def agreements(scores: Sequence[Score], encoders: Collection[str]) -> list[Agree
     found = []
     for (one, of_one), (other, of_other) in itertools.combinations(sorted(least.items()), 2):
         shared = sorted(of_one.keys() & of_other.keys())
-        if len(shared) >= RANKED:
-            values = ([_goodness(of[name]) for name in shared] for of in (of_one, of_other))
-            found.append(Agreement((one, other), len(shared), *agreement(*values)))
+        tau, p = agreement(*([_goodness(of[name]) for name in shared] for of in (of_one, of_other)))
+        if len(shared) >= RANKED and not math.isnan(tau):
+            found.append(Agreement((one, other), len(shared), tau, p))
     return found
 
 
