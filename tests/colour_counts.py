@@ -12,31 +12,20 @@ import safetensors.numpy
 from flax import nnx
 
 from facerep_jax.typing import Features, View
+from tests.tapless import Tapless
 
 LEVELS = np.linspace(0, 255, 6)
 SPREAD = 20.0  # of a colour over its neighbours
 
 
-class ColourCounts(nnx.Module):
+class ColourCounts(Tapless):
     """Square roots of the counts of 216 colours, so that a cosine is the share that two images have in common."""
 
-    no_matter = ()
-    rules = {}  # noqa: RUF012
-    stages = 0
     width = len(LEVELS) ** 3
 
     def __init__(self, *, image_size=32, dtype, remat, rngs):
         self.dtype, self.remat = dtype, remat
         self.shift = nnx.Param(jnp.zeros(()))
-
-    def tap_widths(self, taps):
-        return ()
-
-    def tap_strides(self, taps):
-        return ()
-
-    def grid(self, image_size):
-        return 1, 1
 
     def __call__(self, view: View, *, train=False, rng=None):
         pixels = view.image.astype(jnp.float32).reshape(len(view.image), -1, 3)

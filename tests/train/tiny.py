@@ -13,28 +13,16 @@ from facerep_jax.train.checkpoint import Checkpoints
 from facerep_jax.train.model import arrays_of, filled
 from facerep_jax.train.state import state_of
 from facerep_jax.typing import Features, View
+from tests.tapless import Tapless
 
 
-class TinyEncoder(nnx.Module):
+class TinyEncoder(Tapless):
     """The mean colour of each image, turned by a matrix and normalised."""
-
-    no_matter = ()
-    rules = {}  # noqa: RUF012
-    stages = 0
 
     def __init__(self, *, width=4, dtype, remat, rngs):
         self.width, self.dtype, self.remat = width, dtype, remat
         self.kernel = nnx.Param(nnx.initializers.normal()(rngs.params(), (3, width)))
         self.norm = BatchNorm(width)
-
-    def tap_widths(self, taps):
-        return ()
-
-    def tap_strides(self, taps):
-        return ()
-
-    def grid(self, image_size):
-        return 1, 1
 
     def __call__(self, view: View, *, train=False, rng=None):
         x = view.image.astype(jnp.float32).mean((1, 2)) / 255 @ self.kernel[...]
