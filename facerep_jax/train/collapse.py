@@ -36,8 +36,8 @@ def measures(features: Float[np.ndarray, "n d"]) -> dict[str, float]:
 
 
 def chance_of(name: str, scalars: Mapping[str, Any]) -> str | None:
-    """The name of the loss of chance that belongs to a loss, `X/loss`, if it is among the scalars."""
-    if not name.endswith("/loss"):
+    """The name of the loss of chance that belongs to a loss, `loss` or `X/loss`, if it is among the scalars."""
+    if name.rpartition("/")[2] != "loss":
         return None
     return next((each for chance in CHANCE if (each := name.removesuffix("loss") + chance) in scalars), None)
 

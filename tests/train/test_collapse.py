@@ -40,6 +40,13 @@ def test_a_loss_that_stays_at_chance_is_said_once():
     assert watch.look(1050, at(3.95)) == []
 
 
+def test_an_objective_that_logs_a_bare_loss_is_watched_too():
+    watch = Watch(patience=100)
+    watch.look(20, {"loss": 6.238, "chance": 6.238, "accuracy": 0.0})
+    (warning,) = watch.look(120, {"loss": 6.238, "chance": 6.238, "accuracy": 0.0})
+    assert warning.startswith("loss has been at that of chance since step 20 (6.238, chance is 6.238)")
+
+
 def test_a_short_run_is_watched_less_patiently():
     assert [patience_of(steps) for steps in (30, 400, 700, 100_000)] == [100, 100, 175, 1000]
     watch = Watch(patience=175)
