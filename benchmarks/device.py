@@ -50,7 +50,6 @@ VARIANTS = {
     "cuDNN attention": dict(attention="cudnn"),
     "no remat": dict(remat="none"),
     "remat of all": dict(remat="nothing_saveable"),
-    "attention of jax.nn": dict(attention="xla"),
 }
 Line = dict[str, Any]
 

@@ -13,9 +13,10 @@ import optax
 from flax import nnx
 
 from benchmarks import farl_step
-from benchmarks.device_parts import ATTENTIONS, DEFAULT, Say, one_line
+from benchmarks.device_parts import DEFAULT, Say, one_line
 from benchmarks.farl_step import CASES, batch_of
 from facerep_jax import cli
+from facerep_jax.models.attention import EINSUM, PROGRAMS
 from facerep_jax.models.tokenizer import KMeansTokenizer
 from facerep_jax.train.checkpoint import load_parts
 from facerep_jax.train.state import flat
@@ -101,8 +102,8 @@ def attention(say: Say, device: Any) -> None:
             scores[..., ~np.tri(length, dtype=bool)] = -np.inf
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         true = np.einsum("bknm,bmke->bnke", weights / weights.sum(-1, keepdims=True), v.astype(np.float64))
-        for name in ATTENTIONS if device.platform == "gpu" else ("ours",):
-            of = jax.jit(ATTENTIONS[name], static_argnames="causal")
+        for name in (EINSUM, "cudnn") if device.platform == "gpu" else (EINSUM,):
+            of = jax.jit(PROGRAMS[name], static_argnames="causal")
             try:
                 error = relative(np.asarray(of(*jax.device_put((q, k, v), device), causal=causal)), true)
             except Exception as error:

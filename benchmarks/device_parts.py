@@ -29,7 +29,7 @@ from facerep_jax.config import spec
 from facerep_jax.data import transforms
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import Part, Stream, build_transforms
-from facerep_jax.models import layers
+from facerep_jax.models.attention import EINSUM
 from facerep_jax.train.account import peak_flops
 from facerep_jax.train.flops import of_jaxpr
 
@@ -69,18 +69,6 @@ def memory(device: Any, name: str) -> float | None:
     """A number of a device's memory statistics in GiB; None where it keeps none, as CPUs."""
     found = (device.memory_stats() or {}).get(name)
     return None if found is None else found / 2**30
-
-
-def of_jax(implementation: str) -> Callable[..., jax.Array]:
-    """Attention by jax.nn in place of ours."""
-
-    def attention(query: jax.Array, key: jax.Array, value: jax.Array, *, causal: bool) -> jax.Array:
-        return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation=implementation)
-
-    return attention
-
-
-ATTENTIONS = {"ours": layers.attention, "xla": of_jax("xla"), "cudnn": of_jax("cudnn")}
 
 
 class Pace(NamedTuple):
@@ -132,23 +120,22 @@ def ours(
     pace: Sequence[float],
     dtype: str = "bfloat16",
     remat: str = DEFAULT,
-    attention: str = "ours",
+    attention: str = EINSUM,
     flops: int = 0,
     weights: str = "",
 ) -> None:
     """Time our step at rising batch sizes until memory or time ends; leaves its first weights in a file.
 
     Args:
-        attention: a name of `ATTENTIONS`.
+        attention: a program of the encoder's attention, see `models.attention`.
         flops: operations for each image; by default they are counted on the trace, which misses those of cuDNN.
     """
-    layers.attention, before = ATTENTIONS[attention], layers.attention
     device = jax.devices()[0]
     peak = peak_flops(device.device_kind)
     try:
         for batch in in_time(batches, seconds, say):
             sized = CASES[case]._replace(batch=batch)
-            side = farl_step.ours(sized, remat=remat, dtype=dtype)
+            side = farl_step.ours(sized, remat=remat, dtype=dtype, attention=attention)
             state = jax.device_put(side.first_state(), device)
             if weights and batch == batches[0]:
                 side.write_weights(state, weights)
@@ -182,8 +169,6 @@ def ours(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         say(batch=batch, problem="out of memory")
-    finally:
-        layers.attention = before
 
 
 def planned(compiled: Any) -> float | None:

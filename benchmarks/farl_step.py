@@ -78,7 +78,15 @@ class Ours(NamedTuple):
         safetensors.numpy.save_file(arrays | {"centres": centres()}, path)
 
 
-def ours(case: Case, *, remat: str, unroll: int = 1, dtype: str = "float32", micro_batches: int = 1) -> Ours:
+def ours(
+    case: Case,
+    *,
+    remat: str,
+    unroll: int = 1,
+    dtype: str = "float32",
+    attention: str | None = None,
+    micro_batches: int = 1,
+) -> Ours:
     """Our training step of a case, with its model, its optimizer and k-means codes of random centres."""
     sizes = vit.sizes_of(case.variant)
     tower = spec(text.TextTransformer, vocabulary=case.vocabulary, context=case.context, unroll=unroll, **case.text)
@@ -90,9 +98,8 @@ def ours(case: Case, *, remat: str, unroll: int = 1, dtype: str = "float32", mic
 
     def make() -> Model:
         rngs = nnx.Rngs(params=0)
-        encoder = vit.ViT(
-            variant=case.variant, image_size=case.image_size, unroll=unroll, dtype=dtype, remat=remat, rngs=rngs
-        )
+        sizes = dict(variant=case.variant, image_size=case.image_size)
+        encoder = vit.ViT(**sizes, attention=attention, unroll=unroll, dtype=dtype, remat=remat, rngs=rngs)
         return Model(encoder, combined.Combined(encoder, terms=terms, steps=STEPS_OF_RUN, rngs=rngs))
 
     rate = OPTIMIZER["learning_rate"]

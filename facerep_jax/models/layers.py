@@ -10,6 +10,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from facerep_jax.config import pick
+from facerep_jax.models.attention import EINSUM, PROGRAMS
 from facerep_jax.typing import pin
 
 Activation = Callable[[Array], Array]
@@ -97,6 +99,7 @@ class Block(nnx.Module):
     quarter of the step.
 
     Args:
+        attention: a name of `attention.PROGRAMS`.
         hidden: units of the MLP; by default four times the width.
         layer_scale: initial factor of each channel of both branches, which is then learnt; None has no such factors.
             Source: CaiT (2103.17239), section 2.
@@ -110,6 +113,7 @@ class Block(nnx.Module):
         activation: Activation = quick_gelu,
         eps: float = 1e-5,
         causal: bool = False,
+        attention: str = EINSUM,
         hidden: int | None = None,
         layer_scale: float | None = None,
         qkv_init: Initializer | None = None,
@@ -135,6 +139,7 @@ class Block(nnx.Module):
         self.attention_scale = None if layer_scale is None else nnx.Param(jnp.full(width, layer_scale))
         self.mlp_scale = None if layer_scale is None else nnx.Param(jnp.full(width, layer_scale))
         self.heads, self.causal, self.activation = heads, causal, activation
+        self.attend = pick("attention of the encoder", attention, PROGRAMS)
 
     def __call__(
         self,
@@ -153,7 +158,7 @@ class Block(nnx.Module):
         q, k, v = (split_heads(project(y), self.heads) for project in (self.query, self.key, self.value))
         if angles is not None:
             q, k = rotated(q, angles), rotated(k, angles)
-        y = scaled(self.out(attention(q, k, v, causal=self.causal).reshape(x.shape)), self.attention_scale)
+        y = scaled(self.out(self.attend(q, k, v, causal=self.causal).reshape(x.shape)), self.attention_scale)
         x = x + (y if kept is None else y * kept[0])
         y = scaled(self.down(self.activation(self.up(self.mlp_norm(x)))), self.mlp_scale)
         return x + (y if kept is None else y * kept[1])
@@ -177,24 +182,6 @@ def rotated(x: Float[Array, "b n k e"], angles: Float[Array, "_ m e"]) -> Float[
     a, b = jnp.split(turned, 2, axis=-1)
     turned = turned * jnp.cos(wide) + jnp.concatenate([-b, a], axis=-1) * jnp.sin(wide)
     return jnp.concatenate([x[:, :before], turned.astype(x.dtype)], axis=1)
-
-
-def attention(
-    query: Float[Array, "b n k e"], key: Float[Array, "b m k e"], value: Float[Array, "b m k e"], *, causal: bool
-) -> Float[Array, "b n k e"]:
-    """Attention, softmax(query key^T / sqrt(e)) value for each head, with the softmax in float32.
-
-    The same as jax.nn.dot_product_attention, except for the order of axes in memory.
-    """
-    # Heads go before tokens, so that each head is a contiguous matrix. With the heads behind the tokens, as
-    # jax.nn.dot_product_attention leaves them, a CPU takes up to four times as long for the second product.
-    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
-    # Scores are accumulated and kept in float32: in bfloat16 the softmax would see them rounded to three digits.
-    scores = jnp.einsum("bkne,bkme->bknm", query, key, preferred_element_type=jnp.float32) * query.shape[-1] ** -0.5
-    if causal:  # each token sees itself and the tokens before it
-        scores = jnp.where(jnp.tri(scores.shape[-1], dtype=bool), scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores).astype(value.dtype)
-    return jnp.einsum("bknm,bkme->bkne", weights, value).swapaxes(1, 2)
 
 
 def split_heads(x: Float[Array, "b n d"], heads: int) -> Float[Array, "b n k e"]:

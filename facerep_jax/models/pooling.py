@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from facerep_jax.models.layers import Activation, LayerNorm, Linear, attention, split_heads, xavier_uniform_fused
+from facerep_jax.models.attention import einsum
+from facerep_jax.models.layers import Activation, LayerNorm, Linear, split_heads, xavier_uniform_fused
 
 
 class AttentionPool(nnx.Module):
@@ -43,5 +44,5 @@ class AttentionPool(nnx.Module):
         probe = jnp.broadcast_to(self.probe[...].astype(tokens.dtype), (tokens.shape[0], 1, tokens.shape[2]))
         given = ((self.query, probe), (self.key, tokens), (self.value, tokens))
         q, k, v = (split_heads(project(x), self.heads) for project, x in given)
-        x = self.out(attention(q, k, v, causal=False).reshape(probe.shape))[:, 0]
+        x = self.out(einsum(q, k, v, causal=False).reshape(probe.shape))[:, 0]
         return x + self.down(self.activation(self.up(self.norm(x))))

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from facerep_jax.config import pick
+from facerep_jax.models.attention import EINSUM
 from facerep_jax.models.layers import (
     ACTIVATIONS,
     Block,
@@ -142,11 +143,13 @@ class ViT(nnx.Module):
         block_scale: multiplies the initial deviation of the linear layers behind attention and in MLPs; None scales it
             such that blocks of a narrow network change their input as much as they do at the width of B/16.
         stem: hidden units of a `stems.ContrastStem`, which takes the place of the linear patch embedding.
+        attention: the program of the blocks' attention, which changes no result: "einsum", the default; "splash", a
+            kernel for TPUs, for images of about 500 patches and more; "cudnn", for GPUs. See `attention`.
         unroll: how many blocks each iteration of the loop over blocks lays out, see `layers.scan`.
         mean, std: normalisation of RGB in [0, 1]; by default the flavour's.
     """
 
-    no_matter: tuple[str, ...] = ("drop_path", "patch_dropout", "block_scale", "layer_scale", "unroll")
+    no_matter: tuple[str, ...] = ("drop_path", "patch_dropout", "block_scale", "layer_scale", "attention", "unroll")
     rules: Mapping[str, Rules] = {}
 
     def __init__(
@@ -173,6 +176,7 @@ class ViT(nnx.Module):
         patch_dropout: float = 0.0,
         block_scale: float | None = 1.0,
         stem: int | None = None,
+        attention: str | None = None,
         unroll: int = 1,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
@@ -235,6 +239,7 @@ class ViT(nnx.Module):
         init = scaled(style.init, block_scale)
         inside = dict(activation=act, eps=style.eps, dtype=dtype)
         make = partial(Block, self.width, self.heads, hidden=hidden, layer_scale=layer_scale, **inside)
+        make = partial(make, attention=attention or EINSUM)
         # In all flavours, query, key and value are initialised as one xavier-uniform matrix.
         make = partial(make, out_init=init, up_init=init, down_init=init)
         self.blocks = stack(lambda rngs: make(rngs=rngs), self.depth, rngs)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from facerep_jax.models.layers import attention, rotated
+from facerep_jax.models.attention import einsum
+from facerep_jax.models.layers import rotated
 from facerep_jax.models.positions import linear_matrix, resized, rope, sincos
 
 
@@ -53,7 +54,7 @@ def test_attention_takes_fewer_queries_than_keys():
     keys = jax.random.split(jax.random.key(0), 3)
     q, k, v = (jax.random.normal(key, (2, n, 3, 4)) for key, n in zip(keys, (1, 5, 5), strict=True))
     expected = jax.nn.dot_product_attention(q, k, v)
-    np.testing.assert_allclose(attention(q, k, v, causal=False), expected, atol=1e-5)
+    np.testing.assert_allclose(einsum(q, k, v, causal=False), expected, atol=1e-5)
 
 
 def test_a_linear_kernel_is_widened_where_it_shrinks():
