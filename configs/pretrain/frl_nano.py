@@ -8,11 +8,11 @@ learn from labels; control: random, labels of identity drawn at random; crop: bo
 crops are then taken; whole, the whole image; stem: hidden units of the patch embedding, 0 for the published linear one.
 Changed against the configs of these names: everything is small, and laid out for CPUs (`unroll`, `remat`); encoder,
 batch, optimizer and schedule are those of configs/pretrain/farl_nano.py for all of them, so that studies can compare
-them. Crops hold at least 30 % of the face's surroundings, small ones 10 to 30 %, since faces are 48 pixels wide;
-SwAV has 64 prototypes and a queue of 256 vectors; teachers follow with a momentum from 0.99 to 1. DINO has 512
-prototypes that stay as they were drawn, and a teacher's temperature of 0.02: with prototypes that are learnt, all of
-them come to be used alike within 500 steps. Identity is a softmax over cosines without a margin, since with one nothing
-is learnt of 2,000 persons in 600 steps.
+them. Crops hold at least 30 % of the face's surroundings, small ones 10 to 30 %, since faces are 48 pixels wide.
+Teachers follow with a momentum from 0.99 to 1. Prototypes, 32 of SwAV and 512 of DINO, stay as they were drawn, and
+SwAV's epsilon and the temperature of DINO's teacher are 0.02: as published, both use all prototypes alike after 500
+steps, and learn nothing. Identity is a softmax over cosines without a margin, since with one nothing is learnt of 2,000
+persons in 600 steps.
 """
 
 from ml_collections import ConfigDict
@@ -58,7 +58,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     momentum = spec(schedules.cosine, first=0.99, last=1.0)
     objectives = dict(
-        swav=spec(swav.SwAV, small=SMALL["swav"], prototypes=64, hidden=256, width=64, queue=256),
+        swav=spec(swav.SwAV, small=SMALL["swav"], prototypes=32, hidden=256, width=64, epsilon=0.02),
         moco=spec(
             combined.Combined,
             terms=dict(
@@ -100,8 +100,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         transforms=looks(args.objective, args.crop, args.size, args.classes, args.control),
         encoder=spec(vit.ViT, variant=f"Nano/{PATCH}", stem=args.stem or None, image_size=args.size, unroll=4),
         objective=pick("objective", args.objective, objectives),
-        frozen=("prototypes$",) if args.objective == "swav" else (),
-        fixed=("prototypes$",) if args.objective == "dino" else (),
+        fixed=("prototypes$",) if args.objective in SMALL else (),
     )
 
 

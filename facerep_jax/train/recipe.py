@@ -113,16 +113,14 @@ def nano(
     transforms: Sequence[Spec],
     encoder: Spec,
     objective: Spec,
-    frozen: Sequence[str] = (),
     fixed: Sequence[str] = (),
 ) -> ConfigDict:
     """A recipe for minutes on two cores, with all that studies keep equal between encoders: batch, optimizer, schedule.
 
-    A stem stays as it was drawn for the first `FROZEN` of the steps, and so do parameters whose paths have one of the
-    patterns of `frozen`; those of `fixed` do so for the whole run.
+    A stem stays as it was drawn for the first `FROZEN` of the steps; parameters whose paths have one of the patterns of
+    `fixed` do so for the whole run.
     """
-    paths = (*(("^encoder/embed/",) if encoder.get("stem") else ()), *frozen)
-    first = round(FROZEN * steps)
+    stem = (("^encoder/embed/", round(FROZEN * steps)),) if encoder.get("stem") else ()
     return recipe(
         steps=steps,
         dataset=dataset,
@@ -138,7 +136,7 @@ def nano(
             b2=0.98,
             weight_decay=0.05,
             clip_norm=1.0,
-            freeze=(*((path, first) for path in paths), *((path, -1) for path in fixed)),
+            freeze=(*stem, *((path, -1) for path in fixed)),
         ),
         log_every=20,
         checkpoint_minutes=5.0,
