@@ -5,7 +5,8 @@ facerep study frl --config configs/study/frl.py:faces=$FACEREP_FACES
 Encoders of one size see equally many images, from three seeds each. Without labels: swav, moco, simsiam, byol, dino,
 masked pixels (mae), masked tokens (mim). With captions: contrast and masked tokens (farl). With labels: identity and
 attributes, and as controls identity drawn at random (labels_at_random) and identity of things that are no faces
-(objects). Those that compute less than the costliest have less in the table of costs; equal costs are not forced.
+(objects). For equal computation those that cost less than half of swav have a second row, NAME_long, with as many steps
+as compute as much as it.
 Each kind has its learning rate chosen among `study.RATES`, from one seed, by validation faces; see `facerep study`.
 They are judged by linear heads on landmarks and parsing of another generator's faces at 10 % of the labels, three
 subsets each, by which of its faces are of one person (knn), where nothing is learnt, and where `faces` names the folder
@@ -28,6 +29,7 @@ NANO = "configs/pretrain/frl_nano.py"
 FARL = "configs/pretrain/farl_nano.py"
 MCF = "configs/pretrain/mcf_nano.py"
 PROBE = "variant=Nano/8,stem=384,size=48"  # of random encoders too
+LONG = dict(mae=5.16, mim=2.49, identity=3.01, attributes=3.04)  # times the steps of swav that compute as much
 WITHOUT_LABELS = ("swav", "moco", "simsiam", "byol", "dino")
 
 EXAMPLES = ("faces=elsewhere", "encoders=swav+identity", "one_rate")
@@ -37,17 +39,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
     """The study; `arg` is what follows the colon."""
     args = parse_arg(arg, faces="", steps=500, images=16_000, seeds=3, encoders="", one_rate=False)
 
-    def nano(recipe: str, *more: str, dataset: str = "generated_faces/web") -> dict[str, Any]:
-        given = (f"dataset={dataset}", f"steps={args.steps}", *more)
+    def nano(recipe: str, *more: str, dataset: str = "generated_faces/web", long: float = 1.0) -> dict[str, Any]:
+        given = (f"dataset={dataset}", f"steps={round(long * args.steps)}", *more)
         return kind_of(recipe, *given, seeds=args.seeds, one_rate=args.one_rate)
 
     identity = f"classes={max(2, args.images // 8)}"  # eight images of a person
+    cheap = dict(
+        mae=(MCF, "objective=mae"),
+        mim=(FARL, "objective=mim"),
+        identity=(NANO, "objective=identity", identity),
+        attributes=(NANO, "objective=attributes"),
+    )
     pretrain = {name: nano(NANO, f"objective={name}") for name in WITHOUT_LABELS} | dict(
-        mae=nano(MCF, "objective=mae"),
-        mim=nano(FARL, "objective=mim"),
         farl=nano(FARL),
-        identity=nano(NANO, "objective=identity", identity),
-        attributes=nano(NANO, "objective=attributes"),
+        **{name: nano(*recipe) for name, recipe in cheap.items()},
+        **{f"{name}_long": nano(*recipe, long=LONG[name]) for name, recipe in cheap.items()},
         labels_at_random=nano(NANO, "objective=identity", identity, "control=random"),
         objects=nano(NANO, "objective=identity", identity, "crop=whole", dataset="generated_objects/objects"),
     )
