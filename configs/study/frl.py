@@ -28,7 +28,6 @@ FACES = "generated_faces:size=80,validation=0,test=0"
 NANO = "configs/pretrain/frl_nano.py"
 FARL = "configs/pretrain/farl_nano.py"
 MCF = "configs/pretrain/mcf_nano.py"
-PROBE = "variant=Nano/8,stem=384,size=48"  # of random encoders too
 LONG = dict(mae=5.16, mim=2.49, identity=3.01, attributes=3.04)  # times the steps of swav that compute as much
 WITHOUT_LABELS = ("swav", "moco", "simsiam", "byol", "dino")
 
@@ -59,7 +58,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     if args.encoders:
         pretrain = {name: pick("encoder", name, pretrain) for name in args.encoders.split("+")}
-    drawn = f"dataset=generated_faces/labelled,{PROBE}"
+    drawn = "dataset=generated_faces/labelled"
     config = ConfigDict(
         dict(
             prepare=dict(
@@ -75,6 +74,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             pretrain=pretrain,
             search=dict(evaluation="landmarks", fraction=0.1),
             random=args.seeds,
+            untrained=dict(arguments=("variant=Nano/8", "stem=384", "size=48")),  # checkpoints say it themselves
             scratch=("--config.scratch.steps=1000",),
             rivals=("patch_kmeans",),
             subsets=("--config.seeds=(0,1,2)",),
@@ -95,6 +95,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.prepare.real = "manifest"
         config.manual_dirs.real = args.faces
         config.evaluate.real_landmarks = dict(
-            config=f"configs/evaluate/landmarks.py:dataset=manifest/real,{PROBE},protocol=ridge", fractions=(0.1,)
+            config="configs/evaluate/landmarks.py:dataset=manifest/real,protocol=ridge", fractions=(0.1,)
         )
     return config
