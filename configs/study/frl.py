@@ -14,7 +14,8 @@ of a manifest, on the landmarks of those; beside encoders that were never traine
 (patch_kmeans) and, for landmarks and parsing, networks that learn from the same labels from nothing (scratch).
 
 Arguments: faces, steps of each pre-training, images to pre-train on, seeds of each encoder and of random; encoders,
-names joined by +, where not all are wanted; one_rate for that of the recipe alone.
+names joined by +, where not all are wanted; one_rate for that of the recipe alone; smoke: two steps on few faces, one
+seed, three kinds of encoders, to try the way out.
 """
 
 from typing import Any
@@ -31,12 +32,16 @@ MCF = "configs/pretrain/mcf_nano.py"
 LONG = dict(mae=5.16, mim=2.49, identity=3.01, attributes=3.04)  # times the steps of swav that compute as much
 WITHOUT_LABELS = ("swav", "moco", "simsiam", "byol", "dino")
 
-EXAMPLES = ("faces=elsewhere", "encoders=swav+identity", "one_rate")
+EXAMPLES = ("faces=elsewhere", "encoders=swav+identity", "one_rate", "smoke")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The study; `arg` is what follows the colon."""
-    args = parse_arg(arg, faces="", steps=500, images=16_000, seeds=3, encoders="", one_rate=False)
+    args = parse_arg(arg, faces="", steps=500, images=16_000, seeds=3, encoders="", one_rate=False, smoke=False)
+    labelled, scratch_steps = "size=80,train=2000,validation=500,test=1000", 1000
+    if args.smoke:
+        args.steps, args.images, args.seeds, args.encoders = 2, 128, 1, args.encoders or "swav+mae+objects"
+        labelled, scratch_steps = "size=48,train=200,validation=20,test=20", 6
 
     def nano(recipe: str, *more: str, dataset: str = "generated_faces/web", long: float = 1.0) -> dict[str, Any]:
         given = (f"dataset={dataset}", f"steps={round(long * args.steps)}", *more)
@@ -63,7 +68,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dict(
             prepare=dict(
                 web=f"{FACES},train={args.images}",
-                labelled="generated_faces:world=evaluate,size=80,train=2000,validation=500,test=1000,seed=1",
+                labelled=f"generated_faces:world=evaluate,{labelled},seed=1",
                 **(
                     dict(objects=f"generated_objects:size=80,validation=0,test=0,train={args.images}")
                     if "objects" in pretrain
@@ -75,7 +80,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             search=dict(evaluation="landmarks", fraction=0.1),
             random=args.seeds,
             untrained=dict(arguments=("variant=Nano/8", "stem=384", "size=48")),  # checkpoints say it themselves
-            scratch=("--config.scratch.steps=1000",),
+            scratch=(f"--config.scratch.steps={scratch_steps}",),
             rivals=("patch_kmeans",),
             subsets=("--config.seeds=(0,1,2)",),
             whole=("--config.seeds=(0,)",),  # all subsets of 100 % are the same
@@ -91,6 +96,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
             ),
         )
     )
+    if args.smoke:
+        config.evaluate.parsing.config += ",steps=6"
     if args.faces:
         config.prepare.real = "manifest"
         config.manual_dirs.real = args.faces
