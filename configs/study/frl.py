@@ -12,6 +12,8 @@ They are judged by linear heads on landmarks and parsing of another generator's 
 subsets each, by which of its faces are of one person (knn), where nothing is learnt, and where `faces` names the folder
 of a manifest, on the landmarks of those; beside encoders that were never trained (random), k-means features of patches
 (patch_kmeans) and, for landmarks and parsing, networks that learn from the same labels from nothing (scratch).
+Controls. Negative: `permuted`, landmarks whose training labels are those of other faces, where nobody can win; and
+labels_at_random. Positive: `full`, attributes with all labels, where the encoders that learnt attributes must win.
 
 Arguments: faces, steps of each pre-training, images to pre-train on, seeds of each encoder and of random; encoders,
 names joined by +, where not all are wanted; one_rate for that of the recipe alone; smoke: two steps on few faces, one
@@ -64,11 +66,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if args.encoders:
         pretrain = {name: pick("encoder", name, pretrain) for name in args.encoders.split("+")}
     drawn = "dataset=generated_faces/labelled"
+    world = f"generated_faces:world=evaluate,{labelled},seed=1"
     config = ConfigDict(
         dict(
             prepare=dict(
                 web=f"{FACES},train={args.images}",
-                labelled=f"generated_faces:world=evaluate,{labelled},seed=1",
+                labelled=world,
+                permuted=f"{world},permuted=1.0",
                 **(
                     dict(objects=f"generated_objects:size=80,validation=0,test=0,train={args.images}")
                     if "objects" in pretrain
@@ -93,6 +97,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 ),
                 parsing=dict(config=f"configs/evaluate/parsing.py:{drawn},small", fractions=(0.1,), scratch=(0.1,)),
                 knn=dict(config=f"configs/evaluate/knn.py:{drawn}", fractions=(1.0,), rivals=(), learns=False),
+                permuted=dict(
+                    config="configs/evaluate/landmarks.py:dataset=generated_faces/permuted,small,protocol=ridge",
+                    fractions=(0.1,),
+                    rivals=(),
+                ),
+                full=dict(
+                    config=f"configs/evaluate/attributes.py:{drawn},small,protocol=ridge", fractions=(1.0,), rivals=()
+                ),
             ),
         )
     )
