@@ -64,7 +64,7 @@ def test_results_say_what_they_are(finished):
     encoder, described = results["encoder"], results["config"]["encoder"]
     assert (encoder["kind"], encoder["name"], encoder["parameters"]) == ("random", "ViT Nano/8", 469_824)
     assert encoder["architecture"] == {k: v for k, v in described.items() if k not in ViT.no_matter}
-    silent = {"block_scale", "drop_path", "layer_scale", "patch_dropout", "unroll"}
+    silent = {"attention", "block_scale", "drop_path", "layer_scale", "patch_dropout", "unroll"}
     assert set(described) - set(encoder["architecture"]) == silent
     assert results["trains_encoder"] is False
     assert results["protocol_settings"]["weight_decay"] == 1e-2  # a default
