@@ -98,8 +98,8 @@ def ours(
 
     def make() -> Model:
         rngs = nnx.Rngs(params=0)
-        sizes = dict(variant=case.variant, image_size=case.image_size)
-        encoder = vit.ViT(**sizes, attention=attention, unroll=unroll, dtype=dtype, remat=remat, rngs=rngs)
+        of_case = dict(variant=case.variant, image_size=case.image_size)
+        encoder = vit.ViT(**of_case, attention=attention, unroll=unroll, dtype=dtype, remat=remat, rngs=rngs)
         return Model(encoder, combined.Combined(encoder, terms=terms, steps=STEPS_OF_RUN, rngs=rngs))
 
     rate = OPTIMIZER["learning_rate"]

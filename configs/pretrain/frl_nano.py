@@ -11,8 +11,8 @@ batch, optimizer and schedule are those of configs/pretrain/farl_nano.py for all
 them. Crops hold at least 30 % of the face's surroundings, small ones 10 to 30 %, since faces are 48 pixels wide.
 Teachers follow with a momentum from 0.99 to 1. Prototypes, 32 of SwAV and 512 of DINO, stay as they were drawn, and
 SwAV's epsilon and the temperature of DINO's teacher are 0.02: as published, both use all prototypes alike after 500
-steps, and learn nothing. Identity is a softmax over cosines without a margin, since with one nothing is learnt of 2,000
-persons in 600 steps.
+steps, and learn nothing. Identity is a softmax over cosines without a margin, since with one none of 2,000 persons is
+told after 500 steps.
 """
 
 from ml_collections import ConfigDict
