@@ -64,6 +64,21 @@ class Entry(NamedTuple):
     digest: str | None  # None: the encoder before any training
 
 
+def suite_of(
+    evaluate: Mapping[str, Any], *, seeds: int, data_dir: str, tokens: str, untrained: Sequence[str]
+) -> ConfigDict:
+    """The config of a suite.
+
+    Args:
+        evaluate: name -> `config` of the evaluation, `fractions` of the labels, and whether it `learns`.
+        seeds: subsets of each fraction.
+        tokens: see the configs; "" lets each encoder see images as large as those that it was trained on.
+        untrained: arguments that say of `--checkpoint random` what a checkpoint says itself.
+    """
+    shared = dict(data_dir=data_dir, untrained=tuple(untrained), tokens=tokens, against="", weights="params")
+    return ConfigDict(dict(evaluate=evaluate, seeds=tuple(range(seeds)), **shared))
+
+
 def is_suite(config: ConfigDict) -> bool:
     """Whether a config is of a suite, and not of one evaluation or a study."""
     return "evaluate" in config and not {"task", "pretrain"} & {*config}

@@ -19,6 +19,7 @@ no drawn face has, nor are prompts, which need a text tower: configs/evaluate/ag
 from ml_collections import ConfigDict
 
 from facerep_jax.config import parse_arg, quoted
+from facerep_jax.suite import suite_of
 
 FOLDER = "configs/evaluate"
 LEARN = dict(
@@ -66,14 +67,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     tasks = {name: dict(config=of(config, "protocol=ridge"), fractions=fractions) for name, config in LEARN.items()}
     tasks["parsing"] = dict(config=of("parsing.py", *probe), fractions=fractions)
     compared = {name: dict(config=of(config), fractions=(1.0,), learns=False) for name, config in COMPARE.items()}
-    return ConfigDict(
-        dict(
-            evaluate=tasks | compared,
-            seeds=tuple(range(args.seeds)),
-            data_dir=args.data_dir,
-            untrained=(f"variant={args.variant}", f"stem={args.stem}", f"size={args.size}"),
-            tokens=args.tokens,
-            against="",
-            weights="params",
-        )
+    return suite_of(
+        tasks | compared,
+        seeds=args.seeds,
+        data_dir=args.data_dir,
+        tokens=args.tokens,
+        untrained=(f"variant={args.variant}", f"stem={args.stem}", f"size={args.size}"),
     )

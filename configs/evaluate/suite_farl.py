@@ -18,6 +18,7 @@ Changed: step and subsets are selected on validation examples, where FaRL takes 
 from ml_collections import ConfigDict
 
 from facerep_jax.config import parse_arg, pick, quoted
+from facerep_jax.suite import suite_of
 
 FOLDER = "configs/evaluate"
 
@@ -46,22 +47,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
     learnt = f"head=farl,protocol={args.protocol},size={args.size}"
     learnt += f",steps={args.steps}" if args.steps else ""
     learnt += ",small" if args.small else ""
-    return ConfigDict(
+    return suite_of(
         dict(
-            evaluate=dict(
-                landmarks=dict(
-                    config=f"{FOLDER}/landmarks.py:dataset={quoted(args.landmarks)},margin=0.125,{learnt}",
-                    fractions=fractions,
-                ),
-                parsing=dict(
-                    config=f"{FOLDER}/parsing.py:dataset={quoted(args.parsing)},{learnt}", fractions=fractions
-                ),
+            landmarks=dict(
+                config=f"{FOLDER}/landmarks.py:dataset={quoted(args.landmarks)},margin=0.125,{learnt}",
+                fractions=fractions,
             ),
-            seeds=tuple(range(args.seeds)),
-            data_dir=args.data_dir,
-            untrained=(f"variant={args.variant}", f"stem={args.stem}"),
-            tokens=args.tokens,
-            against="",
-            weights="params",
-        )
+            parsing=dict(config=f"{FOLDER}/parsing.py:dataset={quoted(args.parsing)},{learnt}", fractions=fractions),
+        ),
+        seeds=args.seeds,
+        data_dir=args.data_dir,
+        tokens=args.tokens,
+        untrained=(f"variant={args.variant}", f"stem={args.stem}"),
     )

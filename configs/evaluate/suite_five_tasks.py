@@ -20,6 +20,7 @@ Changed: heads are linear, selected on validation examples.
 from ml_collections import ConfigDict
 
 from facerep_jax.config import parse_arg, pick, quoted
+from facerep_jax.suite import suite_of
 
 FOLDER = "configs/evaluate"
 
@@ -45,24 +46,20 @@ def get_config(arg: str | None = None) -> ConfigDict:
     learnt = f"dataset={quoted(args.dataset)},protocol={args.protocol}"
     learnt += ",small" if args.small else ""
     pick("protocol", args.protocol, dict(ridge=True, linear_probe=True))
-    return ConfigDict(
+    return suite_of(
         dict(
-            evaluate=dict(
-                action_units=dict(config=f"{FOLDER}/action_units.py:{learnt}", fractions=fractions),
-                emotion=dict(config=f"{FOLDER}/emotion.py:{learnt}", fractions=fractions),
-                landmarks=dict(config=f"{FOLDER}/landmarks.py:{learnt}", fractions=fractions),
-                recognition=dict(
-                    config=f"{FOLDER}/recognition.py:dataset={quoted(args.dataset)},pairs=drawn",
-                    fractions=(1.0,),
-                    learns=False,
-                ),
-                reconstruction_3d=dict(config=f"{FOLDER}/reconstruction_3d.py:{learnt}", fractions=fractions),
+            action_units=dict(config=f"{FOLDER}/action_units.py:{learnt}", fractions=fractions),
+            emotion=dict(config=f"{FOLDER}/emotion.py:{learnt}", fractions=fractions),
+            landmarks=dict(config=f"{FOLDER}/landmarks.py:{learnt}", fractions=fractions),
+            recognition=dict(
+                config=f"{FOLDER}/recognition.py:dataset={quoted(args.dataset)},pairs=drawn",
+                fractions=(1.0,),
+                learns=False,
             ),
-            seeds=tuple(range(args.seeds)),
-            data_dir=args.data_dir,
-            untrained=(f"variant={args.variant}", f"stem={args.stem}", f"size={args.size}"),
-            tokens=args.tokens,
-            against="",
-            weights="params",
-        )
+            reconstruction_3d=dict(config=f"{FOLDER}/reconstruction_3d.py:{learnt}", fractions=fractions),
+        ),
+        seeds=args.seeds,
+        data_dir=args.data_dir,
+        tokens=args.tokens,
+        untrained=(f"variant={args.variant}", f"stem={args.stem}", f"size={args.size}"),
     )
