@@ -135,8 +135,8 @@ def ids(workdir: Path) -> dict[int, list[str]]:
     return found
 
 
-def assert_same(found: Path, expected: Path) -> None:
+def assert_same(found: Path, expected: Path, steps: int = STEPS) -> None:
     assert ids(found) == ids(expected)
-    assert sorted(metrics(found)) == sorted(metrics(expected)) == list(range(1, STEPS + 1))
+    assert sorted(metrics(found)) == sorted(metrics(expected)) == list(range(1, steps + 1))
     for step, values in metrics(found).items():
         assert values["loss"] == pytest.approx(metrics(expected)[step]["loss"], rel=1e-4)

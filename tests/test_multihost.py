@@ -22,25 +22,28 @@ def test_processes_share_the_records_and_come_to_the_same_losses(undisturbed, tm
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == STEPS  # one process writes
 
 
-def test_sigterm_to_one_of_two_saves_in_both_and_one_alone_goes_on(undisturbed_tiny, tmp_path):
+def test_sigterm_to_one_of_two_saves_in_both_and_one_alone_goes_on(tmp_path):
     """The second process is sent it; then one process ends what two began, and all is as if nothing had happened.
 
     Tried: a stop of the first process alone; the other then waits for it.
     """
-    slowly = "--config.operational.threads=1"  # so that steps are left when the processes have agreed to stop
-    processes = start(2, tmp_path, slowly, config=TINY)
-    wait_for(lambda: 1 in metrics(tmp_path), processes[0])
+    steps = 120  # ten times as many as were seen to pass before the processes had agreed to stop
+    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
+    many = (f"--config.steps={steps}", "--config.optimizer.learning_rate=1e-3")  # as far as the other tests' twelve go
+    run(1, undisturbed, *many, config=TINY)
+    processes = start(2, stopped, *many, config=TINY)
+    wait_for(lambda: 1 in metrics(stopped), processes[0])
     processes[1].send_signal(signal.SIGTERM)
     outcomes = end(processes)
     assert [status for status, _ in outcomes] == [75, 75], outcomes
-    step = steps_in(tmp_path)[-1]
-    assert max(ids(tmp_path)) == step < STEPS
+    step = steps_in(stopped)[-1]
+    assert max(ids(stopped)) == step < steps
     assert f"saved step {step} after SIGTERM to one of the processes" in outcomes[0][1]
-    names = {path.name for path in (tmp_path / "checkpoints" / str(step)).glob("digests*")}
+    names = {path.name for path in (stopped / "checkpoints" / str(step)).glob("digests*")}
     assert names == {"digests.0-of-2.json", "digests.1-of-2.json"}
-    run(1, tmp_path, config=TINY)
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == STEPS  # one process writes
-    assert_same(tmp_path, undisturbed_tiny)
+    run(1, stopped, *many, config=TINY)
+    assert len((stopped / "metrics.jsonl").read_text().splitlines()) == steps  # one process writes
+    assert_same(stopped, undisturbed, steps)
 
 
 @pytest.mark.slow
