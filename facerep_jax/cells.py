@@ -11,6 +11,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from facerep_jax.train import hardware
 STOPPED = 75  # exit status of what stopped by itself: start it again to go on
 DONE = "cell.json"  # in the folder of a cell that is done
 TAIL = 15  # lines of a failed cell's log that are shown
+TAKING = threading.Lock()  # a cell
 
 
 class Cell(NamedTuple):
@@ -63,7 +65,8 @@ def run_all(
 ) -> int:
     """Run the cells that are not done, `jobs` at a time, and return the first exit status that is not 0.
 
-    No cell is begun after one has failed, or after a time of the monotonic clock.
+    No cell is begun after one has failed, or after a time of the monotonic clock. Of evaluations, each job takes those
+    of one encoder in succession.
 
     Args:
         call: runs a cell as one of `jobs`, records that it is done and returns its exit status; `called` by default.
@@ -83,14 +86,38 @@ def run_all(
             print("\n".join(log[-TAIL:]), file=sys.stderr)
 
     for _, stage in itertools.groupby(enumerate(todo, 1), lambda numbered: numbered[1].arguments[0]):
+        left, now = list(stage), [""] * jobs  # what each of the jobs judges
+
+        def work(job: int, left: list[tuple[int, Cell]] = left, now: list[str] = now) -> None:
+            while left:
+                with TAKING:
+                    # The encoder that is at hand here, else one that nobody has at hand, else the next.
+                    turn = min(left, key=lambda of: (judged(of[1]) != now[job], judged(of[1]) in now), default=None)
+                    if turn is None:
+                        return
+                    left.remove(turn)
+                    now[job] = judged(turn[1])
+                try:
+                    run_one(*turn)
+                except BaseException:
+                    left.clear()
+                    raise
+
         pool = ThreadPoolExecutor(jobs)
         try:  # a stage reads what the one before wrote
-            list((pool.map if jobs > 1 else map)(lambda numbered: run_one(*numbered), stage))
+            list((pool.map if jobs > 1 else map)(work, range(jobs)))
         finally:
-            pool.shutdown(cancel_futures=True)
+            left.clear()
+            pool.shutdown()
     if STOPPED in ends:
         print(f"{sum(map(is_done, todo))} of {len(todo)} cells are done; start me again to go on")
     return ends[0] if ends else 0
+
+
+def judged(cell: Cell) -> str:
+    """The checkpoint that a cell evaluates; empty if it does not evaluate any."""
+    given = (argument.partition("=") for argument in cell.arguments)
+    return next((path for flag, _, path in given if flag == "--checkpoint"), "")
 
 
 def is_done(cell: Cell) -> bool:
@@ -116,6 +143,49 @@ def called(cell: Cell, jobs: int) -> int:
     if status == 0:
         record(cell, time.monotonic() - start)
     return status
+
+
+class Evaluators:
+    """Runs cells, and evaluations in one process for each thread that calls, where what they share is done once.
+
+    The processes end with the context.
+    """
+
+    def __init__(self) -> None:
+        self._processes: dict[int, subprocess.Popen[str]] = {}
+
+    def __enter__(self) -> "Evaluators":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for process in self._processes.values():
+            process.communicate()
+
+    def __call__(self, cell: Cell, jobs: int) -> int:
+        """Run a cell as `called` does."""
+        if cell.arguments[0] != "evaluate":
+            return called(cell, jobs)
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        start = time.monotonic()
+        process = self._process(jobs)
+        wanted = {"arguments": cell.arguments[1:], "checkpoint": judged(cell), "log": str(cell.folder / "log.txt")}
+        try:
+            print(json.dumps(wanted), file=process.stdin, flush=True)
+            reply = process.stdout.readline()  # type: ignore[union-attr]  # a pipe
+        except BrokenPipeError:
+            reply = ""
+        status = int(reply) if reply else process.wait() or 1  # without a reply it has ended
+        if status == 0:
+            record(cell, time.monotonic() - start)
+        return status
+
+    def _process(self, jobs: int) -> subprocess.Popen[str]:
+        if (me := threading.get_ident()) not in self._processes:
+            variables = {**os.environ, **hardware.share(jobs)}
+            command = [sys.executable, "-m", "facerep_jax.evaluating"]
+            pipe = subprocess.PIPE
+            self._processes[me] = subprocess.Popen(command, text=True, env=variables, stdin=pipe, stdout=pipe)
+        return self._processes[me]
 
 
 def record(cell: Cell, seconds: float) -> None:

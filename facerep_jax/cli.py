@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 
 from absl import flags, logging
 from ml_collections import ConfigDict
@@ -64,10 +65,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(name: str, argv: list[str]) -> int:
     """Run one command with flags of its own, which no other command sees."""
-    logging.use_absl_handler()
-    logging.set_verbosity(logging.INFO if os.environ.get("FACEREP_VERBOSE") else logging.WARNING)
     clock.start()
-    heap.keep()
+    set_up()
     command = importlib.import_module(f"facerep_jax.{name}")  # imports jax, which `heap.keep` must precede
     own = flags.FlagValues()
     try:  # parses flags and runs the config's code: any failure here is bad input
@@ -81,15 +80,27 @@ def run(name: str, argv: list[str]) -> int:
         if os.environ.get("FACEREP_VERBOSE"):
             raise
         return fail(argv[0], unknown_key(own, argv) or in_config(error), 2)
+    return guarded(argv[0], lambda: command.run(own, words))
+
+
+def set_up() -> None:
+    """Set what holds for all of a process. Nothing may have imported jax."""
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO if os.environ.get("FACEREP_VERBOSE") else logging.WARNING)
+    heap.keep()
+
+
+def guarded(who: str, call: Callable[[], int | None]) -> int:
+    """The exit status of a call; where it fails by bad input, or by the system, one line on stderr says why."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain's workers read absl's global flags
     try:
-        return command.run(own, words) or 0
+        return call() or 0
     except (*BAD_INPUT, OSError) as error:  # other OSErrors, such as a full disk, are not the input's fault: status 1
         if os.environ.get("FACEREP_VERBOSE"):
             raise
         bad = isinstance(error, BAD_INPUT) or (isinstance(error, OSError) and error.errno in BAD_PATH)
-        return fail(argv[0], one_line(error), 2 if bad else 1)
+        return fail(who, one_line(error), 2 if bad else 1)
 
 
 def unknown_key(own: flags.FlagValues, argv: list[str]) -> str:

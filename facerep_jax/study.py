@@ -2,9 +2,11 @@
 
 facerep study farl --config configs/study/farl.py [--out studies] [--minutes 60] [--jobs 2]
 
-Each cell is one command of `facerep`, printed before it is run in a process of its own; --jobs of them run at once,
-and each takes an equal share of a GPU's memory. Cells that are done are not run again, so a study that was stopped goes
-on where it was. With --minutes a study stops by itself, with exit status 75, before it begins a cell after that time.
+Each cell is one command of `facerep`, printed before it is run; --jobs of them run at once, in processes that take
+equal shares of a GPU's memory. Evaluations give what their commands would, up to the last bit of features in bfloat16,
+but many share a process, where each is done sooner. Cells that are done are not run again, so a study that was stopped
+goes on where it was. With --minutes a study stops by itself, with exit status 75, before it begins a cell after that
+time.
 Once all cells are done, study.json and study.md are written into OUT/NAME.
 
 A recipe with `rates` is first trained from seed 0 with each of these learning rates. That counts which is best on the
@@ -29,7 +31,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from facerep_jax.cells import Cell, define_flags_of_cells, end_of, folder_of, judging, run_all
+from facerep_jax.cells import Cell, Evaluators, define_flags_of_cells, end_of, folder_of, judging, run_all
 from facerep_jax.command_line import require_kind
 from facerep_jax.config import quoted
 from facerep_jax.evaluation.results import Scale
@@ -92,15 +94,20 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     config = flag_values.config
     require_kind(config, "study", "prepare", "pretrain", "evaluate")
     ends = end_of(flag_values.minutes)
+
+    def run_cells(todo: list[Cell]) -> int:
+        with Evaluators() as call:
+            return run_all(todo, flag_values.jobs, ends, call)
+
     tried, rates = list[Tried](), dict[str, float]()
     for names in rounds(config):
-        if status := run_all(list(trials(config, folder, names, rates)), flag_values.jobs, ends):
+        if status := run_cells(list(trials(config, folder, names, rates))):
             return status
         tried += rates_tried(config, folder, names)
         rates |= {each.encoder: each.chosen for each in tried}
-        if status := run_all(list(givers(config, folder, names, rates)), flag_values.jobs, ends):
+        if status := run_cells(list(givers(config, folder, names, rates))):
             return status
-    if status := run_all(list(cells(config, folder, rates)), flag_values.jobs, ends):
+    if status := run_cells(list(cells(config, folder, rates))):
         return status
     budgets = list(budgets_of(config, folder, rates))
     scored = [score for name in config.evaluate for score in scores_of(config, folder, name)]

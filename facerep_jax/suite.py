@@ -7,7 +7,7 @@ A config of a suite names configs of evaluations in `evaluate`, each with `fract
 share: `seeds` of the subsets, `weights`. One that learns nothing says `learns=False` and has the fraction 1.0. Each
 cell is one evaluation, which its command would give too. All run in this process, so that a split is read once, an
 image is encoded once by an encoder, and a baseline without a network is fitted once. With --jobs several run at once,
-each in a process of its own that shares nothing, with an equal share of a GPU's memory: worth it where encoders learn.
+in as many processes, each of which shares what it can, with an equal share of a GPU's memory.
 Started again, a suite goes on where it was; cells of another command, another checkpoint or other data are refused.
 With --minutes it stops by itself, with exit status 75, before it begins a cell after that time.
 
@@ -32,7 +32,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from facerep_jax import lock
-from facerep_jax.cells import Cell, folder_of, is_done, judging, record, run_all
+from facerep_jax.cells import Cell, Evaluators, folder_of, is_done, judging, record, run_all
 from facerep_jax.data.library import open_dataset
 from facerep_jax.evaluation.encoders import random_spec
 from facerep_jax.evaluation.results import RANDOM, Results
@@ -97,7 +97,7 @@ def run(
     """Run what is left of a suite, write its report and return the exit status.
 
     Args:
-        jobs: cells at a time, each in a process of its own; one alone runs here and shares what it can with the next.
+        jobs: cells at a time, in as many processes, each of which shares what it can; one alone runs here.
         until: time of the monotonic clock after which no cell is begun.
     """
     entries = entered(config, checkpoints, read)
@@ -111,9 +111,10 @@ def run(
     with lock.held(folder):
         todo = {cell: entry for entry in entries for cell in cells_of(config, folder, entry, configs)}
         require_current(config, folder, todo, configs)
-        call = in_this_process(todo, evaluate) if jobs == 1 else None
-        if status := run_all([*todo], jobs, until, call):
-            return status
+        here = in_this_process(todo, evaluate)
+        with Evaluators() as elsewhere:
+            if status := run_all([*todo], jobs, until, here if jobs == 1 else elsewhere):
+                return status
         publish(config, folder, entries, against)
     return 0
 
