@@ -16,6 +16,7 @@ import json
 import math
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -97,6 +98,8 @@ def in_child(command: list[str], chips: int) -> dict[str, Any]:
         if not out.exists():
             return {"error": said[-1].removeprefix("facerep plan: ")}
         found: dict[str, Any] = json.loads(out.read_text())
+        if done.returncode < 0:  # libtpu raised a signal
+            return found | {"compiled": {"error": f"the compiler crashed ({signal.Signals(-done.returncode).name})"}}
         return found | ({"compiled": {"error": said[-1]}} if done.returncode else {})
 
 
@@ -243,7 +246,7 @@ def lines(plan: Mapping[str, Any], chip: Chip) -> list[str]:
         install = "pip install 'facerep_jax[tpu]' to compile the step" if chip.tpu else "only TPUs are compiled for"
         said.append(f"compiled    not: {install}, which alone shows activations and what chips send each other")
     elif "error" in plan["compiled"]:
-        said.append(f"compiled    the compiler refuses: {plan['compiled']['error']}")
+        said.append(f"compiled    not: {plan['compiled']['error']}")
     else:
         compiled = plan["compiled"]
         sent = ", ".join(f"{kind} {size / 1e6:.1f}" for kind, size in compiled["collectives"].items()) or "nothing"

@@ -48,6 +48,15 @@ def test_a_plan_needs_neither_the_chips_nor_the_data(of_gpus):
     assert (found["chips"], found["hosts"], found["dtype"]) == (16, 2, "bfloat16")
 
 
+def test_a_compiler_that_crashes_leaves_the_rest_of_the_plan(monkeypatch):
+    def run(argv, *, env, capture_output, text):
+        Path(env[plan.CHILD]).write_text('{"flops": 1}')
+        return subprocess.CompletedProcess(argv, -11, "", "RAW: Raising signal 11 with default behavior")
+
+    monkeypatch.setattr(plan.subprocess, "run", run)
+    assert plan.in_child([], 4) == {"flops": 1, "compiled": {"error": "the compiler crashed (SIGSEGV)"}}
+
+
 def test_its_memory_is_that_of_the_state(of_gpus):
     """Adam keeps two numbers for each parameter, and its counts."""
     memory, parameters = of_gpus[1]["memory"], of_gpus[1]["parameters"]
