@@ -28,7 +28,6 @@ from facerep_jax.train import hardware
 STOPPED = 75  # exit status of what stopped by itself: start it again to go on
 DONE = "cell.json"  # in the folder of a cell that is done
 TAIL = 15  # lines of a failed cell's log that are shown
-TAKING = threading.Lock()  # a cell
 
 
 class Cell(NamedTuple):
@@ -65,8 +64,7 @@ def run_all(
 ) -> int:
     """Run the cells that are not done, `jobs` at a time, and return the first exit status that is not 0.
 
-    No cell is begun after one has failed, or after a time of the monotonic clock. Of evaluations, each job takes those
-    of one encoder in succession.
+    No cell is begun after one has failed, or after a time of the monotonic clock.
 
     Args:
         call: runs a cell as one of `jobs`, records that it is done and returns its exit status; `called` by default.
@@ -86,32 +84,42 @@ def run_all(
             print("\n".join(log[-TAIL:]), file=sys.stderr)
 
     for _, stage in itertools.groupby(enumerate(todo, 1), lambda numbered: numbered[1].arguments[0]):
-        left, now = list(stage), [""] * jobs  # what each of the jobs judges
-
-        def work(job: int, left: list[tuple[int, Cell]] = left, now: list[str] = now) -> None:
-            while left:
-                with TAKING:
-                    # The encoder that is at hand here, else one that nobody has at hand, else the next.
-                    turn = min(left, key=lambda of: (judged(of[1]) != now[job], judged(of[1]) in now), default=None)
-                    if turn is None:
-                        return
-                    left.remove(turn)
-                    now[job] = judged(turn[1])
-                try:
-                    run_one(*turn)
-                except BaseException:
-                    left.clear()
-                    raise
-
-        pool = ThreadPoolExecutor(jobs)
-        try:  # a stage reads what the one before wrote
-            list((pool.map if jobs > 1 else map)(work, range(jobs)))
-        finally:
-            left.clear()
-            pool.shutdown()
+        in_turns(list(stage), jobs, run_one)  # each stage reads what the one before wrote
     if STOPPED in ends:
         print(f"{sum(map(is_done, todo))} of {len(todo)} cells are done; start me again to go on")
     return ends[0] if ends else 0
+
+
+def in_turns(left: list[tuple[int, Cell]], jobs: int, run: Callable[[int, Cell], None]) -> None:
+    """Run numbered cells, `jobs` at a time. Of evaluations, each job takes those of one encoder in succession."""
+    taking, now = threading.Lock(), [""] * jobs  # the encoders that jobs have at hand
+
+    def take(job: int) -> tuple[int, Cell] | None:
+        with taking:
+            # Of the encoder that is at hand here, else of one that nobody has at hand, else the next.
+            turn = min(left, key=lambda of: (judged(of[1]) != now[job], judged(of[1]) in now), default=None)
+            if turn:
+                left.remove(turn)
+                now[job] = judged(turn[1])
+            return turn
+
+    def stop() -> None:
+        with taking:
+            left.clear()
+
+    def work(job: int) -> None:
+        try:  # after an error nobody begins another
+            while turn := take(job):
+                run(*turn)
+        finally:
+            stop()
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        list((pool.map if jobs > 1 else map)(work, range(jobs)))
+    finally:
+        stop()
+        pool.shutdown()
 
 
 def judged(cell: Cell) -> str:
