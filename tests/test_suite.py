@@ -236,8 +236,8 @@ def test_each_job_keeps_to_an_encoder_as_long_as_it_can(tmp_path):
         return 0
 
     assert cells.run_all(todo, 2, call=call) == 0
-    changes = [len(list(itertools.groupby(names))) for names in taken.values()]
-    assert sorted(changes) == [1, 2] or changes == [2, 2]  # the third encoder is shared, or is one job's
+    runs = sum(len(list(itertools.groupby(names))) for names in taken.values())
+    assert runs <= 4  # one each, and the third by both; in the order of the cells there are 18
     assert sum(map(len, taken.values())) == len(todo)
 
 
