@@ -27,6 +27,7 @@ from facerep_jax.train import hardware
 
 STOPPED = 75  # exit status of what stopped by itself: start it again to go on
 DONE = "cell.json"  # in the folder of a cell that is done
+CACHE, LEAST = "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 TAIL = 15  # lines of a failed cell's log that are shown
 
 
@@ -142,12 +143,16 @@ def is_done(cell: Cell) -> bool:
     return True
 
 
-def called(cell: Cell, jobs: int) -> int:
-    """Run a cell as one of `jobs` at a time and return its exit status; if it is 0, record that the cell is done."""
+def called(cell: Cell, jobs: int, variables: Mapping[str, str] | None = None) -> int:
+    """Run a cell as one of `jobs` at a time and return its exit status; if it is 0, record that the cell is done.
+
+    Args:
+        variables: of the environment, beside those that share a GPU.
+    """
     cell.folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with (cell.folder / "log.txt").open("a") as log:
-        status = execute(cell.arguments, log, hardware.share(jobs))
+        status = execute(cell.arguments, log, hardware.share(jobs) | dict(variables or {}))
     if status == 0:
         record(cell, time.monotonic() - start)
     return status
@@ -156,11 +161,13 @@ def called(cell: Cell, jobs: int) -> int:
 class Evaluators:
     """Runs cells, and evaluations in one process for each thread that calls, where what they share is done once.
 
-    The processes end with the context.
+    What a cell compiled, others load from the folder's `cache`, or from where the environment says. The processes end
+    with the context.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self._processes: dict[int, subprocess.Popen[str]] = {}
+        self._variables = {} if CACHE in os.environ else {CACHE: str(folder.absolute() / "cache"), LEAST: "0"}
 
     def __enter__(self) -> "Evaluators":
         return self
@@ -172,7 +179,7 @@ class Evaluators:
     def __call__(self, cell: Cell, jobs: int) -> int:
         """Run a cell as `called` does."""
         if cell.arguments[0] != "evaluate":
-            return called(cell, jobs)
+            return called(cell, jobs, self._variables)
         cell.folder.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         process = self._process(jobs)
@@ -189,7 +196,7 @@ class Evaluators:
 
     def _process(self, jobs: int) -> subprocess.Popen[str]:
         if (me := threading.get_ident()) not in self._processes:
-            variables = {**os.environ, **hardware.share(jobs)}
+            variables = {**os.environ, **hardware.share(jobs), **self._variables}
             command = [sys.executable, "-m", "facerep_jax.evaluating"]
             pipe = subprocess.PIPE
             self._processes[me] = subprocess.Popen(command, text=True, env=variables, stdin=pipe, stdout=pipe)

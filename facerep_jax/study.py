@@ -96,7 +96,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     ends = end_of(flag_values.minutes)
 
     def run_cells(todo: list[Cell]) -> int:
-        with Evaluators() as call:
+        with Evaluators(folder) as call:
             return run_all(todo, flag_values.jobs, ends, call)
 
     tried, rates = list[Tried](), dict[str, float]()

@@ -112,7 +112,7 @@ def run(
         todo = {cell: entry for entry in entries for cell in cells_of(config, folder, entry, configs)}
         require_current(config, folder, todo, configs)
         here = in_this_process(todo, evaluate)
-        with Evaluators() as elsewhere:
+        with Evaluators(folder) as elsewhere:
             if status := run_all([*todo], jobs, until, here if jobs == 1 else elsewhere):
                 return status
         publish(config, folder, entries, against)

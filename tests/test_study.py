@@ -62,7 +62,7 @@ def finished(tmp_path_factory):
     (folder / "tiny.py").write_text(CONFIG.replace("SHALLOW", str(folder / "shallow.py")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cells, "execute", in_this_process)
-        patch.setattr(study, "Evaluators", lambda: contextlib.nullcontext(cells.called))
+        patch.setattr(study, "Evaluators", lambda folder: contextlib.nullcontext(cells.called))
         status = cli.main(["facerep", "study", "tiny", f"--config={folder / 'tiny.py'}", f"--out={folder}"])
     assert status == 0
     return folder
@@ -308,7 +308,7 @@ def test_the_time_stops_it_between_cells(finished, tmp_path, monkeypatch):
     clock, called = itertools.count(0.0, 29.0), []
     monkeypatch.setattr(cells.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(
-        study, "Evaluators", lambda: contextlib.nullcontext(lambda cell, jobs: called.append(cell) or 0)
+        study, "Evaluators", lambda folder: contextlib.nullcontext(lambda cell, jobs: called.append(cell) or 0)
     )
     command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={tmp_path}", "--minutes=1"]
     assert cli.main(command) == 75
@@ -336,7 +336,7 @@ def test_cells_run_at_once_but_none_before_those_that_it_reads(finished, tmp_pat
         (cell.folder / "log.txt").write_text("why it failed")
         return int(cell.folder.name == "random_0")
 
-    monkeypatch.setattr(study, "Evaluators", lambda: contextlib.nullcontext(call))
+    monkeypatch.setattr(study, "Evaluators", lambda folder: contextlib.nullcontext(call))
     command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={tmp_path}", "--jobs=2"]
     command.append("--config.pretrain.farl.rates=()")
     assert cli.main(command) == 1

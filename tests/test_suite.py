@@ -211,7 +211,7 @@ def test_a_process_of_evaluations_tells_what_was_wrong_and_that_it_ended(tmp_pat
     wrong = cells.Cell(
         tmp_path / "wrong", ("evaluate", "--config=configs/none.py", "--checkpoint=random", "--workdir=x")
     )
-    with cells.Evaluators() as evaluators:
+    with cells.Evaluators(tmp_path) as evaluators:
         assert evaluators(wrong, 1) == evaluators(wrong, 1) == 2
         log = (wrong.folder / "log.txt").read_text()
         assert log.count("facerep evaluate: ") == log.count("no config 'configs/none.py'") == 2
@@ -219,6 +219,16 @@ def test_a_process_of_evaluations_tells_what_was_wrong_and_that_it_ended(tmp_pat
         process.kill()
         assert evaluators(wrong, 1) == -signal.SIGKILL
     assert not cells.is_done(wrong)
+
+
+def test_cells_share_what_they_compile(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cells, "execute", lambda arguments, log, variables: seen.append(variables) or 0)
+    for folder in ("", "elsewhere"):
+        monkeypatch.setenv(cells.CACHE, folder) if folder else monkeypatch.delenv(cells.CACHE, raising=False)
+        with cells.Evaluators(tmp_path) as run:
+            assert run(cells.Cell(tmp_path / "cell", ("pretrain", folder)), 1) == 0
+    assert seen == [{cells.CACHE: str(tmp_path / "cache"), cells.LEAST: "0"}, {}]
 
 
 def test_each_job_keeps_to_an_encoder_as_long_as_it_can(tmp_path):
