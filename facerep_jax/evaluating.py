@@ -4,13 +4,16 @@ python -m facerep_jax.evaluating
 
 Each line of stdin is JSON: `arguments` of facerep evaluate, the `checkpoint` among them, and the file of the `log`. The
 exit status of each is a line of stdout. JAX starts once, a split is read once, an encoder sees an image once, and a
-baseline without a network is fitted once; of an encoder nothing stays once another one is judged.
+baseline without a network is fitted once; of an encoder nothing stays once another one is judged. At the end of stdin
+this process ends, even within an evaluation: whoever wanted it is gone.
 """
 
 import json
 import os
+import queue
 import signal
 import sys
+import threading
 
 from facerep_jax import cli
 
@@ -27,7 +30,18 @@ def main() -> None:
     from facerep_jax.train import hardware
 
     shared, last = Shared(), None
-    for line in sys.stdin:
+    asked, busy = queue.SimpleQueue[str](), threading.Event()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            busy.set()
+            asked.put(line)
+        if busy.is_set():
+            os._exit(1)
+        asked.put("")
+
+    threading.Thread(target=listen, daemon=True).start()
+    while line := asked.get():
         wanted = json.loads(line)
         with open(wanted["log"], "a") as log:
             os.dup2(log.fileno(), 1)
@@ -43,6 +57,7 @@ def main() -> None:
 
         status = cli.guarded("facerep evaluate", evaluate)
         sys.stdout.flush()
+        busy.clear()
         print(status, file=replies, flush=True)
 
 

@@ -10,6 +10,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -21,6 +23,7 @@ from facerep_jax import cells, cli, suite
 from facerep_jax.evaluation.shared import Shared
 from facerep_jax.suite import Entry, entered, reference, resized, split
 from tests import processes
+from tests.processes import ROOT
 from tests.weights import tiny_timm
 
 DATA = "generated_faces:size=48,train=24,validation=10,test=16"
@@ -219,6 +222,17 @@ def test_a_process_of_evaluations_tells_what_was_wrong_and_that_it_ended(tmp_pat
         process.kill()
         assert evaluators(wrong, 1) == -signal.SIGKILL
     assert not cells.is_done(wrong)
+
+
+def test_a_process_of_evaluations_ends_with_whoever_began_it(finished, tmp_path):
+    """A study that goes on finds nobody at work on its cells. Tried: an end once the evaluation has ended."""
+    cell = json.loads((finished.cell("landmarks", 1.0, "fine") / "cell.json").read_text())["arguments"]
+    arguments = [*cell[1:-1], f"--workdir={tmp_path / 'cell'}"]
+    wanted = json.dumps({"arguments": arguments, "checkpoint": "fine", "log": str(tmp_path / "log.txt")})
+    command = [sys.executable, "-m", "facerep_jax.evaluating"]
+    done = subprocess.run(command, input=f"{wanted}\n", text=True, capture_output=True, cwd=ROOT, timeout=300)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert not (tmp_path / "cell").exists()
 
 
 def test_cells_share_what_they_compile(tmp_path, monkeypatch):
