@@ -23,13 +23,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what began this says why it stops
     replies = os.fdopen(os.dup(1), "w")
     cli.set_up()
-    import jax
-
     from facerep_jax.evaluate import again, headline_of
-    from facerep_jax.evaluation.shared import ENCODERS, Shared
+    from facerep_jax.evaluation.shared import Shared
     from facerep_jax.train import hardware
 
-    shared, last = Shared(), None
+    shared = Shared()
     asked, busy = queue.SimpleQueue[str](), threading.Event()
 
     def listen() -> None:
@@ -46,10 +44,7 @@ def main() -> None:
         with open(wanted["log"], "a") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-        if wanted["checkpoint"] != last:
-            shared.forget(ENCODERS)
-            jax.clear_caches()
-            last = wanted["checkpoint"]
+        shared.turn_to(wanted["checkpoint"])
 
         def evaluate(arguments: list[str] = wanted["arguments"]) -> None:
             hardware.check()

@@ -36,7 +36,7 @@ from facerep_jax.cells import Cell, Evaluators, folder_of, is_done, judging, rec
 from facerep_jax.data.library import open_dataset
 from facerep_jax.evaluation.encoders import random_spec
 from facerep_jax.evaluation.results import RANDOM, Results
-from facerep_jax.evaluation.shared import ENCODERS, Shared
+from facerep_jax.evaluation.shared import Shared
 from facerep_jax.files import local_path, write
 from facerep_jax.reporting import page, suites
 from facerep_jax.reporting.lines import Line
@@ -121,13 +121,10 @@ def run(
 
 def in_this_process(todo: Mapping[Cell, Entry], evaluate: Evaluate) -> Callable[[Cell, int], int]:
     """What runs a cell here; of an encoder nothing stays once another one is judged."""
-    shared, last = Shared(), list[Entry]()
+    shared = Shared()
 
     def call(cell: Cell, jobs: int) -> int:
-        if last[-1:] != [todo[cell]]:
-            shared.forget(ENCODERS)
-            jax.clear_caches()
-            last[:] = [todo[cell]]
+        shared.turn_to(todo[cell])
         start = time.monotonic()
         results = evaluate(cell.arguments[1:], shared)
         record(cell, time.monotonic() - start)

@@ -202,7 +202,19 @@ def test_cells_run_side_by_side_and_stop_after_the_time(finished, monkeypatch, c
         assert finished.run("--minutes=1") == 75
     assert "6 of 8 cells are done; start me again to go on" in capsys.readouterr().out
     assert not (finished.workdir / "suite.md").exists()
+    running, most, call = [], [], cells.Evaluators.__call__
+
+    def watched(self, cell, jobs):
+        assert jobs == 2
+        running.append(cell)
+        most.append(len(running))
+        status = call(self, cell, jobs)
+        running.remove(cell)
+        return status
+
+    monkeypatch.setattr(cells.Evaluators, "__call__", watched)
     assert finished.run("--jobs=2") == 0
+    assert max(most) == 2
     for folder, results in kept.items():
         assert (folder / "cell.json").exists()
         assert told(folder) == results

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
 
 from facerep_jax.data.arrays import Indices, Lazy, Stack
@@ -24,6 +25,14 @@ class Shared:
         self._made: dict[Hashable, Any] = {}
         self._seen: dict[Hashable, list[_Part]] = {}
         self.encoded = 0
+        self._subject: object = None
+
+    def turn_to(self, encoder: object) -> None:
+        """Let go of all of the last encoder, its compiled programs too, if the next to be judged is another one."""
+        if encoder != self._subject:
+            self.forget(ENCODERS)
+            jax.clear_caches()
+            self._subject = encoder
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gave when it was first called with a key; keys of an error are forgotten."""
