@@ -60,15 +60,13 @@ def folder_of(folder: Path, evaluation: str, fraction: float, encoder: str) -> P
     return folder / "evaluate" / evaluation / f"{fraction:g}" / encoder
 
 
-def run_all(
-    todo: Sequence[Cell], jobs: int, until: float = math.inf, call: Callable[[Cell, int], int] | None = None
-) -> int:
+def run_all(todo: Sequence[Cell], jobs: int, call: Callable[[Cell, int], int], until: float = math.inf) -> int:
     """Run the cells that are not done, `jobs` at a time, and return the first exit status that is not 0.
 
     No cell is begun after one has failed, or after a time of the monotonic clock.
 
     Args:
-        call: runs a cell as one of `jobs`, records that it is done and returns its exit status; `called` by default.
+        call: runs a cell as one of `jobs`, records that it is done and returns its exit status.
     """
     ends: list[int] = []
 
@@ -79,7 +77,7 @@ def run_all(
             ends.append(STOPPED)
             return
         print(f"[{number}/{len(todo)}] facerep {shlex.join(cell.arguments)}", flush=True)
-        if status := (call or called)(cell, jobs):
+        if status := call(cell, jobs):
             ends.append(status)
             log = (cell.folder / "log.txt").read_text(errors="replace").splitlines()
             print("\n".join(log[-TAIL:]), file=sys.stderr)

@@ -97,7 +97,7 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
 
     def run_cells(todo: list[Cell]) -> int:
         with Evaluators(folder) as call:
-            return run_all(todo, flag_values.jobs, ends, call)
+            return run_all(todo, flag_values.jobs, call, ends)
 
     tried, rates = list[Tried](), dict[str, float]()
     for names in rounds(config):

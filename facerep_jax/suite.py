@@ -113,7 +113,7 @@ def run(
         require_current(config, folder, todo, configs)
         here = in_this_process(todo, evaluate)
         with Evaluators(folder) as elsewhere:
-            if status := run_all([*todo], jobs, until, here if jobs == 1 else elsewhere):
+            if status := run_all([*todo], jobs, here if jobs == 1 else elsewhere, until):
                 return status
         publish(config, folder, entries, against)
     return 0
