@@ -33,6 +33,7 @@ from ml_collections import ConfigDict
 
 from facerep_jax import lock
 from facerep_jax.cells import Cell, Evaluators, folder_of, is_done, judging, record, run_all
+from facerep_jax.config import pick
 from facerep_jax.data.library import open_dataset
 from facerep_jax.evaluation.encoders import random_spec
 from facerep_jax.evaluation.results import RANDOM, Results
@@ -65,16 +66,19 @@ class Entry(NamedTuple):
 
 
 def suite_of(
-    evaluate: Mapping[str, Any], *, seeds: int, data_dir: str, tokens: str, untrained: Sequence[str]
+    evaluate: Mapping[str, Any], *, tasks: str, seeds: int, data_dir: str, tokens: str, untrained: Sequence[str]
 ) -> ConfigDict:
     """The config of a suite.
 
     Args:
         evaluate: name -> `config` of the evaluation, `fractions` of the labels, and whether it `learns`.
+        tasks: names of those that are run, joined by +; "" for all. Raises ValueError for an unknown one.
         seeds: subsets of each fraction.
         tokens: see the configs; "" lets each encoder see images as large as those that it was trained on.
         untrained: arguments that say of `--checkpoint random` what a checkpoint says itself.
     """
+    if tasks:
+        evaluate = {name: pick("tasks", name, evaluate) for name in tasks.split("+")}
     shared = dict(data_dir=data_dir, untrained=tuple(untrained), tokens=tokens, against="", weights="params")
     return ConfigDict(dict(evaluate=evaluate, seeds=tuple(range(seeds)), **shared))
 

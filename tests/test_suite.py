@@ -8,6 +8,7 @@ import collections
 import itertools
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -357,6 +358,30 @@ def test_bad_input_is_one_line(finished, tmp_path, capsys):
     assert "--checkpoint is given more than once; a config of a suite takes several" in capsys.readouterr().err
     assert cli.main([*command[:-2], command[-1], "--jobs=2"]) == 2
     assert "--jobs and --minutes are of suites, which have cells; this config is of one eval" in capsys.readouterr().err
+
+
+def test_tasks_without_labels_are_left_out_by_name():
+    every = dict(landmarks=dict(config="a.py"), recognition=dict(config="b.py"), parsing=dict(config="c.py"))
+    others = dict(seeds=1, data_dir="data", tokens="", untrained=())
+    assert [*suite.suite_of(every, tasks="parsing+landmarks", **others).evaluate] == ["landmarks", "parsing"]
+    assert [*suite.suite_of(every, tasks="", **others).evaluate] == ["landmarks", "parsing", "recognition"]
+    with pytest.raises(ValueError, match="tasks is landmarks or recognition or parsing, not 'pose'"):
+        suite.suite_of(every, tasks="landmarks+pose", **others)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of", ["five_tasks", "every_task"])
+def test_suites_of_the_repository_end(of, tmp_path):
+    dataset = "'generated_faces:world=evaluate,size=48,train=60,validation=20,test=40'"
+    config = f"configs/evaluate/suite_{of}.py:dataset={dataset},fractions=0.5+1.0,seeds=2,variant=Nano/8,size=48,small"
+    assert cli.main(["facerep", "evaluate", f"--config={config}", "--checkpoint=random", f"--workdir={tmp_path}"]) == 0
+    tasks = runpy.run_path(config.partition(":")[0])["get_config"](config.partition(":")[2]).evaluate
+    scores = json.loads((tmp_path / "suite.json").read_text())["scores"]
+    assert {(score["evaluation"], score["fraction"]) for score in scores} == {
+        (name, fraction) for name, told in tasks.items() for fraction in told.fractions
+    }
+    assert all(np.isfinite(score["values"]).all() for score in scores)
+    assert "recognition" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ facerep evaluate --config configs/evaluate/suite_every_task.py:dataset=generated
 Arguments:
   dataset with masks, landmarks, attributes, action units, valence, arousal, expressions, cameras, vertices and
     identities, and its data_dir;
+  tasks: names of those whose labels the data set has, joined by +; without it all;
   fractions of the labels, joined by +; seeds: subsets of each;
   tokens: same, for as many tokens of an image as that encoder has that has fewest; or N, for N on a side; without it
     each encoder sees images as large as those that it was trained on;
@@ -39,7 +40,7 @@ COMPARE = dict(
     knn="knn.py",
 )
 
-EXAMPLES = ("small", "fractions=0.1", "variant=Nano/8,stem=384,size=48")
+EXAMPLES = ("small", "fractions=0.1", "tasks=attributes+knn", "variant=Nano/8,stem=384,size=48")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -48,6 +49,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         arg,
         dataset="generated_faces/demo",
         data_dir="data",
+        tasks="",
         fractions="1.0",
         seeds=3,
         tokens="",
@@ -69,6 +71,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     compared = {name: dict(config=of(config), fractions=(1.0,), learns=False) for name, config in COMPARE.items()}
     return suite_of(
         tasks | compared,
+        tasks=args.tasks,
         seeds=args.seeds,
         data_dir=args.data_dir,
         tokens=args.tokens,

@@ -5,6 +5,7 @@ facerep evaluate --config configs/evaluate/suite_farl.py:parsing=manifest/lapa,l
 
 Arguments:
   parsing and landmarks, the data sets of these tasks, and their data_dir;
+  tasks: parsing or landmarks, to leave the other one out;
   fractions of the labels, joined by +; seeds: subsets of each;
   protocol: finetune or frozen, with FaRL's head and settings; steps, where not FaRL's on LaPa and 300W;
   size of the images in pixels, the same for all; or tokens: N, for N of them on a side, as 28 for 448 pixels and
@@ -22,7 +23,7 @@ from facerep_jax.suite import suite_of
 
 FOLDER = "configs/evaluate"
 
-EXAMPLES = ("protocol=frozen", "fractions=0.1+1.0", "variant=Nano/8,stem=384,size=48,small,steps=6")
+EXAMPLES = ("protocol=frozen", "fractions=0.1+1.0", "tasks=parsing", "variant=Nano/8,stem=384,size=48,small,steps=6")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -32,6 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         parsing="manifest/faces",
         landmarks="manifest/faces",
         data_dir="data",
+        tasks="",
         fractions="0.01+0.1+1.0",
         seeds=3,
         protocol="finetune",
@@ -55,6 +57,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             ),
             parsing=dict(config=f"{FOLDER}/parsing.py:dataset={quoted(args.parsing)},{learnt}", fractions=fractions),
         ),
+        tasks=args.tasks,
         seeds=args.seeds,
         data_dir=args.data_dir,
         tokens=args.tokens,

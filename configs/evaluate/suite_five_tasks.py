@@ -5,6 +5,7 @@ facerep evaluate --config configs/evaluate/suite_five_tasks.py:dataset=manifest/
 
 Arguments:
   dataset with identities, action units, valence, arousal, landmarks and vertices, and its data_dir;
+  tasks: names of those whose labels the data set has, joined by +, such as landmarks+reconstruction_3d; without it all;
   fractions of the labels, joined by +; seeds: subsets of each;
   protocol of all tasks but recognition, which learns nothing: ridge, which solves for a linear head in seconds, or
     linear_probe;
@@ -24,7 +25,12 @@ from facerep_jax.suite import suite_of
 
 FOLDER = "configs/evaluate"
 
-EXAMPLES = ("protocol=linear_probe,small", "fractions=0.1", "variant=Nano/8,stem=384,size=48")
+EXAMPLES = (
+    "protocol=linear_probe,small",
+    "fractions=0.1",
+    "tasks=landmarks+reconstruction_3d",
+    "variant=Nano/8,stem=384,size=48",
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -33,6 +39,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         arg,
         dataset="manifest/faces",
         data_dir="data",
+        tasks="",
         fractions="0.01+0.1+1.0",
         seeds=5,
         protocol="ridge",
@@ -58,6 +65,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             ),
             reconstruction_3d=dict(config=f"{FOLDER}/reconstruction_3d.py:{learnt}", fractions=fractions),
         ),
+        tasks=args.tasks,
         seeds=args.seeds,
         data_dir=args.data_dir,
         tokens=args.tokens,
