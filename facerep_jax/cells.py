@@ -36,6 +36,7 @@ class Cell(NamedTuple):
 
     folder: Path  # holds `DONE` once the command has ended well
     arguments: tuple[str, ...]  # of `facerep`
+    reads: tuple[Path, ...] = ()  # folders of cells whose outcome it takes
 
 
 def define_flags_of_cells(flag_values: flags.FlagValues) -> None:
@@ -79,8 +80,9 @@ def run_all(todo: Sequence[Cell], jobs: int, call: Callable[[Cell, int], int], u
         print(f"[{number}/{len(todo)}] facerep {shlex.join(cell.arguments)}", flush=True)
         if status := call(cell, jobs):
             ends.append(status)
-            log = (cell.folder / "log.txt").read_text(errors="replace").splitlines()
-            print("\n".join(log[-TAIL:]), file=sys.stderr)
+            log = cell.folder / "log.txt"
+            lines = log.read_text(errors="replace").splitlines() if log.exists() else ()
+            print("\n".join(lines[-TAIL:]), file=sys.stderr)
 
     for _, stage in itertools.groupby(enumerate(todo, 1), lambda numbered: numbered[1].arguments[0]):
         in_turns(list(stage), jobs, run_one)  # each stage reads what the one before wrote
@@ -131,14 +133,23 @@ def is_done(cell: Cell) -> bool:
     """Whether a cell was run to its end.
 
     Raises:
-        ValueError: the cell's folder was made by another command.
+        ValueError: the cell's folder was made by another command, or of what has been made anew since.
     """
-    path = cell.folder / DONE
-    if not path.exists():
+    if not (cell.folder / DONE).exists():
         return False
-    if (before := read_object(path)["arguments"]) != list(cell.arguments):
+    found = read_object(cell.folder / DONE)
+    if (before := found["arguments"]) != list(cell.arguments):
         raise ValueError(f"{cell.folder} was made by another command ({shlex.join(before)}); remove it or the change")
+    for folder in cell.reads:
+        if found.get("read", {}).get(str(folder)) != ended(folder):
+            raise ValueError(f"{cell.folder} comes of an earlier {folder} than the one that is there; remove it")
     return True
+
+
+def ended(folder: Path) -> float | None:
+    """When the cell of a folder was done, in seconds of Unix time; None if it is not done or does not say so."""
+    path = folder / DONE
+    return read_object(path).get("ended") if path.exists() else None
 
 
 def called(cell: Cell, jobs: int, variables: Mapping[str, str] | None = None) -> int:
@@ -203,11 +214,14 @@ class Evaluators:
 
 def record(cell: Cell, seconds: float) -> None:
     """Write down that a cell is done, and how long it took."""
-    found = {"arguments": list(cell.arguments), "seconds": round(seconds, 1)}
+    read = {str(folder): ended(folder) for folder in cell.reads}
+    found = {"arguments": list(cell.arguments), "seconds": round(seconds, 1), "ended": time.time(), "read": read}
     write(cell.folder / DONE, json.dumps(found, indent=1))
 
 
 def execute(arguments: Sequence[str], log: TextIO, variables: Mapping[str, str]) -> int:
-    """Run `facerep` in a process of its own, with these environment variables, and return its exit status."""
-    command = [sys.executable, "-m", "facerep_jax.cli", *arguments]
-    return subprocess.run(command, stdout=log, stderr=log, check=False, env={**os.environ, **variables}).returncode
+    """Run `facerep` in a process that ends with this one, with these environment variables; return its exit status."""
+    command = [sys.executable, "-m", "facerep_jax.attended", *arguments]
+    variables = {**os.environ, **variables}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=variables) as process:
+        return process.wait()

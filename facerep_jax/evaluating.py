@@ -22,6 +22,7 @@ def main() -> None:
     """Run what stdin asks for, to its end."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what began this says why it stops
     replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what is printed before the first log is no reply
     cli.set_up()
     from facerep_jax.evaluate import again, headline_of
     from facerep_jax.evaluation.shared import Shared

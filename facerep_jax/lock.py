@@ -127,6 +127,6 @@ def held(workdir: Path) -> Iterator[None]:
     taken = take(workdir, patient=True)
     if taken is None:
         who = (workdir / NAME).read_text().strip() or "another process"
-        raise ValueError(f"{workdir} is in use by {who}; wait for its end, or choose another --workdir")
+        raise ValueError(f"{workdir} is in use by {who}; wait for its end, or choose another folder")
     with taken:
         yield

@@ -22,7 +22,6 @@ which scores belong to which amount of data: study.html then has charts with pow
 """
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,11 +30,12 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from facerep_jax import lock
 from facerep_jax.cells import Cell, Evaluators, define_flags_of_cells, end_of, folder_of, judging, run_all
 from facerep_jax.command_line import require_kind
 from facerep_jax.config import quoted
 from facerep_jax.evaluation.results import Scale
-from facerep_jax.files import local_path, read_object, write
+from facerep_jax.files import json_of, local_path, read_object, write
 from facerep_jax.reporting import scaling, scores, wording
 from facerep_jax.reporting.lines import BASELINE, PRETRAINED, Line
 from facerep_jax.reporting.lines import RANDOM as UNTRAINED
@@ -93,33 +93,46 @@ def run(flag_values: flags.FlagValues, words: list[str]) -> int:
     folder = local_path("--out", flag_values.out) / words[0]
     config = flag_values.config
     require_kind(config, "study", "prepare", "pretrain", "evaluate")
-    ends = end_of(flag_values.minutes)
+    if config.random < 1:
+        raise ValueError("random is 1 or more, since the first untrained encoder's evaluations hold the baselines")
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock.held(folder):
+        return run_here(words[0], folder, config, flag_values.jobs, end_of(flag_values.minutes))
+
+
+def run_here(name: str, folder: Path, config: ConfigDict, jobs: int, until: float) -> int:
+    """Run what is left of a study, write its report and return the exit status.
+
+    Args:
+        jobs: cells at a time.
+        until: time of the monotonic clock after which no cell is begun.
+    """
 
     def run_cells(todo: list[Cell]) -> int:
         with Evaluators(folder) as call:
-            return run_all(todo, flag_values.jobs, call, ends)
+            return run_all(todo, jobs, call, until)
 
     tried, rates = list[Tried](), dict[str, float]()
-    for names in rounds(config):
-        if status := run_cells(list(trials(config, folder, names, rates))):
+    for recipes in rounds(config):
+        if status := run_cells(list(trials(config, folder, recipes, rates))):
             return status
-        tried += rates_tried(config, folder, names)
+        tried += rates_tried(config, folder, recipes)
         rates |= {each.encoder: each.chosen for each in tried}
-        if status := run_cells(list(givers(config, folder, names, rates))):
+        if status := run_cells(list(givers(config, folder, recipes, rates))):
             return status
     if status := run_cells(list(cells(config, folder, rates))):
         return status
     budgets = list(budgets_of(config, folder, rates))
-    scored = [score for name in config.evaluate for score in scores_of(config, folder, name)]
+    scored = [score for evaluation in config.evaluate for score in scores_of(config, folder, evaluation)]
     ranked = scores.agreements(scored, {*config.pretrain, RANDOM})
     found: dict[str, list[Any]] = {"rates": tried, "budgets": budgets, "scores": scored, "agreements": ranked}
-    written = {name: [each._asdict() for each in of] for name, of in found.items()}
+    written = {what: [each._asdict() for each in of] for what, of in found.items()}
     text, curves = markdown(tried, budgets, scored, ranked), scaling.curves_of(config, scored)
     if curves:
         written["curves"] = scaling.to_json(curves)
         text += "\n" + markdown_block(scaling.law_table(curves)) + "\n"
-        write(folder / "study.html", html(scaling.page(words[0], config, scored, curves)))
-    write(folder / "study.json", json.dumps(written, indent=1))
+        write(folder / "study.html", html(scaling.page(name, config, scored, curves)))
+    write(folder / "study.json", json_of(written))
     write(folder / "study.md", text)
     print(text)
     return 0
@@ -152,11 +165,13 @@ def trials(config: ConfigDict, folder: Path, names: Sequence[str], rates: Mappin
     for name, recipe in searched.items():
         for rate in recipe.rates:
             yield pretraining(recipe, folder, workdir_of(folder, name, 0, rate), 0, rate, rates)
+    evaluation = config.evaluate[config.search.evaluation] if searched else ConfigDict()
     for name, recipe in searched.items():
         for rate in recipe.rates:
-            command = judging(config.evaluate[config.search.evaluation], config.search.fraction, folder / "data")
+            command = judging(evaluation, config.search.fraction, folder / "data")
             checkpoint, workdir = workdir_of(folder, name, 0, rate), search_folder(folder, name, rate)
-            yield Cell(workdir, ("evaluate", command, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))
+            where = (f"--checkpoint={checkpoint}", f"--workdir={workdir}")
+            yield Cell(workdir, ("evaluate", command, *evaluation.get("flags", ()), *where), (checkpoint,))
 
 
 def rates_tried(config: ConfigDict, folder: Path, names: Sequence[str]) -> Iterator[Tried]:
@@ -166,7 +181,11 @@ def rates_tried(config: ConfigDict, folder: Path, names: Sequence[str]) -> Itera
             found = {rate: search_folder(folder, name, rate) for rate in rates}
             results = read_evaluation(found[rates[0]]).results
             better = min if results.lower_is_better else max
-            selected = {rate: [of["validation"] for _, of in read_selected(each)] for rate, each in found.items()}
+            try:
+                selected = {rate: [of["validation"] for _, of in read_selected(each)] for rate, each in found.items()}
+            except KeyError:
+                evaluation = config.search.evaluation
+                raise ValueError(f"no rate can be chosen by {evaluation}, which validates nothing") from None
             scores = {rate: float(np.mean(values)) for rate, values in selected.items()}
             chosen, scale = better(scores, key=lambda rate: scores[rate]), results.words.scale(results.headline)
             yield Tried(name, scores, chosen, scale)
@@ -204,12 +223,14 @@ def pretraining(
     recipe: ConfigDict, folder: Path, workdir: Path, seed: int, rate: float | None, rates: Mapping[str, float]
 ) -> Cell:
     """The command of a pre-training; without a rate at that of the recipe. `rates` are those of the others."""
+    given = {name: workdir_of(folder, name, 0, rates.get(name)) for name in recipe.get("after", ())}
     described = recipe.config
-    for name in recipe.get("after", ()):
-        described = described.replace(f"{{{name}}}", quoted(workdir_of(folder, name, 0, rates.get(name))))
+    for name, its_workdir in given.items():
+        described = described.replace(f"{{{name}}}", quoted(its_workdir))
     which = (f"--config={described},data_dir={quoted(folder / 'data')}", f"--config.seed={seed}")
     at = () if rate is None else (f"--config.optimizer.learning_rate={rate:g}",)
-    return Cell(workdir, ("pretrain", *which, *recipe.get("flags", ()), *at, f"--workdir={workdir}"))
+    arguments = ("pretrain", *which, *recipe.get("flags", ()), *at, f"--workdir={workdir}")
+    return Cell(workdir, arguments, tuple(given.values()))
 
 
 def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Iterator[Cell]:
@@ -225,8 +246,8 @@ def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Itera
             recipe = judging(evaluation, fraction, folder / "data")
             subsets = config.whole if fraction == 1 else evaluation.get("subsets", config.get("subsets", ()))
             more = (*subsets, *evaluation.get("flags", ()))
-            checkpoint = RANDOM if encoder == RANDOM else workdir_of(folder, encoder, seed, rates.get(encoder))
-            if encoder == RANDOM:
+            trained = None if encoder == RANDOM else workdir_of(folder, encoder, seed, rates.get(encoder))
+            if trained is None:
                 untrained = config.get("untrained", {})  # says of the encoder what a checkpoint says itself
                 recipe = ",".join((recipe, *untrained.get("arguments", ())))
                 more = (*more, *untrained.get("flags", ()), f"--config.encoder_seed={seed}")
@@ -234,7 +255,8 @@ def cells(config: ConfigDict, folder: Path, rates: Mapping[str, float]) -> Itera
                     recipe = ",".join((recipe, *evaluation.get("rivals", config.rivals)))
                 if seed == 0 and fraction in evaluation.get("scratch", ()):
                     recipe, more = f"{recipe},scratch", (*more, *config.scratch)
-            yield Cell(workdir, ("evaluate", recipe, *more, f"--checkpoint={checkpoint}", f"--workdir={workdir}"))
+            where = (f"--checkpoint={trained or RANDOM}", f"--workdir={workdir}")
+            yield Cell(workdir, ("evaluate", recipe, *more, *where), (trained,) if trained else ())
 
 
 def encoders(config: ConfigDict, evaluation: ConfigDict) -> Iterator[tuple[str, int]]:

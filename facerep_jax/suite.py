@@ -18,7 +18,6 @@ compared with `against`: random if it is there, else the first.
 Writes suite.json, suite.md, report.html and report.md.
 """
 
-import json
 import math
 import re
 import time
@@ -38,7 +37,7 @@ from facerep_jax.data.library import open_dataset
 from facerep_jax.evaluation.encoders import random_spec
 from facerep_jax.evaluation.results import RANDOM, Results
 from facerep_jax.evaluation.shared import Shared
-from facerep_jax.files import local_path, write
+from facerep_jax.files import json_of, local_path, write
 from facerep_jax.reporting import page, suites
 from facerep_jax.reporting.lines import Line
 from facerep_jax.reporting.suites import Cost
@@ -211,7 +210,7 @@ def publish(config: ConfigDict, folder: Path, entries: Sequence[Entry], against:
     }
     costs = {entry.name: cost_of(entry, [found[entry.name] for found in lines.values()]) for entry in entries}
     found = suites.Suite(lines, costs, against, config.tokens)
-    write(folder / "suite.json", json.dumps(suites.to_json(found), indent=1, allow_nan=False))
+    write(folder / "suite.json", json_of(suites.to_json(found)))
     write(folder / "suite.md", text := page.markdown(suites.summary(found)))
     whole = suites.page(found)
     write(folder / "report.html", page.html(whole))

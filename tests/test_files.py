@@ -1,10 +1,12 @@
 """Paths and whole files."""
 
+import json
+import math
 import os
 
 import pytest
 
-from facerep_jax.files import local_path, read_object, writable_folder, write
+from facerep_jax.files import json_of, local_path, read_object, writable_folder, write
 
 
 def test_a_bucket_is_refused_and_a_path_is_not():
@@ -71,3 +73,8 @@ def test_only_an_object_is_read(tmp_path):
     path.write_text("[]")
     with pytest.raises(ValueError, match=r"a\.json must hold an object, not list"):
         read_object(path)
+
+
+def test_what_is_no_number_is_null_in_json():
+    data = {"a": [1.5, math.nan], "b": (-math.inf, "x"), "c": {"d": math.nan, "e": None}, "f": 2}
+    assert json.loads(json_of(data)) == {"a": [1.5, None], "b": [None, "x"], "c": {"d": None, "e": None}, "f": 2}

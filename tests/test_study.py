@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from facerep_jax import cells, cli, study
+from facerep_jax import cells, cli, lock, study
 from facerep_jax.evaluation.results import Scale
 from facerep_jax.reporting.scores import Score, agreements, score_cells
 from facerep_jax.reporting.wording import interval
@@ -313,6 +313,15 @@ def test_the_time_stops_it_between_cells(finished, tmp_path, monkeypatch):
     command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={tmp_path}", "--minutes=1"]
     assert cli.main(command) == 75
     assert len(called) == 2  # after 29 and 58 seconds
+
+
+def test_a_study_has_its_folder_alone(finished, capsys):
+    command = ["facerep", "study", "tiny", f"--config={finished / 'tiny.py'}", f"--out={finished}"]
+    with lock.held(finished / "tiny"):
+        assert cli.main(command) == 2
+    assert "is in use by process" in capsys.readouterr().err
+    assert cli.main([*command, "--config.random=0"]) == 2
+    assert "random is 1 or more" in capsys.readouterr().err
 
 
 def test_a_study_needs_one_name(finished, capsys):

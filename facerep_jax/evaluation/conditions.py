@@ -163,6 +163,7 @@ class Conditions:
 
     def __init__(self, axes: Sequence[Axis]):
         self.axes = tuple(axes)
+        self.names = tuple(axis.name for axis in axes)
         self.reads: tuple[str, ...] | None = tuple({name: None for axis in axes for name in axis.reads})
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from absl import logging
@@ -36,6 +36,12 @@ ON_HOST = ("id", "row", "tables", CONDITIONS, ORIGINAL_MASK)  # what no device s
 NONE: Arrays = MappingProxyType({"id": [], "tables": {}})  # a split without examples
 PERSON = "identity"  # the feature that tells persons apart
 ROLES = ("train", "validation", "test")  # of splits that each problem has, if without examples
+
+
+class Telling(Transform, Protocol):
+    """A transform that gives CONDITIONS of a record: the values of what its names say."""
+
+    names: tuple[str, ...]
 
 
 class Problem(NamedTuple):
@@ -71,7 +77,7 @@ def make_problem(
     *,
     compares: bool = False,
     shared: Shared | None = None,
-    conditions: Transform | None = None,
+    conditions: Telling | None = None,
 ) -> Problem:
     """The task on the splits of the data set that it names; large ones are read as they are needed.
 
@@ -81,7 +87,7 @@ def make_problem(
     Args:
         compares: whether a protocol compares trainings, so that it needs validation examples by `last` too.
         shared: with evaluations that may read the same splits.
-        conditions: a transform that gives CONDITIONS of a record; of test examples alone.
+        conditions: of test examples alone.
     """
     task = locate(config.task)
     names = {role: config.data.get("splits", {}).get(role, role) for role in task.splits}
@@ -104,10 +110,12 @@ def make_problem(
     images = {} if shared is None else {role: images_of(config, dataset, name) for role, name in names.items()}
     for role, name in names.items():
         if dataset.splits.get(name):
-            told = (conditions, *transforms) if conditions is not None and role == "test" else transforms
-            more = (*optional, CONDITIONS) if told is not transforms else optional
+            asked = conditions if role == "test" else None
+            told = transforms if asked is None else (asked, *transforms)
+            more = optional if asked is None else (*optional, CONDITIONS)
             reading = partial(load, dataset.source(name), told, keys, optional=more, name=dataset.name)
-            data = reading() if shared is None else read_once(shared, images[role], (keys, more), reading)
+            kind = (keys, more, None if asked is None else asked.names)
+            data = reading() if shared is None else read_once(shared, images[role], kind, reading)
             splits[role] = {**data, "tables": tables}
             left_out[role] = dataset.splits[name] - size(data)
     chooses = config.selection == "validation" or (compares and config.selection == "last")

@@ -45,13 +45,19 @@ class Curve(NamedTuple):
         return np.array(each, np.float64)
 
 
+def _at_the_least_share(found: Sequence[Score]) -> dict[tuple[str, str], Score]:
+    """(evaluation, encoder) -> its score at the least share of the labels."""
+    falling = sorted(reversed(found), key=lambda score: score.fraction, reverse=True)  # of equals the first one
+    return {(score.evaluation, score.encoder): score for score in falling}
+
+
 def curves_of(config: ConfigDict, found: Sequence[Score]) -> list[Curve]:
     """The curves that a study's config names in `curves`: chart -> `lines`, name -> (amount, evaluation, encoder) ...
 
     Raises:
         ValueError: a point is none of the scores.
     """
-    place = {(score.evaluation, score.encoder): score for score in reversed(found)}  # the smallest fraction
+    place = _at_the_least_share(found)
     made = []
     for chart, described in config.get("curves", {}).items():
         for name, points in described.lines.items():
@@ -147,7 +153,7 @@ def picture(chart: str, x_label: str, curves: Sequence[Curve], levels: Mapping[s
 
 def page(name: str, config: ConfigDict, found: Sequence[Score], curves: Sequence[Curve]) -> Page:
     """The page of a study: its curves, then its tables of scores."""
-    place = {(score.evaluation, score.encoder): score for score in reversed(found)}
+    place = _at_the_least_share(found)
     pictures = []
     for chart, described in config.curves.items():
         own = [curve for curve in curves if curve.chart == chart]

@@ -98,8 +98,10 @@ def agreements(scores: Sequence[Score], encoders: Collection[str]) -> list[Agree
     found = []
     for (one, of_one), (other, of_other) in itertools.combinations(sorted(least.items()), 2):
         shared = sorted(of_one.keys() & of_other.keys())
+        if len(shared) < RANKED:
+            continue
         tau, p = agreement(*([_goodness(of[name]) for name in shared] for of in (of_one, of_other)))
-        if len(shared) >= RANKED and not math.isnan(tau):
+        if not math.isnan(tau):
             found.append(Agreement((one, other), len(shared), tau, p))
     return found
 

@@ -26,8 +26,8 @@ READING = (
     "Mean rank: 1 if an encoder is the best on every task. Each task counts once, whatever its unit. Two encoders "
     "differ if their mean ranks differ by more than the critical difference (Friedman, Nemenyi, at 5%; Demšar 2006). "
     "A handful of tasks can show only large differences.",
-    "Seconds are those to encode, to learn and to predict, on the machine that ran the suite, of all cells of a row; "
-    "operations count a multiply-add as two and are of one image.",
+    "Seconds are those to encode, to learn and to predict, of all cells of an encoder, on the machine that ran the "
+    "suite; operations count a multiply-add as two and are of one image.",
     "Best without an encoder: the best of the baselines that learn from the same labels without a network, such as the "
     "mean or ridge regression on pixels.",
 )
@@ -60,10 +60,10 @@ class Suite(NamedTuple):
         """The evaluations at a label fraction."""
         return {name: found for (name, of), found in self.lines.items() if of == fraction}
 
-    def seconds(self, encoder: str, fraction: float | None = None) -> float:
-        """Seconds that an encoder took to encode and learn, at one label fraction or all of them."""
-        cells = [lines[encoder] for (_, of), lines in self.lines.items() if fraction in (None, of)]
-        return sum(line.results.seconds.get(phase, 0.0) for line in cells for phase in LEARNING)
+    def seconds(self, encoder: str) -> float:
+        """Seconds that an encoder took to encode and learn; images that an earlier cell encoded are in that one's."""
+        spent = [lines[encoder].results.seconds for lines in self.lines.values()]
+        return sum(each.get(phase, 0.0) for each in spent for phase in LEARNING)
 
     def ranking(self, fraction: float) -> Ranking | None:
         """Mean ranks at a label fraction over tasks whose scores are all defined; None if those are fewer than two."""
@@ -98,18 +98,7 @@ def to_json(suite: Suite) -> dict[str, Any]:
         for (name, fraction), lines in suite.lines.items()
         for score in scored(name, fraction, lines, (suite.against,))
     ]
-    return _without_nan(
-        {"against": suite.against, "tokens": suite.tokens, "encoders": encoders, "scores": every, "ranks": ranks}
-    )
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON data with null where a number is not one."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return {"against": suite.against, "tokens": suite.tokens, "encoders": encoders, "scores": every, "ranks": ranks}
 
 
 def summary(suite: Suite) -> Page:
@@ -162,7 +151,7 @@ def _table(suite: Suite, fraction: float) -> Table:
     for name, cost in suite.costs.items():
         measured = [_measured(lines[name]) for lines in tasks.values()]
         mean = [f"{ranked.mean[name]:.2f}"] if ranked else []
-        spent = f"{cost.flops_per_image / 1e9:.3g} GFLOP per image · {suite.seconds(name, fraction):.0f} s"
+        spent = f"{cost.flops_per_image / 1e9:.3g} GFLOP per image · {suite.seconds(name):.0f} s"
         conditions = f"{cost.image_size} px · {wording.plural(cost.tokens, 'token')} · {spent} · {cost.checkpoint}"
         rows.append(Row((name, *mean, *measured), conditions, best=_beats_all(ranked, name)))
     floors = [_floor(lines[suite.against]) for lines in tasks.values()]

@@ -9,11 +9,13 @@ from facerep_jax.config import build, spec
 from facerep_jax.data.library import Dataset, open_dataset
 from facerep_jax.data.transforms import CropToBox
 from facerep_jax.evaluation.cache import extractor
+from facerep_jax.evaluation.conditions import Conditions, axes_of
 from facerep_jax.evaluation.labels import draw, labelled
-from facerep_jax.evaluation.problem import NONE, make_problem, take, truth_of
+from facerep_jax.evaluation.problem import CONDITIONS, NONE, make_problem, take, truth_of
 from facerep_jax.evaluation.protocols import Protocol
 from facerep_jax.evaluation.protocols.frozen import FrozenEncoder
 from facerep_jax.evaluation.selection import Outcome
+from facerep_jax.evaluation.shared import Shared
 from facerep_jax.evaluation.statistics import resampled
 from facerep_jax.evaluation.summaries import summarised, words_of
 from facerep_jax.evaluation.tables import write_statistics
@@ -198,3 +200,20 @@ def test_sheets_and_gradient_descent_need_nothing_of_tables(dataset, tmp_path):
 
 class OfPairs(Landmarks):
     tables = ("pairs",)
+
+
+def test_a_split_that_is_shared_is_broken_down_by_what_each_asks_for(dataset, tmp_path):
+    shared = Shared()
+
+    def asked(*names):
+        conditions = Conditions(axes_of(dataset, names))
+        crop = (spec(CropToBox, size=SIZE, margin=0.2),)
+        data = dict(splits={}, transforms=crop, augmentations=crop, size=SIZE, crop="box")
+        config = ConfigDict(dict(task=spec(Recognition, taps=(0.5, 1.0)), selection="validation", data=data))
+        given = dict(shared=shared, conditions=conditions)
+        return make_problem(config, dataset, make_encoder(), tmp_path, **given).splits["test"]
+
+    turned, large = asked("yaw"), asked("face size")
+    assert turned["image"] is large["image"]
+    assert not np.allclose(turned[CONDITIONS], large[CONDITIONS])
+    assert np.allclose(asked("yaw", "face size")[CONDITIONS], np.hstack([turned[CONDITIONS], large[CONDITIONS]]))

@@ -65,6 +65,11 @@ def test_table_and_page_show_them():
     assert "random" in made
 
 
+def test_points_are_at_the_least_share_of_labels_in_whatever_order():
+    first = [score("landmarks", "swav_100", (0.01, 0.01), fraction=1.0), *FOUND[:-1]]
+    assert of(scaling.curves_of(config(), first), "landmarks") == of(scaling.curves_of(config(), FOUND), "landmarks")
+
+
 def test_errors_that_no_power_law_has_are_shown_without_one():
     none = [score("landmarks", f"swav_{size}", (0.0, 0.1)) for size in SIZES]
     curves = scaling.curves_of(config(), [*none, *FOUND])
