@@ -13,8 +13,8 @@ def find(**keys):
 
 
 def test_each_has_all_that_it_needs_and_stands_once():
-    assert len(set(ANCHORS)) == len(ANCHORS) == 44
-    known = (anchors.VERIFIED, anchors.SECOND_HAND, anchors.ABSTRACT, anchors.AGGREGATED)
+    assert len(set(ANCHORS)) == len(ANCHORS) == 45
+    known = (anchors.VERIFIED, anchors.SECOND_HAND, anchors.ABSTRACT, anchors.MIRRORED, anchors.AGGREGATED)
     assert all(a.provenance in known for a in ANCHORS)
     assert all((a.selection in ("test_best", "last") and a.epoch) or a.provenance != anchors.VERIFIED for a in ANCHORS)
     assert all(a.labels and a.protocol and 0 < a.value < 100 for a in ANCHORS)
@@ -47,6 +47,7 @@ def test_the_headline_is_that_of_the_readme(dataset, paper, longer):
         ("MCF B/16", "AFLW-19 full", 0.932, anchors.ABSTRACT),
         ("PaCo-FR", "WFLW full", 3.99, anchors.AGGREGATED),
         ("PaCo-FR", "AFLW-19 frontal", 0.82, anchors.AGGREGATED),
+        ("FRL, VGG-F", "COFW", 3.32, anchors.MIRRORED),
         ("FMAE-IAT", "BP4D", 67.1, anchors.ABSTRACT),
         ("FMAE-IAT", "DISFA", 70.1, anchors.ABSTRACT),
     ],
