@@ -32,7 +32,7 @@ from facerep_jax.models import heads, taps, uper
 EXAMPLES = (
     "head=farl",
     "head=farl,small",
-    "protocol=finetune",
+    "protocol=finetune,layer_decay=0.75",
     "protocol=ridge",
     "selection=last",
     "crop=whole",

@@ -34,6 +34,7 @@ LEARNT = SHARED | dict(  # of tasks with a head
     head="linear",
     protocol="linear_probe",
     steps=0,
+    layer_decay=1.0,
     selection="validation",
     scratch=False,
     patch_kmeans=False,
@@ -98,9 +99,10 @@ def learnt(
     moved = dict(shift=0.05, zoom=0.1) if args.small else {}
     small = protocols.with_steps(args.protocol, steps=steps, batch_size=32) if args.small else {}
     said = {"steps": args.steps} if args.steps else {}
+    protocol = spec(protocols.by_name(args.protocol), **{**small, **settings, **said})
     return trial(
         task=task,
-        protocol=spec(protocols.by_name(args.protocol), **{**small, **settings, **said}),
+        protocol=protocol if args.layer_decay == 1 else layer_decayed(args.protocol, protocol, args.layer_decay),
         scratch=from_scratch(steps=1_500, batch_size=32) if args.small else from_scratch(),
         baselines=(*baselines, *(name for name in NETWORKS if args[name])),
         selection=args.selection,
@@ -110,6 +112,18 @@ def learnt(
         augmentations=(*read, cropped(args, **moved)) if augmentations is None else augmentations,
         **shared(args),
     )
+
+
+def layer_decayed(name: str, protocol: ConfigDict, decay: float) -> ConfigDict:
+    """A protocol by which each layer of the encoder learns slower than the one above, see `train.layer_decay`.
+
+    Raises ValueError if it does not train the encoder, or not by an optimizer that can do so.
+    """
+    optimizer = protocol.get("optimizer", {})
+    if not protocols.by_name(name).trains_encoder or "layer_decay" not in optimizer:
+        raise ValueError(f"layer_decay is for protocols that train the encoder, such as protocol=finetune, not {name}")
+    optimizer.layer_decay = decay
+    return protocol
 
 
 def compared(
