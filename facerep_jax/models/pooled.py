@@ -153,7 +153,7 @@ class Layers(nnx.Module):
 
     def __call__(self, features: Features, rng: Key[Array, "b"] | None = None) -> Float[Array, "b o"]:
         maps = at(features.at(self.taps), self.places)
-        vectors = []
+        vectors: list[Array] = []
         for x, project in zip(maps, self.projections, strict=True):
             x = x.astype(jnp.float32)
             both = x.mean((1, 2)), x.max((1, 2))
