@@ -25,20 +25,35 @@ def spec(call: Callable[..., Any], **keywords: Any) -> ConfigDict:
     """A callable and its keyword arguments as plain data, with every default written out.
 
     Parameters without a default that are not given stay open, and so do those given as `OPEN`: `build` takes them at
-    run time. A default of None becomes a placeholder, which a command line can fill. Raises ValueError on an unknown
-    keyword.
+    run time. None becomes a placeholder, which a command line can fill, in a spec that is a plain dict too. Raises
+    ValueError on an unknown keyword.
     """
     parameters = signature_of(call).parameters
     for key in keywords:
         if key not in parameters:
             raise ValueError(f"{call.__qualname__} has no argument {key!r}; {nearest(key, parameters)}")
-    hints = typing.get_type_hints(call.__init__ if inspect.isclass(call) else call)
+    hints = _hints_of(call)
     values: dict[str, Any] = {"call": f"{call.__module__}:{call.__qualname__}"}
     for name, parameter in parameters.items():
         value = keywords.get(name, parameter.default)
         if value is not inspect.Parameter.empty and value is not OPEN:
-            values[name] = config_dict.placeholder(_plain_type(hints.get(name))) if value is None else value
+            values[name] = _fillable(value, hints.get(name))
     return ConfigDict(values)
+
+
+def _fillable(value: Any, hint: Any) -> Any:
+    """An argument with a placeholder in place of None, also where it is a spec that is a plain dict."""
+    if value is None:
+        return config_dict.placeholder(_plain_type(hint))
+    if isinstance(value, dict) and "call" in value:
+        hints = _hints_of(locate(value))
+        return {name: _fillable(inner, hints.get(name)) for name, inner in value.items()}
+    return value
+
+
+def _hints_of(call: Callable[..., Any]) -> dict[str, Any]:
+    """The type hints of the arguments of a function or a class."""
+    return typing.get_type_hints(call.__init__ if inspect.isclass(call) else call)
 
 
 def _plain_type(hint: Any) -> type:

@@ -1,4 +1,6 @@
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from flax import nnx
@@ -39,6 +41,14 @@ class Bare:
     pass
 
 
+INNER = plain(spec(call, size=5))
+
+
+class Given:
+    def __init__(self, inner: Mapping[str, Any] = INNER):
+        self.inner = inner
+
+
 def test_a_spec_is_the_call_with_every_default_written_out():
     described = spec(call, size=5)
     assert described.to_dict() == {
@@ -52,6 +62,16 @@ def test_a_spec_is_the_call_with_every_default_written_out():
     assert spec(Built).to_dict() == {"call": f"{__name__}:Built", "value": 0.5}
     assert spec(Learnt).to_dict() == {"call": f"{__name__}:Learnt", "width": 4}  # rngs come at run time
     assert spec(Bare).to_dict() == {"call": f"{__name__}:Bare"}
+
+
+def test_a_none_in_a_default_that_is_a_spec_can_be_set_too_and_each_time_anew():
+    """tried: one placeholder for all, so that one config's setting is in the next."""
+    one, other = (spec(Given) for _ in range(2))
+    one.lock()
+    with pytest.raises(TypeError):
+        one.inner.number = "x"
+    one.inner.number = 7
+    assert (build(one).inner["number"], build(other).inner["number"], INNER["number"]) == (7, None, None)
 
 
 def test_a_none_can_be_set_later_to_its_own_type():

@@ -19,7 +19,7 @@ EXAMPLES = (
     "target=detection",
     "target=detection,least=1",
     "head=facer",
-    "protocol=finetune",
+    "protocol=finetune,layer_decay=0.75",
     "protocol=ridge",
     "selection=last",
     "crop=whole",

@@ -15,7 +15,7 @@ from facerep_jax.evaluation.trial import learnt, learnt_args, one_vector
 
 EXAMPLES = (
     "head=facer",
-    "protocol=finetune",
+    "protocol=finetune,layer_decay=0.75",
     "protocol=ridge",
     "selection=last",
     "crop=whole",

@@ -11,7 +11,8 @@ Arguments:
     that see images use; or fan, UPerHead and FAN's heatmaps of 64 x 64 pixels, read at their maxima;
   protocol: linear_probe, frozen, finetune, lora (low-rank updates of a ViT's attention), frozen_batch_norm (fine-tuning
     of a ResNet but for its batch normalisation), or ridge, which solves for the linear head in seconds; steps, where
-    not its own, of all but ridge;
+    not its own, of all but ridge; layer_decay, such as 0.75, of those that train the encoder: the learning rate of each
+    of its layers is so many times that of the one above;
   selection of the head and its step: validation, last or test_best;
   random, random_scaled, scratch, patch_kmeans: add the baselines of these names;
   size of the images in pixels; without it, that of the images that the encoder was trained on;
@@ -21,6 +22,9 @@ Arguments:
   variant of the encoder, such as B/16, and its `stem`, for `--checkpoint random`; a checkpoint brings its own, which
     must match;
   small: settings for tiny encoders, few steps and two cores.
+
+Protocols that see images, all but linear_probe and ridge, and scratch learn from crops that are shifted by up to 0.05
+of a side and zoomed by up to 0.1; half of them are mirrored if the labels can be, but not with `small`.
 
 With head=farl, frozen and finetune have FaRL's settings and its number of steps on 300W, so that
 head=farl,protocol=finetune,size=448,margin=0.125,selection=test_best is its evaluation: the face's box then takes up
@@ -48,7 +52,7 @@ EXAMPLES = (
     "head=farl,small",
     "head=fan,crop=fan",
     "head=fan,crop=fan,protocol=finetune,small",
-    "protocol=finetune",
+    "protocol=finetune,layer_decay=0.75",
     "protocol=lora",
     "protocol=frozen_batch_norm",
     "protocol=ridge",
@@ -69,22 +73,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
         farl=dict(taps=taps.FARL, head=spec(landmarks.Heatmaps, dense=dense, size=None if args.small else 128)),
         fan=dict(taps=taps.FARL, head=spec(fan_heads.FANHeatmaps, dense=dense)),
     )
-    augmented = dict(
-        linear=None,
-        fan=None,
-        farl=(
-            spec(augmentations.RandomAffine, margin=args.margin, shift=0.05, angle_rad=0.174, zoom=0.1, whole=OPEN),
-            spec(augmentations.BlackRectangle),
-            spec(augmentations.UniformNoise),
-            spec(augmentations.Grey),
-            spec(augmentations.Gamma),
-            spec(augmentations.BoxBlur),
-        ),
+    moved = spec(augmentations.RandomAffine, margin=args.margin, shift=0.05, angle_rad=0.174, zoom=0.1, whole=OPEN)
+    looks = (
+        spec(augmentations.BlackRectangle),
+        spec(augmentations.UniformNoise),
+        spec(augmentations.Grey),
+        spec(augmentations.Gamma),
+        spec(augmentations.BoxBlur),
     )
-    shown, augmentation = None, augmented.get(args.head)
+    shown = None
     if args.crop == "fan":
-        args.crop, shown = "", spec(fan.FANCrop, whole=OPEN)
-        augmentation = (spec(fan.FANCrop, whole=OPEN, shift=0.05, zoom=0.1), *(augmentation or ())[1:])
+        args.crop, moved = "", spec(fan.FANCrop, whole=OPEN, shift=0.05, zoom=0.1)
+        shown = (spec(fan.FANCrop, whole=OPEN), moved)
     settings: dict[str, Any] = {}
     if args.head == "farl" and not args.small:
         settings = protocols.as_farl(args.protocol, steps=19_750, learning_rate=1e-2, milestones=(0.8,))
@@ -93,6 +93,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         task=spec(landmarks.Landmarks, **pick("head", args.head, heads)),
         baselines=("mean_shape", "linear_pixels"),
         shown=shown,
-        augmentations=augmentation,
+        augmentations=(moved, *looks) if args.head == "farl" else None,
         settings=settings,
     )

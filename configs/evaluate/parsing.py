@@ -18,6 +18,7 @@ finetune have FaRL's settings then and its number of steps on LaPa. Without an a
 channels, --config.task.head.channels=64, and of its steps, --config.protocol.steps=1000 --config.protocol.ema=0.99.
 """
 
+from functools import partial
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -32,7 +33,7 @@ from facerep_jax.models import heads, taps, uper
 EXAMPLES = (
     "head=farl",
     "head=farl,small",
-    "protocol=finetune",
+    "protocol=finetune,layer_decay=0.75",
     "protocol=ridge",
     "selection=last",
     "crop=whole",
@@ -54,18 +55,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     turned = dict(shift=0.01, angle_rad=0.314, zoom=0.1, normal=True)
     colours = (spec(augmentations.Grey), spec(augmentations.Gamma), spec(augmentations.BoxBlur))
+    moved = spec(augmentations.RandomAffine, margin=args.margin, whole=OPEN, **turned)
     task, shown = parsing.Parsing, None
-    augmented: dict[str, Any] = dict(
-        linear=None, farl=(spec(augmentations.RandomAffine, margin=args.margin, whole=OPEN, **turned), *colours)
-    )
     if args.crop == "farl":
-        moved = dict(shift=0.05, zoom=0.1) if args.small else {}
         task, args.crop = parsing.OriginalParsing, ""
-        shown = spec(tanh_warp.AlignAndWarp, warp=args.warp, keep_mask=True)
-        augmented = dict(
-            linear=(spec(tanh_warp.AlignAndWarp, warp=args.warp, **moved),),
-            farl=(spec(tanh_warp.AlignAndWarp, warp=args.warp, **turned), *colours),
-        )
+        warped = partial(spec, tanh_warp.AlignAndWarp, warp=args.warp)
+        shown, moved = (warped(keep_mask=True), warped(shift=0.05, zoom=0.1)), warped(**turned)
     settings: dict[str, Any] = {}
     if args.head == "farl" and not args.small:
         settings = protocols.as_farl(args.protocol, steps=136_500, learning_rate=1e-3, milestones=(2 / 3,))
@@ -76,7 +71,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         task=spec(task, **pick("head", args.head, choices)),
         baselines=("most_frequent_class",),
         shown=shown,
-        augmentations=augmented[args.head],
+        augmentations=(moved, *colours) if args.head == "farl" else None,
         settings=settings,
         steps=500,
     )

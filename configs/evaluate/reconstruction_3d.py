@@ -19,7 +19,7 @@ from facerep_jax.models import pooled, taps
 EXAMPLES = (
     "head=facer",
     "head=basis",
-    "protocol=finetune",
+    "protocol=finetune,layer_decay=0.75",
     "protocol=ridge",
     "selection=last",
     "crop=whole",

@@ -5,13 +5,15 @@ Source: FaRL's augmentations of landmarks and parsing (2112.03109; py-blueprint 
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageFilter
 
 from facerep_jax.data.features import MISSING_CLASS
-from facerep_jax.data.transforms import Example, box_of, crop, placed, sampled, whole_box
+from facerep_jax.data.transforms import SIDES, Example, Flip, box_of, crop, placed, sampled, whole_box
 
 LEAST_ZOOM = 0.1  # a normal draw has no least value
 
@@ -160,3 +162,29 @@ class BoxBlur:
             return example
         blurred = Image.fromarray(example["image"]).filter(ImageFilter.BoxBlur((k - 1) / 2))
         return {**example, "image": np.array(blurred)}
+
+
+class FlipWithLabels:
+    """The example in a mirror, with a probability, if its labels can be mirrored, see `transforms.Flip`.
+
+    Landmarks, masks and vertices are mirrored by the permutations in the data set's meta: where there is none, no
+    example is mirrored. Attributes and action units without a permutation are taken for their own mirror images, unless
+    one of their names speaks of a side, such as left; then no example is mirrored either.
+
+    Args:
+        labels: features that a task reads.
+        meta: of the data set.
+    """
+
+    reads = ()
+
+    def __init__(self, *, labels: tuple[str, ...], probability: float = 0.5, meta: Mapping[str, Any]):
+        self.flip = Flip(probability=probability, captions=(), meta=meta)
+        known = self.flip.permutations
+        for name in ("attributes", "action_units"):
+            if known[name] is None and not any(SIDES.search(each) for each in meta.get(name, ())):
+                del known[name]
+        self.possible = all(known.get(name, ()) is not None for name in labels)
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        return self.flip(example, rng) if self.possible else example

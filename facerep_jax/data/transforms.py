@@ -33,6 +33,9 @@ CAPTION_LETTERS = 20_000  # of a caption that are looked at
 TOKEN_LETTERS = 32  # none of CLIP's tokens has more letters
 SPECIAL = re.compile("<(?=(start|end)_of_text>)", re.IGNORECASE)  # of what the tokenizer takes for a token of its own
 
+# Angles of a head and their signs in a mirror: yaw, pitch and roll of `head_pose`.
+TURNED: Mapping[str, Any] = {"head_pose": np.array([-1, 1, -1]), "yaw": -1}
+
 # What captions call the sides: words that begin with left or right, "(L) and (R)", and what others are often called.
 # Not what only begins alike: health (sağlık), government (правительство), a lion (лев), who went on stage (오른).
 SIDES = re.compile(
@@ -160,8 +163,9 @@ class Flip:
     What has sides of its own is mirrored by the permutations in the data set's meta: `landmarks.flip` (for `landmarks`,
     `visible`, `landmarks_3d`), `mask_flip`, `attribute_flip`, `action_unit_flip`, `vertex_flip`. An annotation without
     its permutation cannot be told from its mirror image: it is left out of all examples, mirrored or not. The camera
-    becomes that of the mirrored head, whose left is at positive x where its right was: rotations stay rotations. A data
-    set's own features stay as they are, but for those in pixels, which are left out of all examples too.
+    becomes that of the mirrored head, whose left is at positive x where its right was: rotations stay rotations. Yaw
+    and roll of `head_pose`, and `yaw`, change their sign. A data set's other features stay as they are, but for those
+    in pixels, which are left out of all examples too.
 
     Args:
         captions: the features that are searched for words such as left and right.
@@ -203,6 +207,8 @@ def mirrored(example: Example, permutations: Mapping[str, Any]) -> Example:
     if "camera" in example:
         flipped["camera"] = example["camera"] * np.array([[1, -1, -1, -1], [-1, 1, 1, 1], [-1, 1, 1, 1]], np.float32)
         flipped["camera"][0, 3] += last
+    for name in TURNED.keys() & example.keys():
+        flipped[name] = (np.asarray(example[name]) * TURNED[name]).astype(np.float32)
     if "masked" in example:
         side = math.isqrt(len(example["masked"]))
         flipped["masked"] = example["masked"].reshape(side, side)[:, ::-1].reshape(-1)

@@ -53,7 +53,7 @@ class Training:
         ema: decay of an average of all weights and running statistics, which then predicts; 0 keeps none.
 
     Raises:
-        ValueError: there is less than one step in a round, or the average would never move.
+        ValueError: there is less than one step in a round, the average would never move, or there is no such optimizer.
     """
 
     optimizer: Spec
@@ -66,6 +66,7 @@ class Training:
         require_rounds(self.steps, self.rounds)
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is the decay of an average, at least 0 and below 1, not {self.ema}")
+        build(self.optimizer, steps=self.steps)  # what is wrong with it is said before anything is read
 
     @property
     def transform(self) -> optax.GradientTransformation:

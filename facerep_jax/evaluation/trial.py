@@ -6,8 +6,9 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from facerep_jax.config import OPEN, Spec, overridden, parse_arg, pick, spec
+from facerep_jax.config import OPEN, Spec, locate, overridden, parse_arg, pick, spec
 from facerep_jax.data import transforms
+from facerep_jax.data.augmentations import FlipWithLabels
 from facerep_jax.evaluation import protocols
 from facerep_jax.evaluation.problem import ROLES
 from facerep_jax.evaluation.protocols.finetune import from_scratch
@@ -34,6 +35,7 @@ LEARNT = SHARED | dict(  # of tasks with a head
     head="linear",
     protocol="linear_probe",
     steps=0,
+    layer_decay=1.0,
     selection="validation",
     scratch=False,
     patch_kmeans=False,
@@ -80,7 +82,7 @@ def learnt(
     task: Spec,
     baselines: Sequence[str],
     read: Sequence[Spec] = (),
-    shown: Spec | None = None,
+    shown: tuple[Spec, Spec] | None = None,
     augmentations: Sequence[Spec] | None = None,
     steps: int = 240,
     settings: Mapping[str, Any] = MappingProxyType({}),
@@ -90,26 +92,41 @@ def learnt(
     Args:
         baselines: names of those that need no network.
         read: specs of transforms that make the labels, before the crop.
-        shown: spec of a transform in place of the crop to a face's box.
-        augmentations: specs in place of a crop, which `small` moves about.
+        shown: specs of a transform in place of the crop to a face's box, the second of which moves about, in training.
+        augmentations: specs in place of `read`, the crop moved about, and a mirror, which `small` has not.
         steps: of gradient descent with `small`.
         settings: of the protocol.
     """
-    moved = dict(shift=0.05, zoom=0.1) if args.small else {}
+    still, moved = shown or (cropped(args), cropped(args, shift=0.05, zoom=0.1))
+    labels = tuple(name for name in locate(task).needs if name != "image")
+    mirror = () if args.small else (spec(FlipWithLabels, labels=labels),)
     small = protocols.with_steps(args.protocol, steps=steps, batch_size=32) if args.small else {}
     said = {"steps": args.steps} if args.steps else {}
+    protocol = spec(protocols.by_name(args.protocol), **{**small, **settings, **said})
     return trial(
         task=task,
-        protocol=spec(protocols.by_name(args.protocol), **{**small, **settings, **said}),
+        protocol=protocol if args.layer_decay == 1 else layer_decayed(args.protocol, protocol, args.layer_decay),
         scratch=from_scratch(steps=1_500, batch_size=32) if args.small else from_scratch(),
         baselines=(*baselines, *(name for name in NETWORKS if args[name])),
         selection=args.selection,
         fraction=args.fraction,
         shots=args.shots,
-        transforms=(*read, cropped(args) if shown is None else shown),
-        augmentations=(*read, cropped(args, **moved)) if augmentations is None else augmentations,
+        transforms=(*read, still),
+        augmentations=(*read, moved, *mirror) if augmentations is None else augmentations,
         **shared(args),
     )
+
+
+def layer_decayed(name: str, protocol: ConfigDict, decay: float) -> ConfigDict:
+    """A protocol by which each layer of the encoder learns slower than the one above, see `train.layer_decay`.
+
+    Raises ValueError if it does not train the encoder, or not by an optimizer that can do so.
+    """
+    optimizer = protocol.get("optimizer", {})
+    if not protocols.by_name(name).trains_encoder or "layer_decay" not in optimizer:
+        raise ValueError(f"layer_decay is for protocols that train the encoder, such as protocol=finetune, not {name}")
+    optimizer.layer_decay = decay
+    return protocol
 
 
 def compared(

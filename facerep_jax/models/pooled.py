@@ -108,14 +108,16 @@ class Layers(nnx.Module):
 
     Source: facer's head for attributes (github.com/FacePerceiver/facer, farl/classification.py).
     Changed: it takes the class token of each stage as a third vector, this the pooled feature of the last alone, which
-    every encoder has; shares of dropout and initial weights are ours.
+    every encoder has; shares of dropout and initial weights are ours. The mean and the largest values of a stage of
+    another width than the pooled feature's, as residual networks have them, are first brought to that width by a linear
+    map of the stage; facer has vision transformers alone.
 
     Args:
         dropout: share of the channels that are dropped before the linear map.
         taps: stages of the encoder, at least one.
 
     Raises:
-        ValueError: there is no tap, or a stage has another width than the pooled feature.
+        ValueError: there is no tap.
     """
 
     def __init__(
@@ -131,14 +133,12 @@ class Layers(nnx.Module):
     ):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is a share from 0 to less than 1, not {dropout}")
-        widths = encoder.tap_widths(taps)
-        if not taps or {*widths} != {encoder.width}:
-            raise ValueError(
-                f"the head Layers averages vectors of one width: taps have {list(widths)} channels, the pooled feature "
-                f"has {encoder.width}"
-            )
+        if not taps:
+            raise ValueError("the head Layers reads stages of the encoder: give it one tap at least")
         self.outputs, self.encode, self.scaled, self.taps, self.dropout = outputs, encode, scaled, taps, dropout
         self.places, _ = each_once(encoder, taps)
+        widths = encoder.tap_widths(tuple(dict.fromkeys(taps)))
+        self.projections = nnx.List(projection(width, encoder.width, rngs) for width in widths)
         count = 2 * len(self.places) + 1
         self.norms = nnx.List([layers.LayerNorm(encoder.width) for _ in range(count)])
         self.weights = nnx.Param(jnp.zeros(count))
@@ -153,14 +153,24 @@ class Layers(nnx.Module):
 
     def __call__(self, features: Features, rng: Key[Array, "b"] | None = None) -> Float[Array, "b o"]:
         maps = at(features.at(self.taps), self.places)
-        vectors = [x.astype(jnp.float32) for x in maps]
-        vectors = [pooled for x in vectors for pooled in (x.mean((1, 2)), x.max((1, 2)))]
+        vectors: list[Array] = []
+        for x, project in zip(maps, self.projections, strict=True):
+            x = x.astype(jnp.float32)
+            both = x.mean((1, 2)), x.max((1, 2))
+            vectors += both if project is None else map(project, both)
         vectors.append(features.pooled.astype(jnp.float32))
         normed = jnp.stack([norm(x) for norm, x in zip(self.norms, vectors, strict=True)], axis=1)
         x = jnp.einsum("bvd,v->bd", normed, jax.nn.softmax(self.weights[...]))
         if rng is not None and self.dropout:
             x = x * kept_channels(rng, x.shape[1], self.dropout)[:, 0, 0]
         return self.units(self.output(x))
+
+
+def projection(width_in: int, width_out: int, rngs: nnx.Rngs) -> layers.Linear | None:
+    """A linear map to another width; None if it is the same."""
+    if width_in == width_out:
+        return None
+    return layers.Linear(width_in, width_out, init=nnx.initializers.lecun_normal(), rngs=rngs)
 
 
 def known_targets(encode: Encode, labels: Array, outputs: int) -> Targets:

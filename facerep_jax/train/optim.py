@@ -11,6 +11,7 @@ from jaxtyping import Array, Int
 
 from facerep_jax import schedules
 from facerep_jax.config import Spec, build_with, parameters_of, plain, spec
+from facerep_jax.train.layer_decay import layer_decay as by_layer
 from facerep_jax.train.state import flat, path_of, require_match
 from facerep_jax.typing import Tree
 
@@ -37,6 +38,7 @@ def adamw(
     decayed: str = DECAYED,
     clip_norm: float = 0.0,
     multipliers: tuple[tuple[str, float], ...] = (),
+    layer_decay: float | None = None,
     freeze: Freeze = (),
     steps: int,
 ) -> Optimizer:
@@ -48,6 +50,8 @@ def adamw(
         decayed: regex; weight decay applies to parameters whose path matches.
         clip_norm: largest global norm of the gradient; 0 does not clip.
         multipliers: (regex, factor) pairs; the learning rate of parameters whose path matches is multiplied.
+        layer_decay: factor of the learning rate from each layer of the encoder to the one below, see
+            `layer_decay.factors`; None for one rate. Those of `multipliers` come on top.
         freeze: (regex, steps) pairs, see `frozen_at_first`.
         steps: length of the whole run.
 
@@ -62,6 +66,7 @@ def adamw(
             optax.masked(optax.scale(factor), lambda params, p=pattern: chosen(params, p, "optimizer.multipliers"))
             for pattern, factor in multipliers
         ],
+        *([] if layer_decay is None else [by_layer(layer_decay)]),
     )
     return Optimizer(frozen_at_first(transform, freeze), rates)
 

@@ -133,9 +133,11 @@ def specs(value: Any, name: str = "config") -> Iterator[tuple[str, Mapping[str, 
             yield from specs(child, f"{name}.{key}")
 
 
-def transformed(described: tuple[ConfigDict, ...], **given: Any) -> dict[str, Any]:
+def transformed(
+    described: tuple[ConfigDict, ...], face: Mapping[str, Any] | None = None, **given: Any
+) -> dict[str, Any]:
     """A generated face after a config's transforms."""
-    face = face_world.face(0, 0, 96) | {"identity": 0}  # a number, as in records
+    face = {**(face or face_world.face(0, 0, 96)), "identity": 0}  # a number, as in records
     example = face | {name: np.asarray(face[name], kind) for name, (kind, _) in NUMBERS.items() if name in face}
     for transform in build_transforms(described, face_world.META, **given):
         example = transform(example, np.random.default_rng(0))
@@ -389,6 +391,47 @@ def test_an_evaluation_builds(path, arg):
     assert task.label in task.needs
     build(locate(config.task).metric(face_world.META))
     assert build(config.protocol).name
+
+
+MIRRORED = {
+    "landmarks": ("", "head=fan,crop=fan", "protocol=finetune,head=fan"),
+    "parsing": ("", "crop=farl", "crop=whole"),
+    "action_units": ("", "target=detection"),
+    "emotion": ("", "target=expression"),
+    **{name: ("",) for name in ("attributes", "age", "head_pose", "reconstruction_3d")},
+}
+
+
+@pytest.mark.parametrize(("task", "arg"), [(task, arg) for task, args in MIRRORED.items() for arg in args])
+def test_a_mirrored_training_example_has_the_labels_of_the_mirrored_face(task, arg):
+    """Against the scene that is mirrored by geometry before anything is drawn."""
+    config = load(f"configs/evaluate/{task}.py").get_config(arg)
+    config.data.size = 64
+    moved, mirror = config.data.augmentations[-2:]
+    assert (moved.shift, moved.zoom, mirror.probability) == (0.05, 0.1, 0.5)
+    moved.shift = moved.zoom = 0.0
+    mirror.probability = 1.0
+    scene = face_world.sample_scene(0, 1)
+    one, other = ({**face_world.render(each, 96), "age": 30.0} for each in (scene, face_world.mirror(scene)))
+    ours = transformed(config.data.augmentations, one, **given(config))
+    theirs = transformed(config.data.transforms, other, **given(config))
+    before = transformed(config.data.transforms, one, **given(config))
+    assert np.abs(ours["image"].astype(int) - theirs["image"]).mean() < 8
+    assert np.abs(ours["image"].astype(int) - before["image"]).mean() > 16
+    label = locate(config.task).label
+    if label == "mask":
+        assert (ours["mask"] == theirs["mask"]).mean() > 0.97  # half a pixel off in the warped square
+        assert (before["mask"] == theirs["mask"]).mean() < 0.9
+    else:
+        np.testing.assert_allclose(ours[label], theirs[label], atol=0.05)
+        sides = task in ("landmarks", "attributes", "head_pose", "reconstruction_3d")
+        assert (np.abs(np.asarray(before[label]) - theirs[label]).max() > 0.5) == sides
+
+
+def test_what_small_and_the_authors_settings_do_with_a_training_example_is_not_mirrored():
+    for path in sorted(f"configs/evaluate/{task}.py" for task in MIRRORED):
+        for arg in ("small", *(arg for arg in examples(path) if "head=farl" in arg)):
+            assert "FlipWithLabels" not in str(load(path).get_config(arg).data.augmentations)
 
 
 def test_an_ablation_leaves_out_what_it_does_not_use():

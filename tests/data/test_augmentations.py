@@ -245,3 +245,42 @@ def test_a_box_is_needed():
         augmentations.RandomAffine(size=8)({"id": b"a", "image": image()}, rng())
     with pytest.raises(ValueError, match="record 'a' has no box to crop to"):
         augmentations.RandomAffine(size=8)({"id": b"a", "image": image(), "bbox": np.zeros(4)}, rng())
+
+
+META = {"attributes": ("beard", "hat"), "action_units": ("AU1", "AU2"), "landmarks": {"normaliser": {"kind": "box"}}}
+
+
+@pytest.mark.parametrize(
+    ("labels", "meta", "expected"),
+    [
+        (("landmarks",), {}, None),
+        (("mask",), {}, None),
+        (("vertices",), {}, None),
+        (("mask", "landmarks"), {"mask_flip": (0, 2, 1, 3)}, None),
+        (("landmarks",), {"landmarks": {"flip": (1, 0, 2)}}, ("landmarks", [[49, 60], [89, 50], [69, 100]])),
+        (("age",), {}, ("age", 30.0)),
+        (("head_pose",), {}, ("head_pose", [-20, 5, 3])),
+        (("attributes",), {}, ("attributes", [1, 0])),
+        (("action_units",), {}, ("action_units", [2, 5])),
+        (("attributes",), {"attributes": ("beard", "looking_left")}, None),
+        (("action_units",), {"action_units": ("AU1 (R)", "AU1 (L)")}, None),
+        (("action_units",), {"action_units": ("AU1_right", "b"), "action_unit_flip": (1, 0)}, ("action_units", [5, 2])),
+    ],
+)
+def test_an_example_is_mirrored_where_its_labels_can_be(labels, meta, expected):
+    """Of a picture that is 130 pixels wide. tried: attributes without a permutation left out; those with sides kept."""
+    more = {"attributes": [1, 0], "action_units": [2, 5], "age": 30.0, "head_pose": [20, 5, -3]}
+    example = spotted() | {name: np.asarray(value, np.float32) for name, value in more.items()}
+    mirror = augmentations.FlipWithLabels(labels=labels, probability=1.0, meta=META | meta)(example, rng())
+    if expected is None:
+        assert mirror is example
+    else:
+        np.testing.assert_array_equal(mirror["image"], example["image"][:, ::-1])
+        name, value = expected
+        np.testing.assert_array_equal(mirror[name], value)
+
+
+def test_half_of_the_examples_are_mirrored():
+    flip, example = augmentations.FlipWithLabels(labels=("age",), meta={}), spotted()
+    changed = [(flip(example, rng(seed))["image"] != example["image"]).any() for seed in range(200)]
+    assert np.mean(changed) == pytest.approx(0.5, abs=0.1)

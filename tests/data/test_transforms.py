@@ -11,6 +11,7 @@ from PIL import Image
 from facerep_jax import face_world
 from facerep_jax.data import transforms
 from facerep_jax.data.transforms import BlockMask, CropToBox, Flip, Lacking, RandomResizedCrop, Resize, Tokenize, crop
+from facerep_jax.evaluation.pose_metrics import rotations
 
 
 def rng(seed=0):
@@ -533,6 +534,17 @@ def test_a_mirrored_generated_face_is_that_of_the_mirrored_scene():
         assert (ours["visible"] != theirs["visible"]).sum() <= 1  # rounding decides on the edge of what hides a point
         assert (ours["mask"] == theirs["mask"]).mean() > 0.998
         assert np.abs(ours["image"].astype(int) - theirs["image"]).mean() < 8  # noise stays where it is
+
+
+def test_the_pose_of_a_mirrored_head_is_its_rotation_in_a_mirror():
+    """tried: pitch turned too; roll left as it was."""
+    angles = np.array([30.0, -12.0, 7.0], np.float32)
+    example = {**annotated(), "head_pose": angles, "yaw": angles[0]}
+    mirror = Flip(probability=1.0, meta=FLIPS)(example, rng())
+    swap = np.diag([-1, 1, 1])
+    np.testing.assert_allclose(rotations(mirror["head_pose"]), swap @ rotations(angles) @ swap, atol=1e-6)
+    assert (mirror["head_pose"].dtype, mirror["yaw"]) == (np.float32, -30)
+    np.testing.assert_array_equal(Flip(probability=0.0, meta=FLIPS)(example, rng())["head_pose"], angles)
 
 
 @pytest.mark.parametrize(

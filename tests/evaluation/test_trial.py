@@ -5,7 +5,7 @@ from facerep_jax.data.transforms import Resize
 from facerep_jax.evaluation.protocols.finetune import FineTune, from_scratch
 from facerep_jax.evaluation.protocols.linear_probe import LinearProbe
 from facerep_jax.evaluation.tasks.parsing import Parsing
-from facerep_jax.evaluation.trial import trial
+from facerep_jax.evaluation.trial import learnt, learnt_args, trial
 
 
 def made(**overrides):
@@ -31,3 +31,26 @@ def test_scratch_is_the_protocol_of_that_baseline():
     config = made()
     assert isinstance(build(config.scratch), FineTune)
     assert plain(made(scratch=from_scratch(steps=10)).scratch)["steps"] == 10
+
+
+def described(arg):
+    return learnt(learnt_args(arg), task=spec(Parsing, taps=(1.0,)), baselines=())
+
+
+@pytest.mark.parametrize("protocol", ["finetune", "frozen_batch_norm", "lora"])
+def test_layers_of_an_encoder_that_is_trained_may_learn_slower(protocol):
+    """The settings of one evaluation are not those of the next. Without the argument a command line can say it."""
+    assert described(f"protocol={protocol},layer_decay=0.75").protocol.optimizer.layer_decay == 0.75
+    config = described(f"protocol={protocol}")
+    assert config.protocol.optimizer.layer_decay is None
+    config.protocol.optimizer.layer_decay = 0.5
+    assert build(config.protocol).training.optimizer["layer_decay"] == 0.5
+    assert described(f"protocol={protocol}").protocol.optimizer.layer_decay is None
+    with pytest.raises(ValueError, match=r"layer_decay is above 0 and at most 1, not 75"):
+        build(described(f"protocol={protocol},layer_decay=75").protocol)
+
+
+@pytest.mark.parametrize("protocol", ["linear_probe", "frozen", "ridge"])
+def test_layers_of_an_encoder_that_is_not_trained_may_not(protocol):
+    with pytest.raises(ValueError, match=rf"layer_decay is for protocols that train the encoder, .*, not {protocol}"):
+        described(f"protocol={protocol},layer_decay=0.75")

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from facerep_jax.config import spec
+from facerep_jax.evaluation.tasks.reconstruction_3d import Basis
 from facerep_jax.models.pooled import Layers, Linear, Targets
+from facerep_jax.models.resnet import ResNet
 from facerep_jax.models.vit import ViT
-from facerep_jax.typing import ClosedForm, Features
+from facerep_jax.train.state import Model, flat, merge, split
+from facerep_jax.typing import ClosedForm, Features, View
 
 WIDTH, OUTPUTS = 16, 3
 
@@ -96,6 +100,58 @@ def test_the_head_of_layers_is_a_weighted_mean_of_means_maxima_and_the_pooled_fe
     np.testing.assert_allclose(head(seen), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def resnet():
+    """A small ResNet-50, whose stages have 8, 16, 32 and 64 channels."""
+    sizes = dict(variant="50", channels=2, blocks=(1, 1, 1, 1))
+    return ResNet(**sizes, dtype="float32", remat="none", rngs=nnx.Rngs(0))
+
+
+def test_stages_of_other_widths_are_brought_to_that_of_the_pooled_feature(resnet):
+    """tried: the last one projected too; projected vectors in the order of the others."""
+    head = Layers(resnet, OUTPUTS, encode, scaled=False, taps=(0, 1, 2, 3), rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(0)
+    maps = {tap: rng.normal(3, 2, (3, 4, 4, width)) for tap, width in enumerate((8, 16, 32, 64))}
+    vectors = []
+    for tap, project in enumerate(head.projections):
+        both = [maps[tap].mean((1, 2)), maps[tap].max((1, 2))]
+        vectors += both if tap == 3 else [each @ np.asarray(project.kernel[...], np.float64) for each in both]
+    vectors.append(rng.normal(1, 2, (3, 64)))
+    expected = np.mean([norm(x) for x in vectors], 0) @ np.asarray(head.output.kernel[...], np.float64)
+    given = {tap: jnp.asarray(x, jnp.float32) for tap, x in maps.items()}
+    seen = Features(pooled=jnp.asarray(vectors[-1], jnp.float32), tokens=jnp.zeros((3, 16, 64)), maps=given)
+    np.testing.assert_allclose(head(seen), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_residual_network_and_all_of_a_basis_on_it_learn(resnet):
+    inner = spec(Layers)
+    basis = Basis(resnet, OUTPUTS, encode, scaled=True, taps=(0, 3), components=2, inner=inner, rngs=nnx.Rngs(0))
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)), jnp.uint8)
+    basis.mean.set_value(jnp.zeros(OUTPUTS)), basis.basis.set_value(jnp.asarray([[1.0, 0, 1], [0, 1, 1]]))
+    graph, params, *rest = split(Model(resnet, basis))
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        model = merge(graph, params, *rest)
+        return jnp.square(model.objective(model.encoder(View(images, taps=(0, 3)), train=True)) - 1).mean()
+
+    found = flat(gradient(params))
+    assert all(np.isfinite(x).all() for x in found.values())
+    learnt = {path for path, x in found.items() if np.abs(x).max() > 0}
+    assert {path for path in learnt if "projections" in path} == {
+        f"objective/inner/projections/0/{name}" for name in ("kernel", "bias")
+    }
+    assert {"encoder/stem/kernel", "encoder/groups/0/0/convs/0/kernel", "objective/inner/output/kernel"} <= learnt
+
+
+def test_where_widths_are_equal_there_is_no_further_parameter(encoder):
+    head = Layers(encoder, OUTPUTS, encode, scaled=False, taps=(0, 1), rngs=nnx.Rngs(0))
+    paths = set(flat(nnx.to_pure_dict(nnx.state(head, nnx.Param))))
+    norms = {f"norms/{index}/{name}" for index in range(5) for name in ("scale", "bias")}
+    assert paths == {"weights", "output/kernel", "output/bias"} | norms
+
+
 def test_dropout_goes_with_the_key_of_an_example_and_not_its_row(encoder):
     head = Layers(encoder, OUTPUTS, encode, scaled=False, taps=(1,), dropout=0.5, rngs=nnx.Rngs(0))
     seen, keys, order = features(4), jax.random.split(jax.random.key(0), 4), np.array([2, 0, 3, 1])
@@ -109,7 +165,7 @@ def test_dropout_goes_with_the_key_of_an_example_and_not_its_row(encoder):
 
 def test_what_does_not_fit_is_named(encoder):
     for taps, given in (((), {}), ((0,), {"dropout": 1.0})):
-        with pytest.raises(ValueError, match=r"taps have \[\] channels|dropout is a share"):
+        with pytest.raises(ValueError, match=r"give it one tap at least|dropout is a share"):
             Layers(encoder, OUTPUTS, encode, scaled=False, taps=taps, **given, rngs=nnx.Rngs(0))
     for kind, taps in ((Linear, ()), (Layers, (1,))):
         head = kind(encoder, OUTPUTS, encode, scaled=True, taps=taps, rngs=nnx.Rngs(0))
