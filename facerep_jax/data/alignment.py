@@ -73,7 +73,8 @@ def similarity(source: Float[np.ndarray, "n 2"], target: Float[np.ndarray, "n 2"
 def moved(example: Example, matrix: Float[np.ndarray, "2 3"], size: int) -> Example:
     """The example seen through a similarity of pixels, as a square of `size` pixels, with all that lies in the image.
 
-    The box becomes the one around its moved corners. `landmarks_scale` is that of `transforms.crop`.
+    The box becomes the one around its moved corners, and the roll of a `head_pose` turns with the image.
+    `landmarks_scale` is that of `transforms.crop`.
     """
     scale = math.hypot(*matrix[:, 0])
     result = placed(example, matrix[:, :2], matrix[:, 2], depth=scale)
@@ -83,6 +84,9 @@ def moved(example: Example, matrix: Float[np.ndarray, "2 3"], size: int) -> Exam
         result["mask"] = sampled(
             example["mask"], back, -back @ matrix[:, 2], size, Image.Resampling.NEAREST, MISSING_CLASS
         )
+    if "head_pose" in example:
+        roll_deg = math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
+        result["head_pose"] = (example["head_pose"] + np.array([0, 0, roll_deg])).astype(np.float32)
     before = example.get("landmarks_scale", np.ones(2, np.float32))
     result["landmarks_scale"] = (before / scale).astype(np.float32)
     return result

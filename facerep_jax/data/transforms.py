@@ -160,8 +160,9 @@ class Flip:
     What has sides of its own is mirrored by the permutations in the data set's meta: `landmarks.flip` (for `landmarks`,
     `visible`, `landmarks_3d`), `mask_flip`, `attribute_flip`, `action_unit_flip`, `vertex_flip`. An annotation without
     its permutation cannot be told from its mirror image: it is left out of all examples, mirrored or not. The camera
-    becomes that of the mirrored head, whose left is at positive x where its right was: rotations stay rotations. A data
-    set's own features stay as they are, but for those in pixels, which are left out of all examples too.
+    becomes that of the mirrored head, whose left is at positive x where its right was: rotations stay rotations. Yaw
+    and roll of a `head_pose` change their signs. A data set's other own features stay as they are, but for those in
+    pixels, which are left out of all examples too.
 
     Args:
         captions: the features that are searched for words such as left and right.
@@ -203,6 +204,8 @@ def mirrored(example: Example, permutations: Mapping[str, Any]) -> Example:
     if "camera" in example:
         flipped["camera"] = example["camera"] * np.array([[1, -1, -1, -1], [-1, 1, 1, 1], [-1, 1, 1, 1]], np.float32)
         flipped["camera"][0, 3] += last
+    if "head_pose" in example:
+        flipped["head_pose"] = example["head_pose"] * np.array([-1, 1, -1], np.float32)
     if "masked" in example:
         side = math.isqrt(len(example["masked"]))
         flipped["masked"] = example["masked"].reshape(side, side)[:, ::-1].reshape(-1)

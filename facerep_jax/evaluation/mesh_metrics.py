@@ -38,6 +38,8 @@ class MeshErrors:
 
     Args:
         landmarks: the vertices that are the 68 landmarks; empty if that is not known.
+        sparse: whether sparse alignment alone is scored, for landmarks without known depths; its balanced mean is then
+            the headline.
     """
 
     lower_is_better = True
@@ -46,10 +48,12 @@ class MeshErrors:
     per_row, error_limit = True, None
     counts = ("images",)
 
-    def __init__(self, landmarks: Sequence[int] = ()):
+    def __init__(self, landmarks: Sequence[int] = (), sparse: bool = False):
         if len(landmarks) not in (0, LANDMARKS):
             raise ValueError(f"the vertices of all {LANDMARKS} landmarks are needed or none, not of {len(landmarks)}")
-        self.landmarks = np.asarray(landmarks, int)
+        if sparse and not landmarks:
+            raise ValueError(f"sparse alignment is scored on {LANDMARKS} landmarks; say which vertices they are")
+        self.landmarks, self.sparse = np.asarray(landmarks, int), sparse
         self.bins = tuple(f"nme_sparse_box_yaw_{low}_{high}" for low, high in BINS)
         self.names = {
             "nme_dense_box": "NME dense, box",
@@ -76,6 +80,10 @@ class MeshErrors:
                 "NME sparse, box: the mean distance in the image of the 68 landmarks, as a share of √(width · height) "
                 "of the box around the true ones; balanced: mean of the means over three ranges of yaw.",
             )
+        self.errors = tuple(name for name in self.columns if name != "nme_sparse_box_balanced")  # of each face
+        if sparse:
+            self.columns, self.errors = ("nme_sparse_box_balanced", "nme_sparse_box"), ("nme_sparse_box",)
+            self.explains = self.explains[-1:]
         self.headline = self.columns[0]
 
     def rows(self, prediction: Float[np.ndarray | Array, "n v 3"], split: Mapping[str, Any]) -> Rows:
@@ -87,19 +95,18 @@ class MeshErrors:
             raise ValueError(f"predicted vertices are {p.shape}, the true ones {y.shape}")
         if len(self.landmarks) and self.landmarks.max() >= y.shape[1]:
             raise ValueError(f"a landmark is vertex {self.landmarks.max()}, but a face has {y.shape[1]}")
-        known: Any = np.isfinite(y).all((1, 2))
+        known: Any = np.isfinite(y[..., :2] if self.sparse else y).all((1, 2))
         p, y = np.where(known[:, None, None], p * scale, 0), np.where(known[:, None, None], y * scale, 0)
-        errors = [ratio(distances(level(p), level(y)), side(y))]
+        errors = [] if self.sparse else [ratio(distances(level(p), level(y)), side(y))]
         yaw = np.abs(np.asarray(split.get("yaw", np.full(len(y), np.nan)), np.float64))
         ranges = np.stack([(yaw > low) & (yaw <= high) for low, high in BINS], axis=1)
         ranges[:, 0] |= yaw == 0
         if len(self.landmarks):
             marks_p, marks_y = p[:, self.landmarks], y[:, self.landmarks]
-            eyes = np.linalg.norm(marks_y[:, OUTER_EYES[0]] - marks_y[:, OUTER_EYES[1]], axis=1)
-            errors += [
-                ratio(distances(aligned(p, y), y), eyes),
-                ratio(distances(marks_p[..., :2], marks_y[..., :2]), side(marks_y)),
-            ]
+            if not self.sparse:
+                eyes = np.linalg.norm(marks_y[:, OUTER_EYES[0]] - marks_y[:, OUTER_EYES[1]], axis=1)
+                errors.append(ratio(distances(aligned(p, y), y), eyes))
+            errors.append(ratio(distances(marks_p[..., :2], marks_y[..., :2]), side(marks_y)))
         found = np.stack(errors, axis=1)
         known &= np.isfinite(found).all(1)
         columns = [known, *np.where(known[:, None], found, 0).T, *(ranges & known[:, None]).T]
@@ -110,7 +117,7 @@ class MeshErrors:
     ) -> dict[str, Float[np.ndarray, "r"]]:
         known, errors, ranges = statistics[:, 0], statistics[:, 1 : -len(BINS)], statistics[:, -len(BINS) :]
         images = weights @ known
-        means = {name: ratio(weights @ error, images) for name, error in zip(self.columns, errors.T, strict=False)}
+        means = {name: ratio(weights @ error, images) for name, error in zip(self.errors, errors.T, strict=True)}
         if len(self.landmarks):
             of = ratio((weights * errors[:, -1][None]) @ ranges, weights @ ranges)
             means |= {"nme_sparse_box_balanced": mean_defined(of), **dict(zip(self.bins, of.T, strict=True))}

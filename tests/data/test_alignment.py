@@ -7,6 +7,7 @@ from PIL import Image
 from facerep_jax import face_world
 from facerep_jax.data.alignment import AlignToTemplate, moved, similarity
 from facerep_jax.data.meta import IBUG
+from facerep_jax.data.pose import angles_of
 from facerep_jax.data.transforms import CropToBox
 
 FIVE = np.array([[20, 30], [45, 22], [36, 44], [30, 60], [49, 54]], np.float32)
@@ -125,6 +126,12 @@ def test_a_generated_face_comes_to_the_template_with_its_parts():
         painted = np.where(face["mask"] == c, 255, 0).astype(np.uint8)[..., None].repeat(3, -1)
         found = align({**face, "image": painted}, rng())["image"][..., 0] > 127
         assert (found & (aligned["mask"] == c)).sum() > 0.85 * (found | (aligned["mask"] == c)).sum()
+
+
+def test_a_pose_turns_with_the_picture():
+    face = face_world.face(0, 3, 96)
+    aligned = AlignToTemplate(size=48, meta=face_world.META)({**face, "head_pose": angles_of(face["camera"])}, rng())
+    np.testing.assert_allclose(aligned["head_pose"], angles_of(aligned["camera"]), atol=1e-2)
 
 
 def test_an_aligned_image_of_an_upright_face_is_its_crop():

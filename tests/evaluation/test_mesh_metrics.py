@@ -64,6 +64,21 @@ def test_the_three_protocols_are_those_of_their_definitions():
     assert drawn["nme_sparse_box_balanced"][0] == pytest.approx(expected[[0, 0, 2], 2].mean(), rel=1e-6)
 
 
+def test_sparse_alignment_alone_needs_no_depths():
+    prediction, split = meshes()
+    whole = score(MeshErrors(LANDMARKS), MeshErrors(LANDMARKS).rows(prediction, split).statistics)
+    metric = MeshErrors(LANDMARKS, sparse=True)
+    assert isinstance(metric, Metric)
+    assert metric.headline == "nme_sparse_box_balanced"
+    flat = split["vertices"] * np.float32([1, 1, np.nan])
+    found = score(metric, metric.rows(prediction, {**split, "vertices": flat}).statistics)
+    assert {*found} == {*metric.columns, *metric.bins, "images"}
+    for name, value in found.items():
+        assert value == pytest.approx(whole[name], rel=1e-9)
+    with pytest.raises(ValueError, match="scored on 68 landmarks; say which vertices"):
+        MeshErrors(sparse=True)
+
+
 def test_a_similarity_is_undone_and_nothing_else():
     _, split = meshes(n=2)
     truth = split["vertices"].astype(float)
