@@ -4,7 +4,7 @@ facerep evaluate --config configs/evaluate/landmarks.py:dataset=manifest/faces,f
     --checkpoint runs/farl --workdir results/landmarks
 
 Arguments:
-  dataset, any with landmarks, and its data_dir;
+  dataset, any with landmarks, and its data_dir; train, another that is learnt from, whose labels mean the same;
   fraction of the labels: five subsets of them are learnt from, one after the other; or shots, so many of each person,
     or of each class of expressions;
   head: linear; or farl, UPerHead and heatmaps, with FaRL's augmentations for landmarks (2112.03109), which protocols

@@ -12,6 +12,7 @@ from facerep_jax.config import build, difference, locate, plain, taken
 from facerep_jax.data.library import Dataset
 from facerep_jax.data.meta import CROPS
 from facerep_jax.evaluation.results import RANDOM, SCRATCH
+from facerep_jax.evaluation.sets import Sets
 from facerep_jax.train import handover
 from facerep_jax.train.handover import tuples
 from facerep_jax.train.hardware import compute_dtype
@@ -85,15 +86,18 @@ def with_encoder(config: ConfigDict, described: Mapping[str, Any]) -> ConfigDict
     return whole
 
 
-def settled(config: ConfigDict, dataset: Dataset, loaded: Loaded) -> ConfigDict:
-    """A config with what it leaves to checkpoint and data set: the encoder, the size of its images, the crop."""
+def settled(config: ConfigDict, sets: Sets, loaded: Loaded) -> ConfigDict:
+    """A config with what it leaves to checkpoint and data sets: the encoder, the size of its images, the crop."""
     whole = with_encoder(config, loaded.spec)
     size = config.data.get("size") or loaded.image_size
     if not size:
         raise ValueError("the checkpoint does not say the size of its images: add size=PIXELS to the arguments")
+    crop, of_train = (crop_of(dataset, config.data.get("crop")) for dataset in (sets.test, sets.train))
+    if crop != of_train:
+        raise sets.unlike("what is shown of an image", of_train, f"{crop}, unless crop says it for both,")
     with whole.unlocked():
         whole.data.size = size
-        whole.data.crop = crop_of(dataset, config.data.get("crop"))
+        whole.data.crop = crop
     return whole
 
 
