@@ -12,6 +12,7 @@ from PIL import Image
 
 from facerep_jax import cli, lock
 from facerep_jax.config import build
+from facerep_jax.data.alignment import AlignToTemplate
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.evaluate import headline_of, require_same_subject, save
@@ -418,7 +419,16 @@ def test_what_is_shown_of_an_image_is_asked_for_or_the_data_sets_to_say(tmp_path
     assert crop(features=("id", "image")) == "whole"
     assert crop(meta={"crop": "whole"}) == "whole"
     assert crop("box", meta={"crop": "whole"}) == "box"
-    with pytest.raises(ValueError, match="crop is box or whole, not 'face'"):
+    config = get_config("recognition", "crop=aligned")
+    shown = settled(config, Sets(dataset, dataset), loaded).data
+    assert shown.crop == "aligned"
+    for name in ("transforms", "augmentations"):
+        (transform,) = build_transforms(shown[name], META, size=112, whole=False)
+        assert type(transform) is AlignToTemplate
+        np.testing.assert_allclose(transform.template[2], [56.0252, 71.7366])
+    with pytest.raises(ValueError, match=r"stands in for the crop to a box, and data\.augmentations has none"):
+        settled(get_config("landmarks", "head=farl,crop=aligned"), Sets(dataset, dataset), loaded)
+    with pytest.raises(ValueError, match="crop is box, whole or aligned, not 'face'"):
         crop("face")
     with pytest.raises(ValueError, match="does not say the size of its images: add size=PIXELS"):
         settled(ConfigDict({"encoder": {}, "data": {}}), Sets(dataset, dataset), loaded._replace(image_size=None))

@@ -39,15 +39,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
         facer=dict(taps=taps.QUARTERS, head=layers),
         basis=dict(taps=taps.QUARTERS, head=spec(reconstruction_3d.Basis, inner=layers)),
     )
-    yaw = spec(reconstruction_3d.Yaw)
-    targets = dict(
-        mesh=dict(task=reconstruction_3d.Reconstruction3D, read=(yaw,)),
-        landmarks=dict(task=reconstruction_3d.SparseAlignment, read=(spec(reconstruction_3d.Landmarks3D), yaw)),
-    )
-    target = pick("target", args.target, targets)
+    targets = dict(mesh=reconstruction_3d.Reconstruction3D, landmarks=reconstruction_3d.SparseAlignment)
     return learnt(
         args,
-        task=spec(target["task"], **pick("head", args.head, heads)),
+        task=spec(pick("target", args.target, targets), **pick("head", args.head, heads)),
         baselines=("mean", "linear_pixels"),
-        read=target["read"],
+        read=(spec(reconstruction_3d.Yaw),),
     )

@@ -38,22 +38,19 @@ class MeshErrors:
 
     Args:
         landmarks: the vertices that are the 68 landmarks; empty if that is not known.
-        sparse: whether sparse alignment alone is scored, for landmarks without known depths; its balanced mean is then
-            the headline.
     """
 
+    key, sparse = "vertices", False  # the feature; whether sparse alignment alone is scored
     lower_is_better = True
     optional = ("yaw", "landmarks_scale", PERSON)
     unit, belongs_to = "image", "person"
     per_row, error_limit = True, None
     counts = ("images",)
 
-    def __init__(self, landmarks: Sequence[int] = (), sparse: bool = False):
+    def __init__(self, landmarks: Sequence[int] = ()):
         if len(landmarks) not in (0, LANDMARKS):
             raise ValueError(f"the vertices of all {LANDMARKS} landmarks are needed or none, not of {len(landmarks)}")
-        if sparse and not landmarks:
-            raise ValueError(f"sparse alignment is scored on {LANDMARKS} landmarks; say which vertices they are")
-        self.landmarks, self.sparse = np.asarray(landmarks, int), sparse
+        self.landmarks = np.asarray(landmarks, int)
         self.bins = tuple(f"nme_sparse_box_yaw_{low}_{high}" for low, high in BINS)
         self.names = {
             "nme_dense_box": "NME dense, box",
@@ -81,7 +78,7 @@ class MeshErrors:
                 "of the box around the true ones; balanced: mean of the means over three ranges of yaw.",
             )
         self.errors = tuple(name for name in self.columns if name != "nme_sparse_box_balanced")  # of each face
-        if sparse:
+        if self.sparse:
             self.columns, self.errors = ("nme_sparse_box_balanced", "nme_sparse_box"), ("nme_sparse_box",)
             self.explains = self.explains[-1:]
         self.headline = self.columns[0]
@@ -90,7 +87,7 @@ class MeshErrors:
         """Per image: whether it counts, its errors, and whether its yaw is in each of the ranges."""
         scale = np.asarray(split.get("landmarks_scale", np.ones((1, 2))), np.float64)
         scale = np.concatenate([scale, scale.mean(1, keepdims=True)], axis=1)[:, None]
-        p, y = (np.asarray(x, np.float64) for x in (prediction, split["vertices"]))
+        p, y = (np.asarray(x, np.float64) for x in (prediction, split[self.key]))
         if p.shape != y.shape:
             raise ValueError(f"predicted vertices are {p.shape}, the true ones {y.shape}")
         if len(self.landmarks) and self.landmarks.max() >= y.shape[1]:
@@ -122,6 +119,15 @@ class MeshErrors:
             of = ratio((weights * errors[:, -1][None]) @ ranges, weights @ ranges)
             means |= {"nme_sparse_box_balanced": mean_defined(of), **dict(zip(self.bins, of.T, strict=True))}
         return means | {"images": images}
+
+
+class SparseErrors(MeshErrors):
+    """Sparse alignment alone, of 68 `landmarks_3d` whose depths need not be known; its balanced mean is what counts."""
+
+    key, sparse = "landmarks_3d", True
+
+    def __init__(self) -> None:
+        super().__init__(range(LANDMARKS))
 
 
 def level(points: Float[np.ndarray, "n v 3"]) -> Float[np.ndarray, "n v 3"]:

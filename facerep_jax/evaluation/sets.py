@@ -66,7 +66,7 @@ def open_sets(data: ConfigDict) -> Sets:
 
 def meaning(feature: str, meta: Mapping[str, Any]) -> tuple[str, Any]:
     """A key of a meta that says what a feature's numbers stand for, and what it says; None if there is nothing."""
-    if feature == "landmarks":
+    if feature in ("landmarks", "landmarks_3d"):
         return "landmarks.flip", meta.get("landmarks", {}).get("flip")
     key = NAMES.get(feature, "")
     return key, meta.get(key)

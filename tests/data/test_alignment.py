@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from facerep_jax import face_world
-from facerep_jax.data.alignment import AlignToTemplate, moved, similarity
+from facerep_jax.data.alignment import ARCFACE, AlignToTemplate, moved, similarity
 from facerep_jax.data.meta import IBUG
 from facerep_jax.data.pose import angles_of
 from facerep_jax.data.transforms import CropToBox
@@ -46,6 +46,19 @@ def test_a_similarity_is_umeyamas():
 )
 def test_the_template_lies_where_farls_does(size, scale, expected):
     np.testing.assert_allclose(AlignToTemplate(size=size, scale=scale, meta={}).template, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [112, 224])
+def test_insightfaces_template_is_in_pixels_of_112(size):
+    published = [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+    align = AlignToTemplate(size=size, template=ARCFACE, meta={})
+    np.testing.assert_allclose(align.template, np.array(published) * (size - 1) / 111, atol=1e-9)
+    picture = {"id": b"a", "image": np.zeros((80, 80, 3), np.uint8)}
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]]) / 3
+    seen = {**picture, "landmarks": (align.template @ turn.T + [20, 9]).astype(np.float32)}
+    np.testing.assert_allclose(align(seen, rng())["landmarks"], align.template, atol=1e-3)
+    with pytest.raises(ValueError, match=r"a template is x and y of 5 points, not \(4, 2\) numbers"):
+        AlignToTemplate(size=size, template=ARCFACE[:4], meta={})
 
 
 def blobs(h, w, points):

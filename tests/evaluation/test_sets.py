@@ -41,6 +41,7 @@ def test_one_set_or_two():
         ("action_units", {"action_units": ["AU2"]}, "action_units is "),
         ("expression", {"expressions": ["joy"]}, "expressions is "),
         ("vertices", {"vertex_landmarks": None}, "vertex_landmarks is null in the one"),
+        ("landmarks_3d", {"landmarks": {"flip": [0, 1]}}, "landmarks.flip is "),
         ("landmarks", {"landmarks": {"flip": [0, 1]}}, r"landmarks.flip is \[0, 1\] in the one and \[1, 0\] in the"),
     ],
 )

@@ -12,9 +12,8 @@ from PIL import Image, ImageDraw
 from facerep_jax.config import Spec, build, spec
 from facerep_jax.data.pose import angles_of
 from facerep_jax.data.records import Example
-from facerep_jax.data.transforms import require
 from facerep_jax.evaluation import drawing
-from facerep_jax.evaluation.mesh_metrics import LANDMARKS, MeshErrors
+from facerep_jax.evaluation.mesh_metrics import MeshErrors, SparseErrors
 from facerep_jax.evaluation.one_vector import OneVector, mean_known
 from facerep_jax.evaluation.targets import numbers, of_pixels
 from facerep_jax.models.pooled import LINEAR, Encode, Units
@@ -47,13 +46,13 @@ class Reconstruction3D(OneVector):
         """The metric for a data set with this meta."""
         return spec(MeshErrors, landmarks=tuple(meta.get("vertex_landmarks", ())))
 
-    @staticmethod
+    @classmethod
     def baselines(
-        train: Mapping[str, Any], validation: Mapping[str, Any], test: Mapping[str, Any], meta: Mapping[str, Any]
+        cls, train: Mapping[str, Any], validation: Mapping[str, Any], test: Mapping[str, Any], meta: Mapping[str, Any]
     ) -> dict[str, np.ndarray]:
         """Meshes without an encoder: the mean of training faces, and ridge regression on 32 x 32 RGB pixels."""
-        mean = mean_known(train["vertices"])
-        found = of_pixels(train, validation, test, "vertices", numbers, mean.size).reshape(-1, *mean.shape)
+        mean = mean_known(train[cls.label])
+        found = of_pixels(train, validation, test, cls.label, numbers, mean.size).reshape(-1, *mean.shape)
         return {"mean": np.broadcast_to(mean, found.shape), "linear_pixels": found}
 
     @staticmethod
@@ -70,18 +69,18 @@ class Reconstruction3D(OneVector):
 class SparseAlignment(Reconstruction3D):
     """The 68 landmarks of a face in 3D, `landmarks_3d`, judged in the image plane alone: their depths may be unknown.
 
-    `Landmarks3D`, a transform of the data, makes them the vertices of a mesh.
-
     Source: 3DDFA (Zhu et al., CVPR 2016), its protocol for AFLW2000-3D.
     """
 
+    needs = ("image", "landmarks_3d")
     title = "Sparse alignment in 3D"
     drawn = "landmarks, truth green, prediction red"
+    label = "landmarks_3d"
 
     @staticmethod
     def metric(meta: Mapping[str, Any]) -> Spec:
         """The metric for a data set with this meta."""
-        return spec(MeshErrors, landmarks=tuple(range(LANDMARKS)), sparse=True)
+        return spec(SparseErrors)
 
 
 class Basis(nnx.Module):
@@ -149,18 +148,6 @@ class Basis(nnx.Module):
         return self.mean[...][None] + self.inner(features, rng) @ self.basis[...]
 
 
-class Landmarks3D:
-    """A transform: `vertices`, the record's 68 `landmarks_3d`."""
-
-    reads = ("landmarks_3d",)
-
-    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        require(example, "landmarks_3d", "sparse alignment in 3D")
-        if len(found := example["landmarks_3d"]) != LANDMARKS:
-            raise ValueError(f"sparse alignment in 3D is of {LANDMARKS} landmarks, and the records have {len(found)}")
-        return {**example, "vertices": found}
-
-
 class Yaw:
     """A transform: `yaw` in degrees, of the record's `abs_yaw_deg`, `head_pose` or `camera`; NaN if it has none.
 
@@ -170,7 +157,6 @@ class Yaw:
     reads = ("abs_yaw_deg", "camera", "head_pose")
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        require(example, "vertices", "reconstruction in 3D")
         yaw = np.nan
         if "abs_yaw_deg" in example:
             yaw = example["abs_yaw_deg"]

@@ -5,7 +5,7 @@ from flax import nnx
 
 from facerep_jax import face_world
 from facerep_jax.config import build, spec
-from facerep_jax.evaluation.tasks.reconstruction_3d import Basis, Landmarks3D, Reconstruction3D, SparseAlignment, Yaw
+from facerep_jax.evaluation.tasks.reconstruction_3d import Basis, Reconstruction3D, SparseAlignment, Yaw
 from facerep_jax.models import pooled
 from facerep_jax.typing import ClosedForm, Task
 from tests.evaluation.tasks.pooled_features import gradient_of, loss_of, make_encoder, pictures, seen, with_kernel
@@ -90,8 +90,6 @@ def test_baselines_yaw_and_metric():
     both = {"vertices": TRUTH[0], "head_pose": np.array([12.0, 0, 0]), "abs_yaw_deg": 13.0}
     assert Yaw()(both, RNG)["yaw"] == 13  # as the set's own protocol counts it
     assert np.isnan(Yaw()({"vertices": TRUTH[0]}, RNG)["yaw"])
-    with pytest.raises(ValueError, match="reconstruction in 3D needs the feature 'vertices'"):
-        Yaw()({"image": None}, RNG)
     np.testing.assert_array_equal(face["vertices"][list(face_world.META["vertex_landmarks"])], face["landmarks_3d"])
     assert build(Reconstruction3D.metric(face_world.META)).columns[-1] == "nme_sparse_box_balanced"
     assert build(Reconstruction3D.metric({})).columns == ("nme_dense_box",)
@@ -99,17 +97,15 @@ def test_baselines_yaw_and_metric():
 
 
 def test_sparse_alignment_is_of_landmarks_whose_depths_may_be_unknown():
-    face = face_world.face(0, 0, 32)
-    mesh = Landmarks3D()({**face, "vertices": TRUTH[0]}, RNG)["vertices"]
-    np.testing.assert_array_equal(mesh, face["landmarks_3d"])
-    with pytest.raises(ValueError, match="is of 68 landmarks, and the records have 5"):
-        Landmarks3D()({"landmarks_3d": TRUTH[0]}, RNG)
     truth = np.where(np.arange(3) == 2, np.nan, RNG.normal(40, 9, (6, 68, 3))).astype(np.float32)
+    batch = {"landmarks_3d": jnp.asarray(truth)}
     task = build(spec(SparseAlignment), make_encoder(), image_size=32, label_shape=(68, 3), meta={}, rngs=nnx.Rngs(0))
-    task.calibrate(seen(6), {"vertices": jnp.asarray(truth)})
-    assert np.isfinite(float(loss_of(task, seen(6), {"vertices": jnp.asarray(truth)})[0]))
+    task.calibrate(seen(6), batch)
+    assert np.isfinite(float(loss_of(task, seen(6), batch)[0]))
     metric = build(SparseAlignment.metric({}))
-    split = {"id": list("abcdef"), "vertices": truth, "yaw": np.arange(6) * 15.0}
-    found = metric.rows(task.predict(seen(6), {}), split).statistics
-    assert np.isfinite(found).all()
-    assert found[:, 0].all()
+    split = {"id": list("abcdef"), "landmarks_3d": truth, "yaw": np.arange(6) * 15.0}
+    splits = [{"image": pictures(6, seed), **split} for seed in range(3)]
+    for found in (task.predict(seen(6), {}), *SparseAlignment.baselines(*splits, {}).values()):
+        statistics = metric.rows(np.asarray(found), split).statistics
+        assert np.isfinite(statistics).all()
+        assert statistics[:, 0].all()
