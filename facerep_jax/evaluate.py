@@ -40,7 +40,6 @@ from PIL import Image
 from facerep_jax import lock, pictures, suite
 from facerep_jax.cells import define_flags_of_cells, end_of
 from facerep_jax.command_line import cause_of, command_line, require_kind, resolve
-from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import may_show_images
 from facerep_jax.evaluation import learnt, sheets
 from facerep_jax.evaluation.breakdown import FEW
@@ -65,6 +64,7 @@ from facerep_jax.evaluation.results import (
     Results,
     name_of,
 )
+from facerep_jax.evaluation.sets import open_sets
 from facerep_jax.evaluation.shared import Shared
 from facerep_jax.evaluation.tables import evenly, write_predictions, write_statistics
 from facerep_jax.files import local_path, writable_folder, write
@@ -156,14 +156,14 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: Path, command: str, s
     config, seconds = completed(config), dict[str, float]()
     protocols, folder = protocols_of(config), folder_for(workdir)
     with timed(seconds, "load"):
-        dataset = open_dataset(config.data.dataset, config.data.data_dir)
+        sets = open_sets(config.data)
         loaded = load_once(config, checkpoint, shared)
-        require_same_subject(workdir, task_of(config), dataset.name, checkpoint_of(loaded))
-        case = make_case(config, protocols, dataset, loaded, checkpoint, folder, shared)
+        require_same_subject(workdir, task_of(config), sets.name, checkpoint_of(loaded))
+        case = make_case(config, protocols, sets, loaded, checkpoint, folder, shared)
     if config.selection == "test_best":
         print("warning: test_best selects on the test set itself: no fair number comes of it", file=sys.stderr)
     if held_out := case.problem.held_out:
-        print(f"{dataset.name} has no validation split: {held_out} training examples are held out for it")
+        print(f"{sets.train.name} has no validation split: {held_out} training examples are held out for it")
     found = judge(case, seconds)
     results = results_of(case, found, seconds)
     text = json.dumps(results.to_json(), indent=2, allow_nan=False)

@@ -33,9 +33,9 @@ from ml_collections import ConfigDict
 from facerep_jax import lock
 from facerep_jax.cells import Cell, Evaluators, folder_of, is_done, judging, record, run_all
 from facerep_jax.config import pick
-from facerep_jax.data.library import open_dataset
 from facerep_jax.evaluation.encoders import random_spec
 from facerep_jax.evaluation.results import RANDOM, Results
+from facerep_jax.evaluation.sets import open_sets
 from facerep_jax.evaluation.shared import Shared
 from facerep_jax.files import json_of, local_path, write
 from facerep_jax.reporting import page, suites
@@ -195,7 +195,7 @@ def require_current(
         data = configs[name, entry.name].data
         if digest != entry.digest:
             raise ValueError(f"{cell.folder} is of other weights than {entry.checkpoint} has now; remove it")
-        if results.dataset_digest != open_dataset(data.dataset, data.data_dir).digest:
+        if results.dataset_digest != open_sets(data).digest:
             raise ValueError(f"{cell.folder} is of other data of the name {data.dataset} than there are now; remove it")
 
 

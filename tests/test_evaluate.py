@@ -12,6 +12,7 @@ from PIL import Image
 
 from facerep_jax import cli, lock
 from facerep_jax.config import build
+from facerep_jax.data.alignment import AlignToTemplate
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import build_transforms, load
 from facerep_jax.evaluate import headline_of, require_same_subject, save
@@ -20,6 +21,7 @@ from facerep_jax.evaluation.encoders import Loaded, load_encoder, settled
 from facerep_jax.evaluation.judgement import completed
 from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.results import PERCENT, Checkpoint, Results, Summary, name_of
+from facerep_jax.evaluation.sets import Sets
 from facerep_jax.face_world import META
 from facerep_jax.models.vit import ViT
 from facerep_jax.reporting.workdirs import read_statistics
@@ -275,7 +277,7 @@ def test_no_image_is_written_that_may_not_be_shown(tmp_path, monkeypatch, capsys
         found = open_dataset(name, data_dir)
         return replace(found, meta=found.meta | {"may_show_images": False})
 
-    monkeypatch.setattr("facerep_jax.evaluate.open_dataset", opened)
+    monkeypatch.setattr("facerep_jax.evaluation.sets.open_dataset", opened)
     assert evaluate("landmarks", tmp_path, "--config.selection=last", "--config.protocol.learning_rates=(1e-3,)") == 0
     assert f"no sheets of test faces are written: images of {DRAWN} may not be shown" in capsys.readouterr().out
     assert not list(tmp_path.glob("*.png"))
@@ -289,6 +291,25 @@ def test_a_role_is_played_by_the_split_that_the_command_line_names(tmp_path):
     assert len(ids) == 12  # of the validation split, of which ten chose
     for subset in json.loads((tmp_path / "subsets.json").read_text()):
         assert set(subset["validation"]) < ids
+
+
+def test_a_second_set_is_learnt_from(tmp_path, capsys):
+    other = "generated_faces:world=evaluate,size=48,train=40,validation=0,test=0"
+    flags, where = (f"--config.data.train_set={other}", "--config.baselines=('linear_pixels',)"), tmp_path / "result"
+    test_alone = "generated_faces:size=48,train=0,validation=0,test=16"
+    assert evaluate("landmarks", where, *flags, data=test_alone, arguments=f"small,{RANDOM}") == 0
+    assert f"{other} has no validation split: " in capsys.readouterr().out
+    results = Results.read(where / "results.json")
+    assert results.dataset == f"{test_alone}, learnt from {other}"
+    tested, learnt = (open_dataset(name, "nowhere") for name in (test_alone, other))
+    assert results.dataset_digest == f"{tested.digest}+{learnt.digest}"
+    assert {row["id"] for row in pq.read_table(where / "examples.parquet").to_pylist()} == {
+        record["id"].decode() for record in tested.source("test")
+    }
+    (subset,) = json.loads((where / "subsets.json").read_text())
+    assert {*subset["train"], *subset["validation"]} == {record["id"].decode() for record in learnt.source("train")}
+    assert evaluate("landmarks", where, data=DRAWN) == 2  # a result of other data is not overwritten
+    assert f"holds the result of landmarks on {results.dataset} for random" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("selection", "step"), [("validation", None), ("last", 12)])
@@ -389,18 +410,32 @@ def test_a_config_that_describes_the_checkpoint_s_encoder_judges_the_same(undist
 def test_what_is_shown_of_an_image_is_asked_for_or_the_data_sets_to_say(tmp_path):
     dataset, loaded = open_dataset(DRAWN, "nowhere"), Loaded(None, {}, 48, "random")
 
-    def crop(asked="", meta=None, features=dataset.features):
+    def crop(asked="", meta=None, features=dataset.features, train=None):
         config = ConfigDict({"encoder": {}, "data": {"crop": asked}})
-        return settled(config, replace(dataset, meta=meta or {}, features=features), loaded).data.crop
+        told = replace(dataset, meta=meta or {}, features=features)
+        return settled(config, Sets(told, train or told), loaded).data.crop
 
     assert crop() == "box"
     assert crop(features=("id", "image")) == "whole"
     assert crop(meta={"crop": "whole"}) == "whole"
     assert crop("box", meta={"crop": "whole"}) == "box"
-    with pytest.raises(ValueError, match="crop is box or whole, not 'face'"):
+    config = get_config("recognition", "crop=aligned")
+    shown = settled(config, Sets(dataset, dataset), loaded).data
+    assert shown.crop == "aligned"
+    for name in ("transforms", "augmentations"):
+        (transform,) = build_transforms(shown[name], META, size=112, whole=False)
+        assert type(transform) is AlignToTemplate
+        np.testing.assert_allclose(transform.template[2], [56.0252, 71.7366])
+    with pytest.raises(ValueError, match=r"stands in for the crop to a box, and data\.augmentations has none"):
+        settled(get_config("landmarks", "head=farl,crop=aligned"), Sets(dataset, dataset), loaded)
+    with pytest.raises(ValueError, match="crop is box, whole or aligned, not 'face'"):
         crop("face")
     with pytest.raises(ValueError, match="does not say the size of its images: add size=PIXELS"):
-        settled(ConfigDict({"encoder": {}, "data": {}}), dataset, loaded._replace(image_size=None))
+        settled(ConfigDict({"encoder": {}, "data": {}}), Sets(dataset, dataset), loaded._replace(image_size=None))
+    other = replace(dataset, name="other", meta={"crop": "whole"})
+    assert crop("box", train=other) == "box"
+    with pytest.raises(ValueError, match="what is shown of an image is whole in the one and box, unless crop says it"):
+        crop(train=other)
 
 
 @pytest.mark.parametrize("arguments", ["", "size=48", "variant=Nano/8"])

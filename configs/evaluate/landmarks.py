@@ -4,7 +4,7 @@ facerep evaluate --config configs/evaluate/landmarks.py:dataset=manifest/faces,f
     --checkpoint runs/farl --workdir results/landmarks
 
 Arguments:
-  dataset, any with landmarks, and its data_dir;
+  dataset, any with landmarks, and its data_dir; train, another that is learnt from, whose labels mean the same;
   fraction of the labels: five subsets of them are learnt from, one after the other; or shots, so many of each person,
     or of each class of expressions;
   head: linear; or farl, UPerHead and heatmaps, with FaRL's augmentations for landmarks (2112.03109), which protocols
@@ -16,9 +16,9 @@ Arguments:
   selection of the head and its step: validation, last or test_best;
   random, random_scaled, scratch, patch_kmeans: add the baselines of these names;
   size of the images in pixels; without it, that of the images that the encoder was trained on;
-  crop: box, the face's box and a margin; whole, the whole image; fan, a square about the box as FAN has it, without a
-    margin; without it, what the data set says, or its boxes if it has any; margin: around the box on each side, as a
-    share of it;
+  crop: box, the face's box and a margin; whole, the whole image; aligned, the face moved to insightface's template by
+    its five points, see docs/tasks/recognition.md; fan, a square about the box as FAN has it, without a margin; without
+    it, what the data set says, or its boxes if it has any; margin: around the box on each side, as a share of it;
   variant of the encoder, such as B/16, and its `stem`, for `--checkpoint random`; a checkpoint brings its own, which
     must match;
   small: settings for tiny encoders, few steps and two cores.

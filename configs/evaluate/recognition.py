@@ -22,6 +22,7 @@ EXAMPLES = (
     "pairs=templates",
     "pairs=drawn_search",
     "crop=whole",
+    "crop=aligned",
     "variant=S/16",
     "variant=Nano/8,stem=384",
 )

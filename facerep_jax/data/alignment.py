@@ -13,17 +13,26 @@ from facerep_jax.data.meta import FIVE, five_points
 from facerep_jax.data.transforms import Example, Lacking, placed, require, resample, sampled
 
 # Left eye, right eye, nose, left and right corner of the mouth, as seen, on a canvas of 512 pixels.
+CANVAS = 512
 TEMPLATE = ((196, 226), (316, 226), (256, 286), (220, 360.4), (292, 360.4))
+# insightface's template for recognition, `arcface_dst`, in pixels of a square of 112, as shares of the way from the
+# centre of its first pixel to that of its last.
+ARCFACE = tuple(
+    (x / 111, y / 111)
+    for x, y in ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
+)
 
 
 class AlignToTemplate:
     """The face as a square of `size` pixels, by the similarity that best moves five points of it to a template.
 
-    Source: template, its scaling and the least-squares similarity are those of FaRL's downstream code (py-blueprint,
-    ml/augmenters); whether its pre-training was aligned so is not published.
+    Source: the default template, its scaling and the least-squares similarity are those of FaRL's downstream code
+    (py-blueprint, ml/augmenters); whether its pre-training was aligned so is not published.
 
     Args:
         scale: of the face; smaller shows more around it.
+        template: the places of the five points, as shares of the square from the centre of its first pixel to that of
+            its last; None for FaRL's.
         points: for each point of the template, the landmarks whose mean it is; () for those that the data set's meta
             tells, see `meta.five_points`. Without either, five landmarks are the points themselves.
         meta: of the data set.
@@ -32,12 +41,21 @@ class AlignToTemplate:
     reads = ("landmarks",)
 
     def __init__(
-        self, *, size: int, scale: float = 1.0, points: tuple[tuple[int, ...], ...] = (), meta: Mapping[str, Any]
+        self,
+        *,
+        size: int,
+        scale: float = 1.0,
+        template: tuple[tuple[float, float], ...] | None = None,
+        points: tuple[tuple[int, ...], ...] = (),
+        meta: Mapping[str, Any],
     ):
+        shares = np.array(TEMPLATE) / CANVAS if template is None else np.array(template, np.float64)
+        if shares.shape != (FIVE, 2):
+            raise ValueError(f"AlignToTemplate: a template is x and y of {FIVE} points, not {shares.shape} numbers")
         if points and len(points) != FIVE:
             raise ValueError(f"AlignToTemplate: points are given for {len(points)} of the template's {FIVE}")
         self.size, self.points = size, tuple(map(tuple, points)) or five_points(meta)
-        self.template = (scale * (np.array(TEMPLATE) / 256 - 1) + 1) * (size - 1) / 2
+        self.template = (scale * (2 * shares - 1) + 1) * (size - 1) / 2
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         return moved(example, self.matrix(example), self.size)
@@ -73,7 +91,8 @@ def similarity(source: Float[np.ndarray, "n 2"], target: Float[np.ndarray, "n 2"
 def moved(example: Example, matrix: Float[np.ndarray, "2 3"], size: int) -> Example:
     """The example seen through a similarity of pixels, as a square of `size` pixels, with all that lies in the image.
 
-    The box becomes the one around its moved corners. `landmarks_scale` is that of `transforms.crop`.
+    The box becomes the one around its moved corners, and the roll of a `head_pose` turns with the image.
+    `landmarks_scale` is that of `transforms.crop`.
     """
     scale = math.hypot(*matrix[:, 0])
     result = placed(example, matrix[:, :2], matrix[:, 2], depth=scale)
@@ -83,6 +102,9 @@ def moved(example: Example, matrix: Float[np.ndarray, "2 3"], size: int) -> Exam
         result["mask"] = sampled(
             example["mask"], back, -back @ matrix[:, 2], size, Image.Resampling.NEAREST, MISSING_CLASS
         )
+    if "head_pose" in example:
+        roll_deg = math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
+        result["head_pose"] = (example["head_pose"] + np.array([0, 0, roll_deg])).astype(np.float32)
     before = example.get("landmarks_scale", np.ones(2, np.float32))
     result["landmarks_scale"] = (before / scale).astype(np.float32)
     return result

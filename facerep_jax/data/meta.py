@@ -20,7 +20,9 @@ _FLIPS = {  # -> the names whose order it permutes
     "vertex_flip": "vertices",
 }
 _LICENCE = {"licence": str, "agreement": str, "research_only": bool, "may_show_images": bool}
-CROPS = ("box", "whole")  # what an evaluation shows of an image: the face's box and a margin, or all of it
+# What an evaluation shows of an image: the face's box and a margin, all of it, or the face moved to insightface's
+# template by five points, see `alignment.ARCFACE`.
+CROPS = ("box", "whole", "aligned")
 _NORMALISERS = ("inter_ocular", "inter_pupil", "box", "diagonal")
 
 # The 68 points of iBUG 300-W seen in a mirror: jaw, brows, nose bridge, nostrils, eyes, outer lips, inner lips.
@@ -58,7 +60,8 @@ def checked_meta(meta: Any) -> dict[str, Any]:
         mask_values: the grey of each of the classes in a mask's file, such as [0, 255]; without it a class's number.
         vertex_landmarks: the vertices that are iBUG's 68 landmarks, in their order.
         mask_flip, attribute_flip, action_unit_flip, vertex_flip: what is which in a mirror; a permutation.
-        crop: what an evaluation shows of an image, `box` (the default: the face's box and a margin) or `whole`.
+        crop: what an evaluation shows of an image, `box` (the default: the face's box and a margin),
+            `whole`, or `aligned` by five points.
         landmarks: `flip`; `normaliser` of errors, whose `kind` gives the headline; `left` and `right`, the corners of
             the eyes, may stand beside box and diagonal, so that errors are given inter-ocularly too; `threshold` of
             failure; `five_points`, see `five_points`.
@@ -76,7 +79,7 @@ def checked_meta(meta: Any) -> dict[str, Any]:
             wanted = "true or false" if kind is bool else "a text that is not empty"
             raise ValueError(f"{key}: must be {wanted}, not {shown(meta[key])}")
     if meta.get("crop", CROPS[0]) not in CROPS:
-        raise ValueError(f"crop: must be {' or '.join(CROPS)}, not {shown(meta['crop'])}")
+        raise ValueError(f"crop: must be {', '.join(CROPS[:-1])} or {CROPS[-1]}, not {shown(meta['crop'])}")
     for key in _NAMES_IN_ORDER:
         if key in meta:
             with at(f"{key}: "):

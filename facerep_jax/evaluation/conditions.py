@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float
 
 from facerep_jax.data.features import NAMES
 from facerep_jax.data.library import Dataset
+from facerep_jax.data.pose import angles_of
 from facerep_jax.data.transforms import Example
-from facerep_jax.evaluation.pose_metrics import angles_of
 from facerep_jax.evaluation.problem import CONDITIONS
 from facerep_jax.suggestions import nearest
 
@@ -44,7 +44,9 @@ def number(name: str) -> Callable[[Mapping[str, Any]], float]:
 
 
 def yaw(record: Mapping[str, Any]) -> float:
-    """How far a head is turned to either side, in degrees."""
+    """How far a head is turned to either side, in degrees: as the set's own protocol counts it, if it does."""
+    if "abs_yaw_deg" in record:
+        return float(record["abs_yaw_deg"])
     if "head_pose" in record:
         return abs(float(record["head_pose"][0]))
     return abs(float(angles_of(record["camera"])[0]))
@@ -66,7 +68,13 @@ def face_size(record: Mapping[str, Any]) -> float:
 # Yaw: the bins of 3DDFA's AFLW2000-3D protocol. Skin tone: Chardon et al. 1991, by the individual typology angle. The
 # others are ours: round numbers.
 KNOWN = (
-    Axis("yaw", ("0 to 30°", "30 to 60°", "60 to 90°", "beyond 90°"), (30.0, 60.0, 90.0), ("head_pose", "camera"), yaw),
+    Axis(
+        "yaw",
+        ("0 to 30°", "30 to 60°", "60 to 90°", "beyond 90°"),
+        (30.0, 60.0, 90.0),
+        ("abs_yaw_deg", "head_pose", "camera"),
+        yaw,
+    ),
     Axis("occlusion", ("none", "below 30%", "from 30%"), (1e-6, 0.3), ("occlusion",), number("occlusion")),
     Axis("hidden landmarks", ("below 10%", "10 to 30%", "from 30%"), (0.1, 0.3), ("visible",), hidden),
     Axis("blur", ("sharp", "blurred"), (1e-6,), ("blur",), number("blur")),
@@ -146,8 +154,9 @@ def of_thirds(name: str) -> Axis:
 
 
 def own_numbers(dataset: Dataset) -> list[str]:
-    """Features of one real number that are the data set's own."""
-    own = [name for name in dataset.features if name not in NAMES and name != "head_pose"]
+    """Features of one real number that are the data set's own, and that no axis of `KNOWN` reads."""
+    read = {name for axis in KNOWN for name in axis.reads}
+    own = [name for name in dataset.features if name not in NAMES and name not in read]
     if not own:
         return []
     record = dataset.source(next(iter(dataset.splits)))[0]

@@ -1,6 +1,6 @@
 """The encoder that an evaluation judges, and the same one before any training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,16 +8,21 @@ import jax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from facerep_jax.config import build, difference, locate, plain, taken
+from facerep_jax.config import Spec, build, difference, locate, plain, spec, taken
+from facerep_jax.data.alignment import ARCFACE, AlignToTemplate
 from facerep_jax.data.library import Dataset
 from facerep_jax.data.meta import CROPS
+from facerep_jax.data.transforms import CropToBox
 from facerep_jax.evaluation.results import RANDOM, SCRATCH
+from facerep_jax.evaluation.sets import Sets
 from facerep_jax.train import handover
 from facerep_jax.train.handover import tuples
 from facerep_jax.train.hardware import compute_dtype
 from facerep_jax.train.model import arrays_of, filled
 from facerep_jax.train.state import abstract, merge, split
 from facerep_jax.typing import Encoder
+
+ALIGNED = CROPS[-1]
 
 
 class Loaded(NamedTuple):
@@ -85,25 +90,38 @@ def with_encoder(config: ConfigDict, described: Mapping[str, Any]) -> ConfigDict
     return whole
 
 
-def settled(config: ConfigDict, dataset: Dataset, loaded: Loaded) -> ConfigDict:
-    """A config with what it leaves to checkpoint and data set: the encoder, the size of its images, the crop."""
+def settled(config: ConfigDict, sets: Sets, loaded: Loaded) -> ConfigDict:
+    """A config with what it leaves to checkpoint and data sets: the encoder, the size of its images, the crop."""
     whole = with_encoder(config, loaded.spec)
     size = config.data.get("size") or loaded.image_size
     if not size:
         raise ValueError("the checkpoint does not say the size of its images: add size=PIXELS to the arguments")
+    crop, of_train = (crop_of(dataset, config.data.get("crop")) for dataset in (sets.test, sets.train))
+    if crop != of_train:
+        raise sets.unlike("what is shown of an image", of_train, f"{crop}, unless crop says it for both,")
     with whole.unlocked():
         whole.data.size = size
-        whole.data.crop = crop_of(dataset, config.data.get("crop"))
+        whole.data.crop = crop
+        for name in ("transforms", "augmentations") if crop == ALIGNED else ():
+            whole.data[name] = (found := aligned(whole.data[name]))
+            if found == tuple(config.data[name]):
+                raise ValueError(f"crop={ALIGNED} stands in for the crop to a box, and data.{name} has none")
     return whole
 
 
+def aligned(transforms: Sequence[Spec]) -> tuple[Spec, ...]:
+    """Specs of transforms with alignment to insightface's template where they crop to a face's box."""
+    align, box = spec(AlignToTemplate, template=ARCFACE), spec(CropToBox)["call"]
+    return tuple(align if each["call"] == box else each for each in transforms)
+
+
 def crop_of(dataset: Dataset, wanted: str | None) -> str:
-    """What is shown of an image, `box` or `whole`: as wanted, else as the data set says, else its boxes if it has any.
+    """What is shown of an image, one of CROPS: as wanted, else as the data set says, else its boxes if it has any.
 
     Raises:
-        ValueError: what is wanted is neither.
+        ValueError: what is wanted is none of them.
     """
     crop = wanted or dataset.meta.get("crop") or ("box" if "bbox" in dataset.features else "whole")
     if crop not in CROPS:
-        raise ValueError(f"crop is {' or '.join(CROPS)}, not {crop!r}")
+        raise ValueError(f"crop is {', '.join(CROPS[:-1])} or {CROPS[-1]}, not {crop!r}")
     return crop

@@ -39,6 +39,7 @@ from facerep_jax.evaluation.results import (
     name_of,
 )
 from facerep_jax.evaluation.selection import Outcome
+from facerep_jax.evaluation.sets import Sets
 from facerep_jax.evaluation.shared import ENCODERS, Shared
 from facerep_jax.evaluation.summaries import described, in_words, settings_of, summarised, words_of
 from facerep_jax.evaluation.trial import defaults
@@ -55,7 +56,7 @@ class Case(NamedTuple):
 
     config: ConfigDict  # with all that it left open
     task: str
-    dataset: Dataset
+    sets: Sets
     checkpoint: Checkpoint | None  # None for a random encoder
     protocols: Mapping[str, Protocol]  # of the encoder that is judged, and of baselines that are networks, by name
     problem: Problem  # its training split has just the examples that some subset labels
@@ -64,6 +65,11 @@ class Case(NamedTuple):
     share: float  # of the training split that each subset labels
     axes: Sequence[Axis]  # by whose groups the result is broken down
     unlabelled: Stack | None  # all training images, where a baseline is fitted on them
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set that is tested on."""
+        return self.sets.test
 
 
 class Findings(NamedTuple):
@@ -140,7 +146,7 @@ def load_once(config: ConfigDict, name: str, shared: Shared | None) -> Loaded:
 def make_case(
     config: ConfigDict,
     protocols: Mapping[str, Protocol],
-    dataset: Dataset,
+    sets: Sets,
     loaded: Loaded,
     name: str,
     folder: Path,
@@ -157,10 +163,10 @@ def make_case(
     Raises:
         ValueError: the data set lacks what the config needs, or has too few labels.
     """
-    config, axes = settled(config, dataset, loaded), axes_of(dataset, config.groups)
+    config, axes = settled(config, sets, loaded), axes_of(sets.test, config.groups)
     problem = make_problem(
         config,
-        dataset,
+        sets,
         loaded.encoder,
         folder,
         compares=any(protocol.compares for protocol in protocols.values()),
@@ -179,7 +185,7 @@ def make_case(
     return Case(
         config=config,
         task=task_of(config),
-        dataset=dataset,
+        sets=sets,
         checkpoint=checkpoint_of(loaded),
         protocols=protocols,
         problem=fewer,
@@ -299,8 +305,8 @@ def results_of(case: Case, found: Findings, seconds: Mapping[str, float]) -> Res
     explained = {who: said for who, said in EXPLAINS.items() if who in case.protocols}
     return Results(
         task=case.task,
-        dataset=case.dataset.name,
-        dataset_digest=case.dataset.digest,
+        dataset=case.sets.name,
+        dataset_digest=case.sets.digest,
         encoder=described(config.encoder, problem.encoder, trained=case.checkpoint is not None),
         head=in_words(plain(config.task.head)) if "head" in config.task else "",
         selection=config.selection,

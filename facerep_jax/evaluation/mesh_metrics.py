@@ -40,6 +40,7 @@ class MeshErrors:
         landmarks: the vertices that are the 68 landmarks; empty if that is not known.
     """
 
+    key, sparse = "vertices", False  # the feature; whether sparse alignment alone is scored
     lower_is_better = True
     optional = ("yaw", "landmarks_scale", PERSON)
     unit, belongs_to = "image", "person"
@@ -76,30 +77,33 @@ class MeshErrors:
                 "NME sparse, box: the mean distance in the image of the 68 landmarks, as a share of √(width · height) "
                 "of the box around the true ones; balanced: mean of the means over three ranges of yaw.",
             )
+        self.errors = tuple(name for name in self.columns if name != "nme_sparse_box_balanced")  # of each face
+        if self.sparse:
+            self.columns, self.errors = ("nme_sparse_box_balanced", "nme_sparse_box"), ("nme_sparse_box",)
+            self.explains = self.explains[-1:]
         self.headline = self.columns[0]
 
     def rows(self, prediction: Float[np.ndarray | Array, "n v 3"], split: Mapping[str, Any]) -> Rows:
         """Per image: whether it counts, its errors, and whether its yaw is in each of the ranges."""
         scale = np.asarray(split.get("landmarks_scale", np.ones((1, 2))), np.float64)
         scale = np.concatenate([scale, scale.mean(1, keepdims=True)], axis=1)[:, None]
-        p, y = (np.asarray(x, np.float64) for x in (prediction, split["vertices"]))
+        p, y = (np.asarray(x, np.float64) for x in (prediction, split[self.key]))
         if p.shape != y.shape:
             raise ValueError(f"predicted vertices are {p.shape}, the true ones {y.shape}")
         if len(self.landmarks) and self.landmarks.max() >= y.shape[1]:
             raise ValueError(f"a landmark is vertex {self.landmarks.max()}, but a face has {y.shape[1]}")
-        known: Any = np.isfinite(y).all((1, 2))
+        known: Any = np.isfinite(y[..., :2] if self.sparse else y).all((1, 2))
         p, y = np.where(known[:, None, None], p * scale, 0), np.where(known[:, None, None], y * scale, 0)
-        errors = [ratio(distances(level(p), level(y)), side(y))]
+        errors = [] if self.sparse else [ratio(distances(level(p), level(y)), side(y))]
         yaw = np.abs(np.asarray(split.get("yaw", np.full(len(y), np.nan)), np.float64))
         ranges = np.stack([(yaw > low) & (yaw <= high) for low, high in BINS], axis=1)
         ranges[:, 0] |= yaw == 0
         if len(self.landmarks):
             marks_p, marks_y = p[:, self.landmarks], y[:, self.landmarks]
-            eyes = np.linalg.norm(marks_y[:, OUTER_EYES[0]] - marks_y[:, OUTER_EYES[1]], axis=1)
-            errors += [
-                ratio(distances(aligned(p, y), y), eyes),
-                ratio(distances(marks_p[..., :2], marks_y[..., :2]), side(marks_y)),
-            ]
+            if not self.sparse:
+                eyes = np.linalg.norm(marks_y[:, OUTER_EYES[0]] - marks_y[:, OUTER_EYES[1]], axis=1)
+                errors.append(ratio(distances(aligned(p, y), y), eyes))
+            errors.append(ratio(distances(marks_p[..., :2], marks_y[..., :2]), side(marks_y)))
         found = np.stack(errors, axis=1)
         known &= np.isfinite(found).all(1)
         columns = [known, *np.where(known[:, None], found, 0).T, *(ranges & known[:, None]).T]
@@ -110,11 +114,20 @@ class MeshErrors:
     ) -> dict[str, Float[np.ndarray, "r"]]:
         known, errors, ranges = statistics[:, 0], statistics[:, 1 : -len(BINS)], statistics[:, -len(BINS) :]
         images = weights @ known
-        means = {name: ratio(weights @ error, images) for name, error in zip(self.columns, errors.T, strict=False)}
+        means = {name: ratio(weights @ error, images) for name, error in zip(self.errors, errors.T, strict=True)}
         if len(self.landmarks):
             of = ratio((weights * errors[:, -1][None]) @ ranges, weights @ ranges)
             means |= {"nme_sparse_box_balanced": mean_defined(of), **dict(zip(self.bins, of.T, strict=True))}
         return means | {"images": images}
+
+
+class SparseErrors(MeshErrors):
+    """Sparse alignment alone, of 68 `landmarks_3d` whose depths need not be known; its balanced mean is what counts."""
+
+    key, sparse = "landmarks_3d", True
+
+    def __init__(self) -> None:
+        super().__init__(range(LANDMARKS))
 
 
 def level(points: Float[np.ndarray, "n v 3"]) -> Float[np.ndarray, "n v 3"]:

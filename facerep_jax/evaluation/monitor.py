@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.pipeline import Subset, build_transforms, load
 from facerep_jax.evaluation.cache import parts_of
-from facerep_jax.evaluation.encoders import crop_of
+from facerep_jax.evaluation.encoders import ALIGNED, aligned, crop_of
 from facerep_jax.evaluation.probes import PROBES, Seen
 from facerep_jax.evaluation.problem import Arrays, divided, size
 from facerep_jax.models.taps import stages_at
@@ -120,8 +120,9 @@ def labelled(config: ConfigDict, image_size: int) -> tuple[dict[str, Arrays], Ma
     The first examples of each split are taken. Without a validation split, half of the training examples are scored.
     """
     dataset = open_dataset(config.dataset, config.data_dir)
-    whole = crop_of(dataset, config.crop) == "whole"
-    transforms = build_transforms(config.transforms, dataset.meta, size=image_size, whole=whole)
+    crop = crop_of(dataset, config.crop)
+    shown = aligned(config.transforms) if crop == ALIGNED else config.transforms
+    transforms = build_transforms(shown, dataset.meta, size=image_size, whole=crop == "whole")
     there = [role for role in ("train", "validation") if dataset.splits.get(role)]
     if "train" not in there:
         raise ValueError(f"evaluate.dataset {dataset.name!r} has no training examples to fit probes on")

@@ -1,4 +1,4 @@
-"""Angles of a head: from cameras, as rotations, and how well they are predicted; on the host in float64."""
+"""How well angles of a head are predicted; on the host in float64."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,43 +6,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
+from facerep_jax.data.pose import rotations
 from facerep_jax.evaluation.metrics import ratio, units_of
 from facerep_jax.evaluation.problem import PERSON
 from facerep_jax.typing import Rows
 
 ANGLES = ("yaw", "pitch", "roll")
-
-
-def rotations(angles_deg: Float[np.ndarray, "*b 3"]) -> Float[np.ndarray, "*b 3 3"]:
-    """Rotations from head to camera: the head is turned by yaw first, then by pitch, then by roll.
-
-    x points right, y down, z away from the camera. Positive yaw turns the face to the right of the image, positive
-    pitch down, positive roll clockwise.
-    """
-    yaw, pitch, roll = np.moveaxis(np.radians(angles_deg), -1, 0)
-    one, none = np.ones_like(yaw), np.zeros_like(yaw)
-
-    def matrix(*rows: tuple[Any, ...]) -> np.ndarray:
-        return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
-
-    turn = matrix((np.cos(yaw), none, -np.sin(yaw)), (none, one, none), (np.sin(yaw), none, np.cos(yaw)))
-    nod = matrix((one, none, none), (none, np.cos(pitch), -np.sin(pitch)), (none, np.sin(pitch), np.cos(pitch)))
-    tilt = matrix((np.cos(roll), -np.sin(roll), none), (np.sin(roll), np.cos(roll), none), (none, none, one))
-    return tilt @ nod @ turn
-
-
-def angles_of(camera: Float[np.ndarray, "3 4"]) -> Float[np.ndarray, "3"]:
-    """Yaw, pitch and roll in degrees of the rotation that is nearest to a camera's linear part; NaN if there is none.
-
-    Pitch is from -90 to 90, the others from -180 to 180. `rotations` is the inverse.
-    """
-    linear = np.asarray(camera, np.float64)[:, :3]
-    if not np.isfinite(linear).all() or not np.linalg.det(linear) > 0:
-        return np.full(3, np.nan)
-    left, _, right = np.linalg.svd(linear)
-    r = left @ right
-    pitch = np.arcsin(np.clip(r[2, 1], -1, 1))
-    return np.degrees([np.arctan2(r[2, 0], r[2, 2]), pitch, np.arctan2(-r[0, 1], r[1, 1])])
 
 
 class Angles:

@@ -21,6 +21,7 @@ from facerep_jax.data.library import Dataset, Source
 from facerep_jax.data.pipeline import Subset, build_transforms, load
 from facerep_jax.data.transforms import Transform
 from facerep_jax.evaluation.devices import count_of
+from facerep_jax.evaluation.sets import Sets
 from facerep_jax.evaluation.shared import Shared
 from facerep_jax.evaluation.statistics import label_subset
 from facerep_jax.typing import Encoder, Metric, Task
@@ -71,7 +72,7 @@ class Problem(NamedTuple):
 
 def make_problem(
     config: ConfigDict,
-    dataset: Dataset,
+    sets: Sets,
     encoder: Encoder,
     folder: Path,
     *,
@@ -79,7 +80,7 @@ def make_problem(
     shared: Shared | None = None,
     conditions: Telling | None = None,
 ) -> Problem:
-    """The task on the splits of the data set that it names; large ones are read as they are needed.
+    """The task on the splits of the data sets that it names; large ones are read as they are needed.
 
     If there is no validation split and something is to be chosen by it, a share of the training split is held out,
     unless the config names another split in its place, which must be there.
@@ -88,39 +89,48 @@ def make_problem(
         compares: whether a protocol compares trainings, so that it needs validation examples by `last` too.
         shared: with evaluations that may read the same splits.
         conditions: of test examples alone.
+
+    Raises:
+        ValueError: a split is not there, or the labels of two sets do not mean the same.
     """
-    task = locate(config.task)
+    task, dataset = locate(config.task), sets.test
     names = {role: config.data.get("splits", {}).get(role, role) for role in task.splits}
     by_validation = config.selection == "validation" and (
         "train" not in names or names.get("validation") != "validation"
     )
-    needed = [name for role, name in names.items() if role != "validation" or by_validation]
-    if missing := [name for name in needed if not dataset.splits.get(name)]:
-        there = ", ".join(f"{name} ({count})" for name, count in dataset.splits.items())
+    needed = {role: name for role, name in names.items() if role != "validation" or by_validation}
+    if missing := [role for role, name in needed.items() if not sets.of(role).splits.get(name)]:
+        name, lacking = needed[missing[0]], sets.of(missing[0])
+        there = ", ".join(f"{split} ({count})" for split, count in lacking.splits.items())
         raise ValueError(
-            f"an evaluation needs the splits {', '.join(needed)}; {missing[0]!r} of {dataset.name!r} is empty: {there}"
+            f"an evaluation needs the splits {', '.join(needed.values())}; {name!r} of {lacking.name!r} is empty: "
+            f"{there}"
         )
+    if sets.two and "train" not in names:
+        raise ValueError(f"data.train_set is {sets.train.name!r}, but the task learns nothing from a data set")
+    sets.require_alike((*task.needs, task.label))
     metric = build(task.metric(dataset.meta))
     given = {"size": config.data.size, "whole": config.data.crop == "whole"}
-    transforms = build_transforms(config.data.transforms, dataset.meta, **given)
+    transforms = {role: build_transforms(config.data.transforms, sets.of(role).meta, **given) for role in names}
     keys = tuple(name for name in dict.fromkeys((*task.needs, task.drawn_by)) if name != "id")
     optional = tuple(dict.fromkeys((*metric.optional, PERSON)))
     tables = {name: dataset.table(name) for name in task.tables}
     splits, left_out = dict.fromkeys(ROLES, NONE), dict[str, int]()
-    images = {} if shared is None else {role: images_of(config, dataset, name) for role, name in names.items()}
+    images = {} if shared is None else {role: images_of(config, sets.of(role), name) for role, name in names.items()}
     for role, name in names.items():
-        if dataset.splits.get(name):
+        read_from = sets.of(role)
+        if read_from.splits.get(name):
             asked = conditions if role == "test" else None
-            told = transforms if asked is None else (asked, *transforms)
+            told = transforms[role] if asked is None else (asked, *transforms[role])
             more = optional if asked is None else (*optional, CONDITIONS)
-            reading = partial(load, dataset.source(name), told, keys, optional=more, name=dataset.name)
+            reading = partial(load, read_from.source(name), told, keys, optional=more, name=read_from.name)
             kind = (keys, more, None if asked is None else asked.names)
             data = reading() if shared is None else read_once(shared, images[role], kind, reading)
             splits[role] = {**data, "tables": tables}
-            left_out[role] = dataset.splits[name] - size(data)
+            left_out[role] = read_from.splits[name] - size(data)
     chooses = config.selection == "validation" or (compares and config.selection == "last")
     for role, use in {"train": "learnt from", "validation": "chosen by"}.items():
-        if names.get(role) == names["test"] and (role == "train" or chooses):
+        if not sets.two and names.get(role) == names["test"] and (role == "train" or chooses):
             logging.warning(
                 "test examples are %s: data.splits has %r for both; no fair number comes of it", use, names["test"]
             )
@@ -129,8 +139,10 @@ def make_problem(
         splits |= divided(splits["train"], task.drawn_by, config.held_out)
         images = images | {"validation": images["train"]} if images else images
     pixels, label_shape = splits["test"]["image"].shape[1], splits["test"][task.label].shape[1:]
+    if "train" in names and (shape := splits["train"][task.label].shape[1:]) != label_shape:
+        raise sets.unlike(f"the shape of {task.label}", shape, label_shape)
 
-    source = dataset.source(names.get("train", names["test"]))
+    source = sets.train.source(names["train"]) if "train" in names else dataset.source(names["test"])
     rows = splits["train"]["row"].tolist() if "train" in names else ()
     source = source if len(rows) == len(source) else Subset(source, rows)
 
@@ -147,7 +159,7 @@ def make_problem(
         metric=metric,
         splits=splits,
         source=source,
-        transforms=build_transforms(config.data.augmentations, dataset.meta, **given),
+        transforms=build_transforms(config.data.augmentations, sets.train.meta, **given),
         selection=config.selection,
         folder=folder,
         held_out=size(splits["validation"]) if holds_out else 0,

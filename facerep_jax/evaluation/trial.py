@@ -30,6 +30,7 @@ SHARED: dict[str, Any] = dict(
 )
 COMPARED = SHARED | dict(unmirrored=False)  # of tasks that compare images and learn nothing
 LEARNT = SHARED | dict(  # of tasks with a head
+    train="",
     fraction=1.0,
     shots=0,
     head="linear",
@@ -113,6 +114,7 @@ def learnt(
         shots=args.shots,
         transforms=(*read, still),
         augmentations=(*read, moved, *mirror) if augmentations is None else augmentations,
+        train_set=args.train,
         **shared(args),
     )
 
@@ -199,7 +201,8 @@ def trial(
     dtype: of the encoder's matrix products, auto, float32 or bfloat16. devices: that encode and fine-tune, 0 for all.
     groups: names of what breaks the result down, see `conditions.axes_of`; None for all that records tell, () for none.
     corruptions: kinds of those that the test images are scored under too, see `corruptions`; ("all",) for each.
-    data_dir; splits: role -> name of the data set's split.
+    data_dir; splits: role -> name of the data set's split. train_set: a data set whose splits for training and
+    validation are used in place of those of `dataset`, see `sets`; "" for none.
     size: pixels of a side of the images, 0 for those of the checkpoint; crop: box, whole, or "" for what the data set's
     meta says, else its boxes if it has any. Transforms that leave `size` and `whole` open are given these.
     encoder: a spec which the checkpoint's must match, and which `--checkpoint random` needs; {} for any.
@@ -217,7 +220,7 @@ def trial(
         scratch=from_scratch(),
         fraction=1.0,
         seeds=(0, 1, 2, 3, 4),
-        data=dict(data_dir="data", splits={role: role for role in ROLES}, size=0, crop=""),
+        data=dict(data_dir="data", splits={role: role for role in ROLES}, train_set="", size=0, crop=""),
         encoder=ConfigDict(),
         encoder_seed=0,
         weights="params",

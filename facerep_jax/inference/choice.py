@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from facerep_jax.config import locate
 from facerep_jax.data import detections, detector
 from facerep_jax.data.library import open_dataset
 from facerep_jax.data.meta import may_show_images
@@ -15,7 +14,7 @@ from facerep_jax.files import local_path
 from facerep_jax.inference import faces as sources
 from facerep_jax.inference import loading
 from facerep_jax.inference.faces import Face
-from facerep_jax.inference.loading import BOX, WHOLE, Loaded
+from facerep_jax.inference.loading import ALIGNED, BOX, WHOLE, Loaded
 from facerep_jax.inference.model import BATCH, Skipped
 from facerep_jax.train import hardware
 from facerep_jax.train.handover import PARAMS
@@ -109,8 +108,9 @@ def said(what: Loaded, crop: str) -> str:
     """What an encoder is shown, in words."""
     encoder: Any = what.encoder
     margin = next((each["margin"] for each in what.shown if each.get("margin")), 0)
-    seen = "whole pictures" if crop == WHOLE else f"faces' boxes and a margin of {margin:g} of them on each side"
-    names = [locate(each).__name__ for each in what.shown]
+    seen = f"faces' boxes and a margin of {margin:g} of them on each side"
+    seen = {WHOLE: "whole pictures", ALIGNED: "faces aligned by five points"}.get(crop, seen)
+    names = [type(each).__name__ for each in what.transforms(crop)]
     lines = [f"{what.name}: {seen}, {' and '.join(names)} to {what.image_size} x {what.image_size} pixels"]
     if hasattr(encoder, "mean"):
         lines.append(f"less {numbers(encoder.mean)}, by {numbers(encoder.std)}")

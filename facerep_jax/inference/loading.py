@@ -20,7 +20,7 @@ from facerep_jax.train.hardware import compute_dtype
 from facerep_jax.train.model import filled
 from facerep_jax.typing import Encoder, Task
 
-BOX, WHOLE = CROPS
+BOX, WHOLE, ALIGNED = CROPS
 
 
 class Loaded(NamedTuple):
@@ -34,11 +34,12 @@ class Loaded(NamedTuple):
     image_size: int
     digest: str  # SHA-256 of the encoder's arrays
     shown: Sequence[Spec]  # specs of transforms, which `transforms` builds
-    crop: str  # `box` or `whole` as the evaluation had it; empty if there was none
+    crop: str  # one of CROPS, as the evaluation had it; empty if there was none
 
     def transforms(self, crop: str) -> tuple[Transform, ...]:
-        """What gives the square that the encoder sees: of a face's box, or of the whole picture."""
-        return build_transforms(self.shown, self.meta, size=self.image_size, whole=crop == WHOLE)
+        """What gives the square that the encoder sees: of a face's box, of the whole picture, or of an aligned face."""
+        shown = encoders.aligned(self.shown) if crop == ALIGNED else self.shown
+        return build_transforms(shown, self.meta, size=self.image_size, whole=crop == WHOLE)
 
 
 def load(name: str, *, weights: str = handover.PARAMS, dtype: str = "auto", size: int = 0) -> Loaded:

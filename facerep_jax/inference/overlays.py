@@ -8,8 +8,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from facerep_jax.data.features import MISSING_CLASS
+from facerep_jax.data.pose import rotations
 from facerep_jax.evaluation.drawing import PREDICTION
-from facerep_jax.evaluation.pose_metrics import rotations
 from facerep_jax.evaluation.tasks.action_units import STRONGEST
 from facerep_jax.inference.model import Seen
 from facerep_jax.pictures import CLASS_COLOURS, fitting

@@ -14,7 +14,7 @@ from flax import nnx
 
 from facerep_jax.config import locate
 from facerep_jax.evaluation.cache import rounded
-from facerep_jax.inference.loading import WHOLE, Loaded
+from facerep_jax.inference.loading import ALIGNED, WHOLE, Loaded
 from facerep_jax.typing import Features, Named, View
 
 STABLEHLO, ONNX = "stablehlo", "onnx"
@@ -134,7 +134,8 @@ def described(program: Program, loaded: Loaded) -> list[str]:
     """Lines of a model card: how to run it, what to do before and behind it."""
     size, shown = loaded.image_size, [locate(each).__name__ for each in loaded.shown]
     margin = next((each["margin"] for each in loaded.shown if each.get("margin")), 0)
-    cut = "the whole picture" if loaded.crop == WHOLE else f"the face's box and {margin:g} of it on each side"
+    cut = f"the face's box and {margin:g} of it on each side"
+    cut = {WHOLE: "the whole picture", ALIGNED: "the face, moved to insightface's template"}.get(loaded.crop, cut)
     lines = ["Run it, for any number of images at a time:", "", "```python", RUNS[program.kind], "```", ""]
     lines += [
         f"Before: turn the picture upright as its EXIF says; cut out {cut}, and resize it to {size} x {size} pixels "

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from facerep_jax import face_world
-from facerep_jax.data.alignment import AlignToTemplate, moved, similarity
+from facerep_jax.data.alignment import ARCFACE, AlignToTemplate, moved, similarity
 from facerep_jax.data.meta import IBUG
+from facerep_jax.data.pose import angles_of
 from facerep_jax.data.transforms import CropToBox
 
 FIVE = np.array([[20, 30], [45, 22], [36, 44], [30, 60], [49, 54]], np.float32)
@@ -45,6 +46,19 @@ def test_a_similarity_is_umeyamas():
 )
 def test_the_template_lies_where_farls_does(size, scale, expected):
     np.testing.assert_allclose(AlignToTemplate(size=size, scale=scale, meta={}).template, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [112, 224])
+def test_insightfaces_template_is_in_pixels_of_112(size):
+    published = [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+    align = AlignToTemplate(size=size, template=ARCFACE, meta={})
+    np.testing.assert_allclose(align.template, np.array(published) * (size - 1) / 111, atol=1e-9)
+    picture = {"id": b"a", "image": np.zeros((80, 80, 3), np.uint8)}
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]]) / 3
+    seen = {**picture, "landmarks": (align.template @ turn.T + [20, 9]).astype(np.float32)}
+    np.testing.assert_allclose(align(seen, rng())["landmarks"], align.template, atol=1e-3)
+    with pytest.raises(ValueError, match=r"a template is x and y of 5 points, not \(4, 2\) numbers"):
+        AlignToTemplate(size=size, template=ARCFACE[:4], meta={})
 
 
 def blobs(h, w, points):
@@ -125,6 +139,12 @@ def test_a_generated_face_comes_to_the_template_with_its_parts():
         painted = np.where(face["mask"] == c, 255, 0).astype(np.uint8)[..., None].repeat(3, -1)
         found = align({**face, "image": painted}, rng())["image"][..., 0] > 127
         assert (found & (aligned["mask"] == c)).sum() > 0.85 * (found | (aligned["mask"] == c)).sum()
+
+
+def test_a_pose_turns_with_the_picture():
+    face = face_world.face(0, 3, 96)
+    aligned = AlignToTemplate(size=48, meta=face_world.META)({**face, "head_pose": angles_of(face["camera"])}, rng())
+    np.testing.assert_allclose(aligned["head_pose"], angles_of(aligned["camera"]), atol=1e-2)
 
 
 def test_an_aligned_image_of_an_upright_face_is_its_crop():

@@ -19,7 +19,7 @@ def pupils(left, right):
 
 
 METAS = {
-    "crop": ({"crop": "face"}, 'crop: must be box or whole, not "face"'),
+    "crop": ({"crop": "face"}, 'crop: must be box, whole or aligned, not "face"'),
     "unknown key": ({"class": ["a"]}, r"key 'class' is not known; did you mean 'classes'\?"),
     "not json": ("{", "invalid JSON at column 2"),
     "not an object": ([], "a JSON object is expected"),

@@ -10,6 +10,7 @@ from PIL import Image
 
 from facerep_jax import face_world
 from facerep_jax.data import transforms
+from facerep_jax.data.pose import angles_of
 from facerep_jax.data.transforms import BlockMask, CropToBox, Flip, Lacking, RandomResizedCrop, Resize, Tokenize, crop
 from facerep_jax.evaluation.pose_metrics import rotations
 
@@ -481,6 +482,7 @@ def annotated():
         "landmarks_3d": vertices,
         "vertices": vertices,
         "camera": np.array([[2, 0, 1, 30], [0, 3, -1, 15], [0, 0, 2, 5]], np.float32),
+        "head_pose": np.array([30, 10, -20], np.float32),
         "bbox": np.array([4, 2, 13, 9], np.float32),
         "attributes": np.array([1, 0], np.float32),
         "masked": np.array([1, 1, 0, 1, 0, 0, 0, 1, 0], bool),
@@ -525,11 +527,13 @@ def test_a_mirrored_generated_face_is_that_of_the_mirrored_scene():
     for index in (1, 2, 5):
         scene = face_world.sample_scene(0, index)
         face = {**face_world.render(scene, 96), "caption": []}
+        face["head_pose"] = angles_of(face["camera"])
         ours = Flip(probability=1.0, meta=face_world.META)(face, rng())
         theirs = face_world.render(face_world.mirror(scene), 96)
         for name in ("landmarks", "landmarks_3d", "vertices", "bbox"):
             np.testing.assert_allclose(ours[name], theirs[name], atol=1e-2, err_msg=name)
         np.testing.assert_allclose(ours["camera"], theirs["camera"], rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(ours["head_pose"], angles_of(theirs["camera"]), atol=1e-2)
         np.testing.assert_array_equal(ours["attributes"], theirs["attributes"])
         assert (ours["visible"] != theirs["visible"]).sum() <= 1  # rounding decides on the edge of what hides a point
         assert (ours["mask"] == theirs["mask"]).mean() > 0.998
@@ -584,7 +588,7 @@ def test_captions_without_sides_are_mirrored(caption):
 def test_annotations_without_permutation_are_left_out_whether_mirrored_or_not():
     for probability in (0.0, 1.0):
         names = set(Flip(probability=probability, meta={})(annotated(), rng()))
-        assert names == {"id", "image", "camera", "bbox", "masked", "identity", "caption"}
+        assert names == {"id", "image", "camera", "head_pose", "bbox", "masked", "identity", "caption"}
 
 
 def test_half_of_the_examples_are_mirrored_and_captions_do_not_move_the_generator():

@@ -7,8 +7,8 @@ import pytest
 
 from facerep_jax import face_world
 from facerep_jax.data.library import Dataset, open_dataset
+from facerep_jax.data.pose import rotations
 from facerep_jax.evaluation.conditions import KNOWN, Conditions, axes_of
-from facerep_jax.evaluation.pose_metrics import rotations
 from facerep_jax.face_world import Settings
 
 DRAWN = open_dataset("generated_faces:world=evaluate,size=32,train=8,validation=0,test=0", "nowhere")
@@ -71,6 +71,7 @@ def test_values_of_a_record():
     camera[:, :3] = 7 * rotations(np.array([-40.0, 5, 3]))
     assert axis("yaw").value({"camera": camera}) == pytest.approx(40)
     assert axis("yaw").value({"camera": camera, "head_pose": np.array([10.0, 0, 0])}) == 10
+    assert axis("yaw").value({"head_pose": np.array([10.0, 0, 0]), "abs_yaw_deg": 11.0}) == 11
     assert np.isnan(axis("yaw").value({"camera": np.full((3, 4), np.nan)}))
     assert axis("hidden landmarks").value({"visible": np.array([1, 0, -1, 0, 1])}) == 0.5
     assert np.isnan(axis("hidden landmarks").value({"visible": np.array([-1, -1])}))

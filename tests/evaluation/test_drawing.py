@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from facerep_jax.data.pose import rotations
 from facerep_jax.evaluation import drawing
-from facerep_jax.evaluation.pose_metrics import rotations
 
 FACE = np.full((20, 20, 3), 128, np.uint8)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from facerep_jax.evaluation.mesh_metrics import MeshErrors, aligned
+from facerep_jax.evaluation.mesh_metrics import MeshErrors, SparseErrors, aligned
 from facerep_jax.evaluation.metrics import score
 from facerep_jax.typing import Metric
 
@@ -62,6 +62,19 @@ def test_the_three_protocols_are_those_of_their_definitions():
     drawn = metric.compute(rows.statistics, weights)
     assert drawn["nme_dense_box"][0] == pytest.approx(expected[[0, 0, 2], 0].mean(), rel=1e-6)
     assert drawn["nme_sparse_box_balanced"][0] == pytest.approx(expected[[0, 0, 2], 2].mean(), rel=1e-6)
+
+
+def test_sparse_alignment_alone_needs_no_depths():
+    prediction, split = meshes()
+    whole = score(MeshErrors(LANDMARKS), MeshErrors(LANDMARKS).rows(prediction, split).statistics)
+    metric, marks = SparseErrors(), list(LANDMARKS)
+    assert isinstance(metric, Metric)
+    assert metric.headline == "nme_sparse_box_balanced"
+    flat = split["vertices"][:, marks] * np.float32([1, 1, np.nan])
+    found = score(metric, metric.rows(prediction[:, marks], {**split, "landmarks_3d": flat}).statistics)
+    assert {*found} == {*metric.columns, *metric.bins, "images"}
+    for name, value in found.items():
+        assert value == pytest.approx(whole[name], rel=1e-9)
 
 
 def test_a_similarity_is_undone_and_nothing_else():

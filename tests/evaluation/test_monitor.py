@@ -84,7 +84,7 @@ def test_without_a_validation_split_half_of_the_training_examples_are_scored():
         ({"every": -1}, 32, "evaluate.every is a number of steps, or 0 for never, not -1"),
         ({"weights": "ema"}, 32, "evaluate.weights=ema needs an average of the weights: set --config.ema"),
         ({"weights": "mean"}, 32, "evaluate.weights is params or ema, not 'mean'"),
-        ({"crop": "face"}, 32, "crop is box or whole, not 'face'"),
+        ({"crop": "face"}, 32, "crop is box, whole or aligned, not 'face'"),
         ({"images": 1}, 32, "evaluate.images is at least 2, not 1"),
         ({"dataset": "generated_faces:size=48,train=0,test=4"}, 32, "has no training examples to fit probes on"),
         ({}, None, "evaluate.every needs an objective that trains on images"),

@@ -1,41 +1,18 @@
-"""Reference: SciPy's rotations and the generator's own geometry."""
+"""Reference: SciPy's rotations."""
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from facerep_jax import face_world
+from facerep_jax.data.pose import rotations
 from facerep_jax.evaluation.metrics import score
-from facerep_jax.evaluation.pose_metrics import Angles, angles_of, rotations
-from facerep_jax.face_world.geometry import rotation
+from facerep_jax.evaluation.pose_metrics import Angles
 from facerep_jax.typing import Metric
 
 
 def drawn(n=40, seed=0):
     rng = np.random.default_rng(seed)
     return rng.uniform([-90, -60, -170], [90, 60, 170], (n, 3))
-
-
-def test_rotations_are_those_of_the_generator_and_of_scipy():
-    for angles, found in zip(drawn(), rotations(drawn()), strict=True):
-        np.testing.assert_allclose(found, rotation(*np.radians(angles)), atol=1e-6)
-        yaw, pitch, roll = angles
-        turns = Rotation.from_euler("yxz", [-yaw, pitch, roll], degrees=True)  # about fixed axes, in this order
-        np.testing.assert_allclose(found, turns.as_matrix(), atol=1e-12)
-
-
-def test_a_camera_gives_its_angles_back_whatever_its_scale():
-    for index in range(6):
-        scene = face_world.sample_scene(0, index)
-        found = angles_of(face_world.camera(scene, 64))
-        np.testing.assert_allclose(found, np.degrees([scene.yaw, scene.pitch, scene.roll]), atol=1e-3)
-    for angles, turn in zip(drawn(), rotations(drawn()), strict=True):
-        np.testing.assert_allclose(angles_of(np.c_[31.0 * turn, [1, 2, 3]]), angles, atol=1e-6)
-
-
-def test_what_is_no_camera_has_no_angles():
-    for linear in (np.full((3, 3), np.nan), np.zeros((3, 3)), np.diag([1.0, 1, -1])):
-        assert np.isnan(angles_of(np.c_[linear, np.zeros(3)])).all()
 
 
 def test_errors_are_by_definition():

@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from facerep_jax.config import build, spec
-from facerep_jax.data.library import Dataset, open_dataset
+from facerep_jax.data.library import Dataset, Kept, open_dataset
 from facerep_jax.data.transforms import CropToBox
 from facerep_jax.evaluation.cache import extractor
 from facerep_jax.evaluation.conditions import Conditions, axes_of
@@ -15,6 +15,7 @@ from facerep_jax.evaluation.problem import CONDITIONS, NONE, make_problem, take,
 from facerep_jax.evaluation.protocols import Protocol
 from facerep_jax.evaluation.protocols.frozen import FrozenEncoder
 from facerep_jax.evaluation.selection import Outcome
+from facerep_jax.evaluation.sets import Sets
 from facerep_jax.evaluation.shared import Shared
 from facerep_jax.evaluation.statistics import resampled
 from facerep_jax.evaluation.summaries import summarised, words_of
@@ -102,11 +103,12 @@ def dataset():
     return WithPairs(**vars(open_dataset(DRAWN, "nowhere")))
 
 
-def problem_of(dataset, folder, task=Recognition, splits=(), **over):
+def problem_of(dataset, folder, task=Recognition, splits=(), shared=None, **over):
     crop = (spec(CropToBox, size=SIZE, margin=0.2),)
     data = dict(splits=dict(splits), transforms=crop, augmentations=crop, size=SIZE, crop="box")
     config = ConfigDict(dict(task=spec(task, taps=(0.5, 1.0)), selection="validation", data=data) | over)
-    return make_problem(config, dataset, make_encoder(), folder)
+    sets = dataset if isinstance(dataset, Sets) else Sets(dataset, dataset)
+    return make_problem(config, sets, make_encoder(), folder, shared=shared)
 
 
 def test_recognition_goes_the_whole_way(dataset, tmp_path):
@@ -173,6 +175,34 @@ def test_roles_are_mapped_to_the_splits_of_the_data_set(dataset, tmp_path):
     assert last.splits["validation"] is NONE
 
 
+def test_training_and_validation_examples_may_be_of_another_set(dataset, tmp_path):
+    other = open_dataset("generated_faces:world=evaluate,size=48,train=10,validation=4,test=2", "nowhere")
+    shared, sets = Shared(), Sets(dataset, other)
+    problem = problem_of(sets, tmp_path, task=Landmarks, shared=shared)
+    for role, source in (("train", other), ("validation", other), ("test", dataset)):
+        assert problem.splits[role]["id"] == [record["id"].decode() for record in source.source(role)]
+    assert [record["id"] for record in problem.source] == [record["id"] for record in other.source("train")]
+    alone = problem_of(dataset, tmp_path, task=Landmarks, shared=shared).images
+    assert problem.images["test"] == alone["test"]  # features of these are shared
+    assert {problem.images[role] for role in ("train", "validation")}.isdisjoint(alone.values())
+    with pytest.raises(ValueError, match=r"needs the splits none, test; 'none' of 'generated_faces:world=evaluate,"):
+        problem_of(sets, tmp_path, task=Landmarks, splits={"train": "none"})
+    with pytest.raises(ValueError, match="but the task learns nothing from a data set"):
+        problem_of(sets, tmp_path, task=ZeroShot)
+
+
+class Fewer(Dataset):
+    def source(self, split):
+        return Kept({**record, "landmarks": record["landmarks"][:60]} for record in super().source(split))
+
+
+def test_another_number_of_landmarks_is_refused(dataset, tmp_path):
+    other = Fewer(**vars(open_dataset(DRAWN.replace("size=48", "size=40"), "nowhere")))
+    message = r"the shape of landmarks is \(60, 2\) in the one and \(68, 2\) in the other"
+    with pytest.raises(ValueError, match=message):
+        problem_of(Sets(dataset, other), tmp_path, task=Landmarks)
+
+
 @pytest.mark.parametrize(
     ("splits", "selection", "warning"),
     [
@@ -211,7 +241,7 @@ def test_a_split_that_is_shared_is_broken_down_by_what_each_asks_for(dataset, tm
         data = dict(splits={}, transforms=crop, augmentations=crop, size=SIZE, crop="box")
         config = ConfigDict(dict(task=spec(Recognition, taps=(0.5, 1.0)), selection="validation", data=data))
         given = dict(shared=shared, conditions=conditions)
-        return make_problem(config, dataset, make_encoder(), tmp_path, **given).splits["test"]
+        return make_problem(config, Sets(dataset, dataset), make_encoder(), tmp_path, **given).splits["test"]
 
     turned, large = asked("yaw"), asked("face size")
     assert turned["image"] is large["image"]

@@ -10,10 +10,11 @@ ijbb_1N_probe_mixed.csv, or for IJB-C ijbc_1N_gallery_G1.csv, ijbc_1N_gallery_G2
 the columns TEMPLATE_ID and SUBJECT_ID and a row for each image. All three, or none.
 
 All images are the test split. `template` and `media` are integers, `face_score` is from 0 to 1; the five points are
-left eye, right eye, nose, left and right corner of the mouth, as seen, in pixels of the loose crop. The table
-`template_pairs` has first, second (templates) and same; with NIST's lists there are `gallery`, with template, person
-and gallery (1 or 2), and `probes`, with template and person. Rests on insightface's ijb evaluation (IJB_11.py,
-IJB_1N.py) and ports of it, and on bob.bio.face's ijbc for names and columns of the lists.
+left eye, right eye, nose, left and right corner of the mouth, as seen, in pixels of the loose crop, by which
+evaluations align faces to insightface's template. The table `template_pairs` has first, second (templates) and same;
+with NIST's lists there are `gallery`, with template, person and gallery (1 or 2), and `probes`, with template and
+person. Rests on insightface's ijb evaluation (IJB_11.py, IJB_1N.py) and ports of it, and on bob.bio.face's ijbc for
+names and columns of the lists.
 """
 
 import dataclasses
@@ -45,7 +46,7 @@ SETS = {"ijbb": 227_630, "ijbc": 469_375}  # -> images
 GALLERIES = {"ijbb": ("S1", "S2"), "ijbc": ("G1", "G2")}  # of different persons
 MORE = {"template": (np.int32, ()), "media": (np.int32, ()), "face_score": (np.float32, ())}
 META = {
-    "crop": "whole",
+    "crop": "aligned",
     "landmarks": {
         "flip": (1, 0, 2, 4, 3),
         "normaliser": {"kind": "inter_ocular", "left": 0, "right": 1},

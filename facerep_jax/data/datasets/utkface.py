@@ -4,9 +4,11 @@ UTKFace.tar.gz (aligned and cropped) unpacks to UTKFace/AGE_GENDER_ETHNICITY_DAT
 files AGE_GENDER_ETHNICITY_DATE.jpg. Gender is 0 for male and 1 for female, ethnicity 0 to 4: White, Black, Asian,
 Indian, others. Some names lack one of both, and nobody can say which: both are then missing, and counted.
 
-There is no published split, so all are for training. `age` is in years; gender and ethnicity are attributes, as the
-set's annotators and an algorithm saw them, not what people say of themselves. Rests on the description at
-susanqq.github.io/UTKFace (recalled).
+There is no published split, so all are for training, unless `test=0.2,validation=0.1` take such shares of the images,
+by a hash of AGE_GENDER_ETHNICITY_DATE, which is the same for a face in the wild and aligned. People are not known, so
+that one may be in several splits. `age` is in years; gender and ethnicity are attributes, as the set's annotators and
+an algorithm saw them, not what people say of themselves. Rests on the description at susanqq.github.io/UTKFace
+(recalled).
 """
 
 import dataclasses
@@ -14,7 +16,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from facerep_jax.data import samples
+from facerep_jax.config import parse_arg
+from facerep_jax.data import samples, shares
 from facerep_jax.data.benchmark import Benchmark
 from facerep_jax.data.samples import Sample, Samples
 
@@ -28,6 +31,7 @@ BENCHMARK = Benchmark(
     licence="non-commercial research; images are of their owners",
     agreement="by downloading one agrees to the terms on its page",
     citation="Zhang, Song and Qi, Age Progression/Regression by Conditional Adversarial Autoencoder, CVPR 2017",
+    arguments="test=0 (default) and validation=0: shares of the images that are these splits",
 )
 NAME, RAW, VERSION = "default", BENCHMARK.raw, "1.0.0"
 FILE = re.compile(r"(?P<age>\d{1,3})_(?:(?P<gender>[01])_(?P<ethnicity>[0-4])|.*)_\d{8,20}")
@@ -40,18 +44,20 @@ plan = samples.plan
 
 def read(arg: str | None, manual_dir: Path | None) -> Samples:
     """The images of the folder and of those in it."""
-    folder = BENCHMARK.folder(arg, manual_dir)
-    found = [*images(folder)]
+    folder, args = BENCHMARK.folder(arg, manual_dir), parse_arg(arg, validation=0.0, test=0.0)
+    shares.check(**args)
+    found = [*images(folder, **args)]
     raw = BENCHMARK.gather(folder, found, META)
     lacking = sum(sample.values["attributes"] is None for sample in found)
     note = f"{lacking} files' names lack gender or ethnicity, which are then missing"
     return dataclasses.replace(raw, notes=(*raw.notes, *([note] if lacking else [])))
 
 
-def images(folder: Path) -> Iterator[Sample]:
-    """A sample for each image."""
+def images(folder: Path, **of: float) -> Iterator[Sample]:
+    """A sample for each image; `of` are the shares of the splits."""
     for path in sorted(folder.rglob("*.jpg")):
-        said = FILE.fullmatch(path.name.split(".")[0].removesuffix("jpg"))
+        name = path.name.split(".")[0].removesuffix("jpg")
+        said = FILE.fullmatch(name)
         if not said:
             raise ValueError(f"{path}: a name AGE_GENDER_ETHNICITY_DATE is expected")
         attributes = {}
@@ -59,4 +65,5 @@ def images(folder: Path) -> Iterator[Sample]:
             ethnicity = ETHNICITIES[int(said["ethnicity"])]
             attributes = {"female": int(said["gender"])} | {name: int(name == ethnicity) for name in ETHNICITIES}
         image = path.relative_to(folder).as_posix()
-        yield Sample({"image": image, "age": float(said["age"]), "attributes": attributes or None}, id=image)
+        values = {"image": image, "age": float(said["age"]), "attributes": attributes or None}
+        yield Sample(values, id=image, split=shares.split_of(name, **of))

@@ -2,11 +2,13 @@
 
 300W-LP.zip unpacks to AFW/, HELEN/, IBUG/, LFPW/ and the same with _Flip (their mirror images, which are not read: a
 mirror is a transform here), each with NAME_0.jpg and NAME_0.mat, and landmarks/AFW/NAME_0_pts.mat and so on with pts_2d
-and pts_3d (68 x 2). Pose_Para of NAME_0.mat has pitch, yaw and roll in radians.
+and pts_3d (68 x 2). Pose_Para of NAME_0.mat has pitch, yaw and roll in radians, which give the `head_pose` that
+AFLW2000-3D has too.
 
 `points=3d` (the default) are landmarks fixed to the face and projected, as those of AFLW2000-3D are, `points=2d` those
-on the outline. Pixels count from 1, as MATLAB's do: inferred from AFLW2000-3D, of the same authors. All are for
-training. Rests on face-alignment's and 3DDFA's descriptions (recalled).
+on the outline. The former are `landmarks_3d` too, whose depths are not known. Pixels count from 1, as MATLAB's do:
+inferred from AFLW2000-3D, of the same authors. All are for training: `dataset=aflw2000/default,train=w300lp/default`
+learns here and tests there. Rests on face-alignment's and 3DDFA's descriptions (recalled).
 """
 
 from collections.abc import Iterator
@@ -18,12 +20,13 @@ from facerep_jax.config import parse_arg
 from facerep_jax.data import matlab, samples
 from facerep_jax.data.benchmark import Benchmark
 from facerep_jax.data.meta import IBUG
+from facerep_jax.data.pose import angles_of_3ddfa
 from facerep_jax.data.samples import Sample, Samples
 
 BENCHMARK = Benchmark(
     name="w300lp",
     title="300W-LP",
-    tasks=("landmarks", "3D"),
+    tasks=("landmarks", "3D", "head pose"),
     source="http://www.cbsr.ia.ac.cn/users/xiangyuzhu/projects/3DDFA/main.htm",
     raw="the folder 300W_LP with AFW, HELEN, IBUG, LFPW and landmarks",
     counts={"train": 61_225},
@@ -36,7 +39,7 @@ NAME, RAW, VERSION = "default", BENCHMARK.raw, "1.0.0"
 FOLDERS = ("AFW", "HELEN", "IBUG", "LFPW")
 POINTS, FIRST = 68, 1  # what the first pixel is called
 META = {"landmarks": IBUG}
-MORE = {"abs_yaw_deg": (np.float32, ())}
+MORE = {"abs_yaw_deg": (np.float32, ()), "head_pose": (np.float32, (3,))}
 
 plan = samples.plan
 
@@ -64,5 +67,8 @@ def found(folder: Path, key: str) -> Iterator[Sample]:
                 "landmarks": landmarks,
                 "bbox": (*landmarks.min(0), *landmarks.max(0)),
                 "abs_yaw_deg": abs(float(np.degrees(pose[1]))),
+                "head_pose": angles_of_3ddfa(pose),
             }
+            if key == "pts_3d":
+                values["landmarks_3d"] = np.pad(landmarks, ((0, 0), (0, 1)), constant_values=np.nan)
             yield Sample(values, id=f"{part}/{image.stem}")

@@ -8,17 +8,18 @@ from jaxtyping import Array, Float
 from PIL import Image
 
 from facerep_jax.config import Spec, spec
+from facerep_jax.data.pose import angles_of, rotations
 from facerep_jax.data.records import Example
 from facerep_jax.data.transforms import require
 from facerep_jax.evaluation import drawing
 from facerep_jax.evaluation.one_vector import OneVector, mean_known
-from facerep_jax.evaluation.pose_metrics import Angles, angles_of, rotations
+from facerep_jax.evaluation.pose_metrics import Angles
 from facerep_jax.evaluation.targets import numbers, of_pixels
 from facerep_jax.typing import Batch, Features
 
 
 class HeadPose(OneVector):
-    """Yaw, pitch and roll in degrees, from one vector of the image; `pose_metrics.rotations` says what they are.
+    """Yaw, pitch and roll in degrees, from one vector of the image; `data.pose.rotations` says what they are.
 
     The loss is the mean squared error of each angle in units of its deviation among training faces. `Pose`, a transform
     of the data, makes the angles of a record's camera. NaN is not known.

@@ -10,12 +10,11 @@ from jaxtyping import Array, Float, Key
 from PIL import Image, ImageDraw
 
 from facerep_jax.config import Spec, build, spec
+from facerep_jax.data.pose import angles_of
 from facerep_jax.data.records import Example
-from facerep_jax.data.transforms import require
 from facerep_jax.evaluation import drawing
-from facerep_jax.evaluation.mesh_metrics import MeshErrors
+from facerep_jax.evaluation.mesh_metrics import MeshErrors, SparseErrors
 from facerep_jax.evaluation.one_vector import OneVector, mean_known
-from facerep_jax.evaluation.pose_metrics import angles_of
 from facerep_jax.evaluation.targets import numbers, of_pixels
 from facerep_jax.models.pooled import LINEAR, Encode, Units
 from facerep_jax.typing import Batch, Carried, Encoder, Equations, Features
@@ -47,13 +46,13 @@ class Reconstruction3D(OneVector):
         """The metric for a data set with this meta."""
         return spec(MeshErrors, landmarks=tuple(meta.get("vertex_landmarks", ())))
 
-    @staticmethod
+    @classmethod
     def baselines(
-        train: Mapping[str, Any], validation: Mapping[str, Any], test: Mapping[str, Any], meta: Mapping[str, Any]
+        cls, train: Mapping[str, Any], validation: Mapping[str, Any], test: Mapping[str, Any], meta: Mapping[str, Any]
     ) -> dict[str, np.ndarray]:
         """Meshes without an encoder: the mean of training faces, and ridge regression on 32 x 32 RGB pixels."""
-        mean = mean_known(train["vertices"])
-        found = of_pixels(train, validation, test, "vertices", numbers, mean.size).reshape(-1, *mean.shape)
+        mean = mean_known(train[cls.label])
+        found = of_pixels(train, validation, test, cls.label, numbers, mean.size).reshape(-1, *mean.shape)
         return {"mean": np.broadcast_to(mean, found.shape), "linear_pixels": found}
 
     @staticmethod
@@ -62,9 +61,26 @@ class Reconstruction3D(OneVector):
         picture = drawing.enlarged(image, scale)
         pen = ImageDraw.Draw(picture)
         for points, colour in ((label, drawing.TRUTH), (prediction, drawing.PREDICTION)):
-            for x, y in ((points[np.isfinite(points).all(1), :2] + 0.5) * scale).tolist():
+            for x, y in ((points[np.isfinite(points[:, :2]).all(1), :2] + 0.5) * scale).tolist():
                 pen.circle((x, y), max(1.0, picture.width / 400), fill=colour)
         return picture
+
+
+class SparseAlignment(Reconstruction3D):
+    """The 68 landmarks of a face in 3D, `landmarks_3d`, judged in the image plane alone: their depths may be unknown.
+
+    Source: 3DDFA (Zhu et al., CVPR 2016), its protocol for AFLW2000-3D.
+    """
+
+    needs = ("image", "landmarks_3d")
+    title = "Sparse alignment in 3D"
+    drawn = "landmarks, truth green, prediction red"
+    label = "landmarks_3d"
+
+    @staticmethod
+    def metric(meta: Mapping[str, Any]) -> Spec:
+        """The metric for a data set with this meta."""
+        return spec(SparseErrors)
 
 
 class Basis(nnx.Module):
@@ -133,17 +149,18 @@ class Basis(nnx.Module):
 
 
 class Yaw:
-    """A transform: `yaw` in degrees, of the record's `head_pose` or `camera`; NaN if it has neither.
+    """A transform: `yaw` in degrees, of the record's `abs_yaw_deg`, `head_pose` or `camera`; NaN if it has none.
 
     It stands before transforms that stretch the image.
     """
 
-    reads = ("camera", "head_pose")
+    reads = ("abs_yaw_deg", "camera", "head_pose")
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        require(example, "vertices", "reconstruction in 3D")
         yaw = np.nan
-        if "head_pose" in example:
+        if "abs_yaw_deg" in example:
+            yaw = example["abs_yaw_deg"]
+        elif "head_pose" in example:
             yaw = example["head_pose"][0]
         elif "camera" in example:
             yaw = angles_of(example["camera"])[0]

@@ -1,9 +1,11 @@
-"""Planted and seen red: a pixel not taken off, pitch taken for yaw."""
+"""Planted and seen red: a pixel not taken off, pitch taken for yaw, Pose_Para's order for ours."""
 
 import numpy as np
 import pytest
 import scipy.io
 
+from facerep_jax.data.pose import angles_of_3ddfa
+from facerep_jax.evaluation.conditions import axes_of
 from tests.data.datasets.drawn import face, prepare, prepared, records, sides, write
 
 YAWS = (-0.5, 1.2)
@@ -34,7 +36,10 @@ def test_files_become_records(raw, tmp_path, capsys):
         np.testing.assert_allclose(record["landmarks_3d"][:, 2], np.linspace(-20, 20, 68), atol=1e-5)
         np.testing.assert_allclose(record["bbox"], [*points.min(0), *points.max(0)], atol=1e-5)
         np.testing.assert_allclose(record["abs_yaw_deg"], abs(YAWS[index]) * 180 / np.pi, rtol=1e-6)
+        pose = contents(index)["Pose_Para"][0]
+        np.testing.assert_allclose(record["head_pose"], angles_of_3ddfa(pose), atol=1e-4)
         sides(dataset, record, [0, 36, 48], [16, 45, 54])
+    assert [axis.name for axis in axes_of(dataset)] == ["yaw", "face size"]
     assert dataset.meta["landmarks"]["normaliser"] == {"kind": "box", "left": 36, "right": 45}
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from facerep_jax.data.shares import split_of
 from tests.data.datasets.drawn import face, prepare, prepared, records, write
 
 FILES = {
@@ -20,6 +21,24 @@ def test_names_become_labels(tmp_path, capsys):
         assert dataset.meta["identities"][record["identity"]] == person
         assert record["age"] == age
         np.testing.assert_array_equal(record["attributes"], [female])
+
+
+def test_shares_of_the_people_are_splits(tmp_path, capsys):
+    people = [f"P{i}" for i in range(12)]
+    for number, person in enumerate(people * 2):
+        write(tmp_path / "raw" / f"{number}_{person}_{20 + number}_f.jpg", face(number % 3)["image"])
+    dataset = prepared("agedb:test=0.3,validation=0.3", tmp_path / "raw", tmp_path / "data")
+    assert "published with" not in capsys.readouterr().out
+    of = {
+        split: {dataset.meta["identities"][record["identity"]] for record in dataset.source(split)}
+        for split in dataset.splits
+    }
+    for person in people:
+        split = split_of(person, validation=0.3, test=0.3)
+        assert [each for each in of if person in of[each]] == [split]
+    assert {*of} == {"train", "validation", "test"}
+    assert prepare("agedb:test=1.2", tmp_path / "raw", tmp_path / "data", "--name=other") == 2
+    assert "validation and test are shares from 0 on, below 1 together, not 0 and 1.2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["MariaCallas_35_f", "0_MariaCallas_35", "0_MariaCallas_f_35"])

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from facerep_jax import cli
+from facerep_jax.data.alignment import ARCFACE, AlignToTemplate
+from facerep_jax.data.transforms import decode
+from facerep_jax.evaluation.encoders import crop_of
 from tests.data.datasets.drawn import face, prepare, prepared, records, sides, text, write
 from tests.data.datasets.test_celeba import points5
 
@@ -33,7 +36,12 @@ def test_lists_become_records_and_pairs_of_templates(raw, tmp_path, capsys):
     dataset = prepared("ijb", raw, tmp_path / "data")
     published = 227_630 if (raw / "meta" / "ijbb_face_tid_mid.txt").exists() else 469_375
     assert f"4 images in split test, but IJB-B and IJB-C was published with {published}" in capsys.readouterr().out
+    assert crop_of(dataset, None) == "aligned"
+    align = AlignToTemplate(size=112, template=ARCFACE, meta=dataset.meta)
     found = records(dataset)
+    for record in found.values():  # faces of the template's likeness come near to it
+        moved = align(decode(record), np.random.default_rng(0))["landmarks"]
+        assert np.linalg.norm(moved - align.template, axis=1).max() < 12
     assert [*found] == ["1", "2", "3", "4"]
     for index, record in enumerate(found.values()):
         assert (record["template"], record["media"]) == (TEMPLATES[index], MEDIA[index])

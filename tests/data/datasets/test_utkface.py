@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from facerep_jax.data.shares import split_of
 from tests.data.datasets.drawn import face, prepare, prepared, records, write
 
 FILES = {  # -> age, female, ethnicity
@@ -30,6 +31,19 @@ def test_names_become_labels(tmp_path, capsys):
         else:
             expected = [female, *(float(other == ethnicity) for other in names[1:])]
             np.testing.assert_array_equal(record["attributes"], expected)
+
+
+def test_shares_of_the_images_are_splits(tmp_path):
+    names = [f"{20 + i}_0_0_2017011221350090{i}" for i in range(8)]
+    for index, name in enumerate(names):
+        write(tmp_path / "raw" / "aligned" / f"{name}.jpg.chip.jpg", face(index % 3)["image"])
+        write(tmp_path / "raw" / "wild" / f"{name}.jpg", face(index % 3)["image"])
+    dataset = prepared("utkface:test=0.4,validation=0.3", tmp_path / "raw", tmp_path / "data")
+    for split in dataset.splits:
+        of = {record["id"].decode() for record in dataset.source(split)}
+        expected = {name for name in names if split_of(name, validation=0.3, test=0.4) == split}
+        assert of == {f"{folder}.jpg" for name in expected for folder in (f"aligned/{name}.jpg.chip", f"wild/{name}")}
+    assert {*dataset.splits} == {"train", "validation", "test"}
 
 
 @pytest.mark.parametrize("name", ["face.jpg", "old_1_2_20170104235119083.jpg", "26_1_3.jpg"])

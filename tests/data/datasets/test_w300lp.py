@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.io
 
+from facerep_jax.data.pose import angles_of_3ddfa
 from tests.data.datasets.drawn import face, prepare, prepared, records, sides, write
 
 FOLDERS = ("AFW", "AFW_Flip", "HELEN", "IBUG", "LFPW")
@@ -34,6 +35,12 @@ def test_files_become_records(raw, tmp_path, capsys, arg, shift):
         index = int(name[-1])
         np.testing.assert_allclose(record["landmarks"], face(index)["landmarks"] + shift, atol=1e-5)
         np.testing.assert_allclose(record["abs_yaw_deg"], index * 18 / np.pi, rtol=1e-6)
+        pose = np.array([0.1, -0.1 * index, 0.2])
+        np.testing.assert_allclose(record["head_pose"], angles_of_3ddfa(pose), atol=1e-4)
+        assert ("landmarks_3d" in record) == (not arg)  # those of the outline are not of the face
+        if not arg:
+            np.testing.assert_array_equal(record["landmarks_3d"][:, :2], record["landmarks"])
+            assert np.isnan(record["landmarks_3d"][:, 2]).all()
         sides(dataset, record, [0, 36, 48], [16, 45, 54])
 
 

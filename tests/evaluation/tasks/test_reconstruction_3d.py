@@ -5,7 +5,7 @@ from flax import nnx
 
 from facerep_jax import face_world
 from facerep_jax.config import build, spec
-from facerep_jax.evaluation.tasks.reconstruction_3d import Basis, Reconstruction3D, Yaw
+from facerep_jax.evaluation.tasks.reconstruction_3d import Basis, Reconstruction3D, SparseAlignment, Yaw
 from facerep_jax.models import pooled
 from facerep_jax.typing import ClosedForm, Task
 from tests.evaluation.tasks.pooled_features import gradient_of, loss_of, make_encoder, pictures, seen, with_kernel
@@ -87,10 +87,25 @@ def test_baselines_yaw_and_metric():
     face = face_world.face(0, 0, 32)
     assert abs(float(Yaw()(face, RNG)["yaw"])) < 90
     assert Yaw()({"vertices": TRUTH[0], "head_pose": np.array([12.0, 0, 0])}, RNG)["yaw"] == 12
+    both = {"vertices": TRUTH[0], "head_pose": np.array([12.0, 0, 0]), "abs_yaw_deg": 13.0}
+    assert Yaw()(both, RNG)["yaw"] == 13  # as the set's own protocol counts it
     assert np.isnan(Yaw()({"vertices": TRUTH[0]}, RNG)["yaw"])
-    with pytest.raises(ValueError, match="reconstruction in 3D needs the feature 'vertices'"):
-        Yaw()({"image": None}, RNG)
     np.testing.assert_array_equal(face["vertices"][list(face_world.META["vertex_landmarks"])], face["landmarks_3d"])
     assert build(Reconstruction3D.metric(face_world.META)).columns[-1] == "nme_sparse_box_balanced"
     assert build(Reconstruction3D.metric({})).columns == ("nme_dense_box",)
     assert Reconstruction3D.draw(pictures(1)[0], TRUTH[1], TRUTH[0], 2).size == (64, 64)
+
+
+def test_sparse_alignment_is_of_landmarks_whose_depths_may_be_unknown():
+    truth = np.where(np.arange(3) == 2, np.nan, RNG.normal(40, 9, (6, 68, 3))).astype(np.float32)
+    batch = {"landmarks_3d": jnp.asarray(truth)}
+    task = build(spec(SparseAlignment), make_encoder(), image_size=32, label_shape=(68, 3), meta={}, rngs=nnx.Rngs(0))
+    task.calibrate(seen(6), batch)
+    assert np.isfinite(float(loss_of(task, seen(6), batch)[0]))
+    metric = build(SparseAlignment.metric({}))
+    split = {"id": list("abcdef"), "landmarks_3d": truth, "yaw": np.arange(6) * 15.0}
+    splits = [{"image": pictures(6, seed), **split} for seed in range(3)]
+    for found in (task.predict(seen(6), {}), *SparseAlignment.baselines(*splits, {}).values()):
+        statistics = metric.rows(np.asarray(found), split).statistics
+        assert np.isfinite(statistics).all()
+        assert statistics[:, 0].all()
