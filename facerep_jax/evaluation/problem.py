@@ -23,7 +23,7 @@ from facerep_jax.data.transforms import Transform
 from facerep_jax.evaluation.devices import count_of
 from facerep_jax.evaluation.shared import Shared
 from facerep_jax.evaluation.statistics import label_subset
-from facerep_jax.typing import Encoder, Metric, Task
+from facerep_jax.typing import Choosy, Encoder, Metric, Task, Validated
 
 # A split: arrays over examples, on the host, of which large ones are `data.arrays.Lazy`; `id`, a list of strings;
 # `row`, the index of each example's record; and `tables`, side tables by name, each a mapping from a column to an array
@@ -44,7 +44,7 @@ class Problem(NamedTuple):
     encoder: Encoder
     make_task: Callable[..., Task]  # from a seed, and another `encoder` if one is given
     task: Task  # of one seed, for what is the same for all: label, taps, needs, the structure of its head
-    metric: Metric
+    metric: Metric  # of the test examples
     splits: Mapping[str, Arrays]  # by role: those of ROLES, and what else the task names
     source: Source  # the training records, for protocols that augment
     transforms: tuple[Transform, ...]  # of those
@@ -56,6 +56,7 @@ class Problem(NamedTuple):
     shared: Shared | None = None  # with other evaluations of the same encoder
     images: Mapping[str, str] = MappingProxyType({})  # role -> what its images are, for `shared`
     checkpoint: str = ""  # what `--checkpoint` names, for protocols that read more of it than its encoder
+    validation_metric: Metric | None = None  # what validation examples choose by, if not `metric`
 
     def for_encoder(self, encoder: Encoder) -> "Problem":
         """The same problem for an encoder of another architecture, which shares nothing."""
@@ -95,10 +96,11 @@ def make_problem(
             f"an evaluation needs the splits {', '.join(needed)}; {missing[0]!r} of {dataset.name!r} is empty: {there}"
         )
     metric = build(task.metric(dataset.meta))
+    chooser = build(task.validation_metric(dataset.meta)) if isinstance(task, Validated) else metric
     given = {"size": config.data.size, "whole": config.data.crop == "whole"}
     transforms = build_transforms(config.data.transforms, dataset.meta, **given)
     keys = tuple(name for name in dict.fromkeys((*task.needs, task.drawn_by)) if name != "id")
-    optional = tuple(dict.fromkeys((*metric.optional, PERSON)))
+    optional = tuple(dict.fromkeys((*metric.optional, *chooser.optional, PERSON)))
     tables = {name: dataset.table(name) for name in task.tables}
     splits, left_out = dict.fromkeys(ROLES, NONE), dict[str, int]()
     images = {} if shared is None else {role: images_of(config, dataset, name) for role, name in names.items()}
@@ -108,6 +110,8 @@ def make_problem(
             more = (*optional, CONDITIONS) if told is not transforms else optional
             reading = partial(load, dataset.source(name), told, keys, optional=more, name=dataset.name)
             data = reading() if shared is None else read_once(shared, images[role], (keys, more), reading)
+            if isinstance(task, Choosy) and role != "test" and len(rows := task.usable(data, role)) < size(data):
+                data = take(data, rows)
             splits[role] = {**data, "tables": tables}
             left_out[role] = dataset.splits[name] - size(data)
     chooses = config.selection == "validation" or (compares and config.selection == "last")
@@ -123,8 +127,8 @@ def make_problem(
     pixels, label_shape = splits["test"]["image"].shape[1], splits["test"][task.label].shape[1:]
 
     source = dataset.source(names.get("train", names["test"]))
-    rows = splits["train"]["row"].tolist() if "train" in names else ()
-    source = source if len(rows) == len(source) else Subset(source, rows)
+    learnt_from = splits["train"]["row"].tolist() if "train" in names else ()
+    source = source if len(learnt_from) == len(source) else Subset(source, learnt_from)
 
     def make_task(seed: int, encoder: Encoder = encoder) -> Task:
         offered = {"label_shape": label_shape}
@@ -137,6 +141,7 @@ def make_problem(
         make_task=make_task,
         task=make_task(0),
         metric=metric,
+        validation_metric=chooser,
         splits=splits,
         source=source,
         transforms=build_transforms(config.data.augmentations, dataset.meta, **given),
