@@ -311,6 +311,46 @@ class Named(Protocol):
         ...
 
 
+@runtime_checkable
+class Voted(Protocol):
+    """A task whose labels are classes or yes-or-no, so that neighbours can vote on them."""
+
+    def targets(self, labels: Array) -> tuple[Float[Array, "b o"], Bool[Array, "b o"]]:
+        """For each class or yes-or-no label, 1 for yes and -1 for no, and whether that is known."""
+        ...
+
+    def elected(self, votes: Float[Array, "b o"]) -> Array:
+        """The prediction for means of such values, or for a head's outputs, which are above 0 for yes alike."""
+        ...
+
+
+@runtime_checkable
+class Validated(Protocol):
+    """A task whose steps and settings are chosen by another metric than the one that its test examples are scored by.
+
+    So it is where that one needs what validation examples do not have, such as the pairs of a table.
+    """
+
+    @staticmethod
+    def validation_metric(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The spec of that metric for a data set with this meta."""
+        ...
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """A task that cannot learn from every example that has what it needs."""
+
+    @staticmethod
+    def usable(split: Mapping[str, Any], role: str) -> Int[np.ndarray, "_"]:
+        """The rows of a split that it can learn from, role `train`, or be chosen by, role `validation`.
+
+        Raises:
+            ValueError: nothing can be learnt from the training examples.
+        """
+        ...
+
+
 class Equations(NamedTuple):
     """What a linear layer should give: rows of a weighted least-squares problem, equally many for each example."""
 

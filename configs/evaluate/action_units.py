@@ -17,6 +17,7 @@ from facerep_jax.evaluation.trial import learnt, learnt_args, one_vector
 
 EXAMPLES = (
     "target=detection",
+    "target=detection,protocol=knn",
     "target=detection,least=1",
     "head=facer",
     "protocol=finetune,layer_decay=0.75",

@@ -20,6 +20,7 @@ EXAMPLES = (
     "head=facer",
     "protocol=finetune,layer_decay=0.75",
     "protocol=ridge",
+    "protocol=knn",
     "selection=last",
     "crop=whole",
     "variant=Nano/8,stem=384",

@@ -17,6 +17,7 @@ from facerep_jax.evaluation.trial import learnt, learnt_args, one_vector
 
 EXAMPLES = (
     "target=expression",
+    "target=expression,protocol=knn",
     "head=facer",
     "protocol=finetune,layer_decay=0.75",
     "protocol=ridge",

@@ -10,9 +10,10 @@ Arguments:
   head: linear; or farl, UPerHead and heatmaps, with FaRL's augmentations for landmarks (2112.03109), which protocols
     that see images use; or fan, UPerHead and FAN's heatmaps of 64 x 64 pixels, read at their maxima;
   protocol: linear_probe, frozen, finetune, lora (low-rank updates of a ViT's attention), frozen_batch_norm (fine-tuning
-    of a ResNet but for its batch normalisation), or ridge, which solves for the linear head in seconds; steps, where
-    not its own, of all but ridge; layer_decay, such as 0.75, of those that train the encoder: the learning rate of each
-    of its layers is so many times that of the one above;
+    of a ResNet but for its batch normalisation), ridge, which solves for the linear head in seconds, or knn, by which
+    the nearest training images vote, of other tasks with classes or yes-or-no labels; steps, where not its own, of all
+    but these two; layer_decay, such as 0.75, of those that train the encoder: the learning rate of each of its layers
+    is so many times that of the one above;
   selection of the head and its step: validation, last or test_best;
   random, random_scaled, scratch, patch_kmeans: add the baselines of these names;
   size of the images in pixels; without it, that of the images that the encoder was trained on;

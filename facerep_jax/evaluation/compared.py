@@ -20,7 +20,7 @@ class Compared(nnx.Module):
     offers = ()
     drawn = "the face alone"
     taps: tuple[int, ...] = ()
-    splits = ("test",)
+    splits: tuple[str, ...] = ("test",)
     tables: tuple[str, ...] = ()
     drawn_by = "id"
 

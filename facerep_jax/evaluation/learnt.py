@@ -78,10 +78,16 @@ def check(keep: str) -> None:
 def learnt_by(
     problem: Problem, protocol: Protocol, weights: Weights | None, seed: int, meta: Mapping[str, Any], keep: str
 ) -> Learnt | None:
-    """What is to be kept of a problem that a protocol learnt; None if nothing is, or if nothing was learnt."""
+    """What is to be kept of a problem that a protocol learnt; None if nothing is, or if nothing was learnt.
+
+    Modules of the task that it names in `only_learns` are left out: nothing is predicted with them, and a task that is
+    built for this meta, which names no persons, does not have them.
+    """
     if weights is None or keep == NOTHING:
         return None
-    arrays = {path: np.asarray(x) for tree in weights for path, x in flat(tree).items()}
+    only_learns = tuple(f"{BELOW_TASK}{name}/" for name in getattr(problem.task, "only_learns", ()))
+    every = {path: x for tree in weights for path, x in flat(tree).items()}
+    arrays = {path: np.asarray(x) for path, x in every.items() if not path.startswith(only_learns)}
     if keep == ALL:
         arrays = {f"{BELOW_ENCODER}{path}": np.asarray(x) for path, x in arrays_of(problem.encoder).items()} | arrays
     images, labels = problem.splits["test"]["image"], problem.splits["test"][problem.task.label]

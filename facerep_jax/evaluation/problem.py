@@ -24,7 +24,7 @@ from facerep_jax.evaluation.devices import count_of
 from facerep_jax.evaluation.sets import Sets
 from facerep_jax.evaluation.shared import Shared
 from facerep_jax.evaluation.statistics import label_subset
-from facerep_jax.typing import Encoder, Metric, Task
+from facerep_jax.typing import Choosy, Encoder, Metric, Task, Validated
 
 # A split: arrays over examples, on the host, of which large ones are `data.arrays.Lazy`; `id`, a list of strings;
 # `row`, the index of each example's record; and `tables`, side tables by name, each a mapping from a column to an array
@@ -51,7 +51,7 @@ class Problem(NamedTuple):
     encoder: Encoder
     make_task: Callable[..., Task]  # from a seed, and another `encoder` if one is given
     task: Task  # of one seed, for what is the same for all: label, taps, needs, the structure of its head
-    metric: Metric
+    metric: Metric  # of the test examples
     splits: Mapping[str, Arrays]  # by role: those of ROLES, and what else the task names
     source: Source  # the training records, for protocols that augment
     transforms: tuple[Transform, ...]  # of those
@@ -63,6 +63,7 @@ class Problem(NamedTuple):
     shared: Shared | None = None  # with other evaluations of the same encoder
     images: Mapping[str, str] = MappingProxyType({})  # role -> what its images are, for `shared`
     checkpoint: str = ""  # what `--checkpoint` names, for protocols that read more of it than its encoder
+    validation_metric: Metric | None = None  # what validation examples choose by, if not `metric`
 
     def for_encoder(self, encoder: Encoder) -> "Problem":
         """The same problem for an encoder of another architecture, which shares nothing."""
@@ -110,10 +111,11 @@ def make_problem(
         raise ValueError(f"data.train_set is {sets.train.name!r}, but the task learns nothing from a data set")
     sets.require_alike((*task.needs, task.label))
     metric = build(task.metric(dataset.meta))
+    chooser = build(task.validation_metric(dataset.meta)) if isinstance(task, Validated) else metric
     given = {"size": config.data.size, "whole": config.data.crop == "whole"}
     transforms = {role: build_transforms(config.data.transforms, sets.of(role).meta, **given) for role in names}
     keys = tuple(name for name in dict.fromkeys((*task.needs, task.drawn_by)) if name != "id")
-    optional = tuple(dict.fromkeys((*metric.optional, PERSON)))
+    optional = tuple(dict.fromkeys((*metric.optional, *chooser.optional, PERSON)))
     tables = {name: dataset.table(name) for name in task.tables}
     splits, left_out = dict.fromkeys(ROLES, NONE), dict[str, int]()
     images = {} if shared is None else {role: images_of(config, sets.of(role), name) for role, name in names.items()}
@@ -126,6 +128,8 @@ def make_problem(
             reading = partial(load, read_from.source(name), told, keys, optional=more, name=read_from.name)
             kind = (keys, more, None if asked is None else asked.names)
             data = reading() if shared is None else read_once(shared, images[role], kind, reading)
+            if isinstance(task, Choosy) and role != "test" and len(rows := task.usable(data, role)) < size(data):
+                data = take(data, rows)
             splits[role] = {**data, "tables": tables}
             left_out[role] = read_from.splits[name] - size(data)
     chooses = config.selection == "validation" or (compares and config.selection == "last")
@@ -143,13 +147,13 @@ def make_problem(
         raise sets.unlike(f"the shape of {task.label}", shape, label_shape)
 
     source = sets.train.source(names["train"]) if "train" in names else dataset.source(names["test"])
-    rows = splits["train"]["row"].tolist() if "train" in names else ()
-    source = source if len(rows) == len(source) else Subset(source, rows)
+    learnt_from = splits["train"]["row"].tolist() if "train" in names else ()
+    source = source if len(learnt_from) == len(source) else Subset(source, learnt_from)
 
     def make_task(seed: int, encoder: Encoder = encoder) -> Task:
         offered = {"label_shape": label_shape}
         return build_with(
-            config.task, offered, encoder, image_size=pixels, meta=dataset.meta, rngs=nnx.Rngs(params=seed)
+            config.task, offered, encoder, image_size=pixels, meta=sets.train.meta, rngs=nnx.Rngs(params=seed)
         )
 
     return Problem(
@@ -157,6 +161,7 @@ def make_problem(
         make_task=make_task,
         task=make_task(0),
         metric=metric,
+        validation_metric=chooser,
         splits=splits,
         source=source,
         transforms=build_transforms(config.data.augmentations, sets.train.meta, **given),

@@ -68,7 +68,8 @@ def choose(
         raise ValueError(
             "to choose among learning rates or penalties takes validation examples, and there are none; give one alone"
         )
-    metric, best, lowest, tried = problem.metric, None, math.inf, 0
+    metric = problem.metric if on_test else problem.validation_metric or problem.metric
+    best, lowest, tried = None, math.inf, 0
     for candidate in candidates:
         if only_last and not candidate.last:
             continue

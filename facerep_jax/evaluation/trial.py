@@ -170,10 +170,14 @@ def cropped(args: ConfigDict, **moved: float) -> Spec:
     return spec(transforms.CropToBox, margin=args.margin, whole=OPEN, **moved)
 
 
-def one_vector(name: str) -> dict[str, Any]:
-    """Taps and head, by its name, of a task that reads one vector of an image: linear; or facer, of four stages."""
+def one_vector(name: str, *, linear: type = pooled.Linear) -> dict[str, Any]:
+    """Taps and head, by its name, of a task that reads one vector of an image: linear; or facer, of four stages.
+
+    Args:
+        linear: the class of the linear head.
+    """
     heads = dict(
-        linear=dict(taps=(), head=spec(pooled.Linear)),
+        linear=dict(taps=(), head=spec(linear)),
         facer=dict(taps=taps.QUARTERS, head=spec(pooled.Layers)),
     )
     return pick("head", name, heads)

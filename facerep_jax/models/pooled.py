@@ -99,6 +99,41 @@ class Linear(nnx.Module):
 LINEAR = plain(spec(Linear))  # spec of the default head of tasks
 
 
+class Projection(nnx.Module):
+    """A linear map of the pooled feature, standardised per channel, for outputs whose direction alone counts.
+
+    It begins at random and not at zero, where a direction has no gradient: as it is drawn, the map keeps the angles
+    between standardised features about as they are. It has no closed form.
+
+    Args:
+        taps: of no account, the head reads none.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        outputs: int,
+        encode: Encode,
+        *,
+        scaled: bool,
+        taps: tuple[int, ...],
+        rngs: nnx.Rngs,
+    ):
+        if scaled:
+            raise ValueError("the outputs of Projection are a direction, which has no units")
+        self.outputs, self.encode = outputs, encode
+        self.standardise = Standardise(encoder.width)
+        self.output = layers.Linear(encoder.width, outputs, init=nnx.initializers.normal(outputs**-0.5), rngs=rngs)
+
+    def fit(self, features: Features, labels: Array) -> None:
+        """Set the statistics of features; ValueError if no label is known."""
+        known_targets(self.encode, labels, self.outputs)
+        self.standardise.fit(features.at(()))
+
+    def __call__(self, features: Features, rng: Key[Array, "b"] | None = None) -> Float[Array, "b o"]:
+        return self.output(self.standardise(features.at(()))[:, 0, 0])
+
+
 class Layers(nnx.Module):
     """A linear map of a weighted mean of what several stages of the encoder give.
 

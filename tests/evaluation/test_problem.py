@@ -222,6 +222,28 @@ def test_what_a_metric_may_read_is_loaded_if_it_is_there(dataset, tmp_path):
     assert {"bbox", "landmarks_scale"} <= set(problem_of(dataset, tmp_path, task=Landmarks).splits["test"])
 
 
+class OfFirstFrames(Recognition):
+    """Learns from the first of the two frames of each session alone, and is chosen by `Landmarks`' metric."""
+
+    @staticmethod
+    def usable(split, role):
+        assert role in ("train", "validation")
+        return np.arange(0, len(split["id"]), 2)
+
+    validation_metric = Landmarks.metric
+
+
+def test_a_task_says_what_it_can_learn_from_and_what_chooses(dataset, tmp_path):
+    whole, problem = problem_of(dataset, tmp_path), problem_of(dataset, tmp_path, task=OfFirstFrames)
+    assert problem.splits["train"]["id"] == whole.splits["train"]["id"][::2]
+    assert len(problem.source) == 12
+    assert problem.source[1]["id"].decode() == whole.splits["train"]["id"][2]
+    assert problem.left_out == {"train": 12, "validation": 4}
+    assert len(problem.splits["test"]["id"]) == 12
+    assert (problem.metric.headline, problem.validation_metric.headline) == ("tar_at_far_0.20", "nme_box")
+    assert whole.validation_metric.headline == "tar_at_far_0.20"
+
+
 def test_sheets_and_gradient_descent_need_nothing_of_tables(dataset, tmp_path):
     problem = problem_of(dataset, tmp_path, task=OfPairs)
     learn = FrozenEncoder(steps=1, rounds=1, batch_size=4).prepare(problem._replace(selection="last"))

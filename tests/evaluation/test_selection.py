@@ -33,7 +33,7 @@ class Agreement(Error):
     lower_is_better, sign = False, -1
 
 
-def problem(selection, metric=None, validation=4):
+def problem(selection, metric=None, validation=4, validation_metric=None):
     splits = {
         role: {"id": [str(i) for i in range(n)], "image": np.zeros((n, 2)), "truth": np.full(n, right)}
         for role, n, right in (
@@ -51,6 +51,7 @@ def problem(selection, metric=None, validation=4):
         source=[],
         transforms=(),
         selection=selection,
+        validation_metric=validation_metric,
     )
 
 
@@ -62,14 +63,15 @@ def candidates(*trainings):
             yield Candidate(Weights(weight, None), settings, last=step == len(weights))
 
 
-def chosen(selection, *trainings, metric=None, held_out=2, single=False):
+def chosen(selection, *trainings, metric=None, validation_metric=None, held_out=2, single=False):
     asked = []
 
     def predict(weights, split, rows):
         asked.append((split, len(rows)))
         return np.full(len(rows), weights.params)
 
-    outcome = choose(candidates(*trainings), problem(selection, metric), np.arange(held_out), predict, single=single)
+    given = problem(selection, metric, validation_metric=validation_metric)
+    outcome = choose(candidates(*trainings), given, np.arange(held_out), predict, single=single)
     assert outcome.prediction.shape == (6,)
     return outcome.prediction[0], outcome.selected, asked[:-1]
 
@@ -88,6 +90,23 @@ def test_test_best_takes_the_best_on_the_test_set_and_says_so():
     assert weight == 7
     assert selected == {"step": 2, "learning_rate": 1, "test": 0}
     assert asked == [("test", 6)] * 5
+
+
+def test_a_metric_of_validation_chooses_by_validation_examples_alone():
+    class Distance(Error):
+        """Of which the largest is best."""
+
+        headline, lower_is_better = "distance", False
+
+        def compute(self, statistics, weights):
+            return {"distance": super().compute(statistics, weights)["error"]}
+
+    weight, selected, _ = chosen("validation", [4.0, 9.0], validation_metric=Distance())
+    assert (weight, selected["validation"]) == (9, 4)
+    assert chosen("test_best", [4.0, 9.0], validation_metric=Distance())[:2] == (
+        9,
+        {"step": 2, "learning_rate": 0, "test": 2},
+    )
 
 
 def test_last_takes_the_last_and_looks_only_where_trainings_compete():

@@ -11,7 +11,7 @@ from flax import nnx
 
 from facerep_jax.config import spec
 from facerep_jax.evaluation.tasks.reconstruction_3d import Basis
-from facerep_jax.models.pooled import Layers, Linear, Targets
+from facerep_jax.models.pooled import Layers, Linear, Projection, Targets
 from facerep_jax.models.resnet import ResNet
 from facerep_jax.models.vit import ViT
 from facerep_jax.train.state import Model, flat, merge, split
@@ -171,3 +171,20 @@ def test_what_does_not_fit_is_named(encoder):
         head = kind(encoder, OUTPUTS, encode, scaled=True, taps=taps, rngs=nnx.Rngs(0))
         with pytest.raises(ValueError, match="none of 4 training examples has a known label"):
             head.fit(features(4), jnp.full((4, OUTPUTS), jnp.nan))
+
+
+def test_a_projection_begins_with_the_angles_between_standardised_features(encoder):
+    head = Projection(encoder, 2048, encode, scaled=False, taps=(), rngs=nnx.Rngs(0))
+    seen = features(40)
+    head.fit(seen, jnp.asarray(np.ones((40, 1))))
+    x = np.asarray(seen.pooled, np.float64)
+    standard, found = (x - x.mean(0)) / x.std(0), np.asarray(head(seen), np.float64)
+    kernel = np.asarray(head.output.kernel[...], np.float64)
+    np.testing.assert_allclose(found, standard @ kernel, atol=1e-4)
+    before, after = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (standard, found))
+    assert np.abs(before @ before.T - after @ after.T).max() < 0.1
+    assert not isinstance(head, ClosedForm)
+    with pytest.raises(ValueError, match="none of 2 training examples has a known label"):
+        head.fit(features(2), jnp.full((2, 1), np.nan))
+    with pytest.raises(ValueError, match="a direction, which has no units"):
+        Projection(encoder, 2, encode, scaled=True, taps=(), rngs=nnx.Rngs(0))

@@ -98,7 +98,8 @@ def head_of(task: Task) -> ClosedForm:
     what = type(task if head is None else head).__name__
     raise ValueError(
         f"protocol=ridge solves for a linear head, such as Regression or PerToken, and {what} is none: choose "
-        "head=linear, or a protocol that descends a gradient, such as protocol=linear_probe"
+        "head=linear where the task has a closed form, or a protocol that descends a gradient, such as "
+        "protocol=linear_probe"
     )
 
 

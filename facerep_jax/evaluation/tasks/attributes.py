@@ -39,7 +39,15 @@ class Attributes(OneVector):
 
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> Float[Array, "b k"]:
         """A score for each attribute, above 0 for yes."""
-        return self.head(seen["image"])
+        return self.elected(self.head(seen["image"]))
+
+    def targets(self, labels: Float[Array, "b k"]) -> Targets:
+        """Yes or no to each attribute."""
+        return self.encode(labels, self.head.outputs)
+
+    def elected(self, votes: Float[Array, "b k"]) -> Float[Array, "b k"]:
+        """The scores as they are."""
+        return votes
 
     @staticmethod
     def named(prediction: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:

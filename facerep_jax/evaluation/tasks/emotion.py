@@ -101,9 +101,17 @@ class Expression(OneVector):
     def losses(self, found: Float[Array, "b o"], targets: Targets) -> dict[str, Float[Array, ""]]:
         return {"entropy": entropy(found, targets)}
 
+    def targets(self, labels: Int[Array, "b"]) -> Targets:
+        """Which class it is."""
+        return self.encode(labels, self.head.outputs)
+
+    def elected(self, votes: Float[Array, "b k"]) -> Int[Array, "b"]:
+        """The class that has most."""
+        return votes.argmax(-1)
+
     def predict(self, seen: Mapping[str, Features], batch: Batch) -> Int[Array, "b"]:
         """The likeliest class."""
-        return self.head(seen["image"]).argmax(-1)
+        return self.elected(self.head(seen["image"]))
 
     @staticmethod
     def named(prediction: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Nearest:
         return learn
 
 
-@pytest.mark.parametrize("name", ["linear_probe", "ridge", "frozen", "finetune", "lora", "frozen_batch_norm"])
+@pytest.mark.parametrize("name", ["linear_probe", "ridge", "frozen", "finetune", "lora", "frozen_batch_norm", "knn"])
 def test_protocols_are_found_by_the_name_of_their_module(name):
     protocol = by_name(name)()
     assert isinstance(protocol, Protocol)
