@@ -75,7 +75,7 @@ def test_a_task_is_learnt_scored_and_reported(name, tmp_path, capsys):
     by = "with the cosine" if results["words"]["unit"] == "pair" else metric.names.get(results["words"]["ranked"], "")
     shown = (tmp_path / "page" / "report.html").read_text()
     assert ("Worst first" in shown or "with the cosine" in shown) == (tmp_path / "worst.png").exists()
-    assert by in shown
+    assert by in shown or not (tmp_path / "worst.png").exists()
     assert "NaN" not in page
 
 
