@@ -260,7 +260,8 @@ def headline_of(results: Results) -> str:
         f"  {who:32s} {scale.text(of.metrics[name].mean):>6s} ± {scale.text(of.metrics[name].std)}"
         for who, of in {who: results.judged, **results.baselines}.items()
     ]
-    return "\n".join([head, *lines, *found_worst(results)])
+    notes = [f"  note: {note}" for note in results.notes]
+    return "\n".join([head, *lines, *notes, *found_worst(results)])
 
 
 def found_worst(results: Results) -> list[str]:

@@ -203,11 +203,16 @@ def loss_at_once(
     return self.loss_of(rows, batch, step=step)
 
 
+BOTH = "\t"  # joins the names of two units that a row belongs to
+
+
 class Rows(NamedTuple):
     """What a metric makes of predictions: a row for each image, each pair of images, or whatever else it scores."""
 
     ids: list[str]  # a name for each row; no two are alike
-    units: list[str]  # what each row belongs to that is independent of all others, such as the image or a person
+    # What each row belongs to that is independent of all others, such as the image or a person. A pair of two persons
+    # belongs to both, joined by BOTH, and is drawn as often as the product of how often the two are.
+    units: list[str]
     statistics: Float[np.ndarray, "n s"]  # float64
 
 
@@ -219,7 +224,9 @@ class Metric(Protocol):
     the metric, and from a single row the score of that row. So the statistics of a row must not depend on other rows.
 
     A metric some of whose values are no fractions, as errors in years and correlations are not, has `measures` too, the
-    names of these values, each with its unit or "".
+    names of these values, each with its unit or "". One whose headline single rows have not, but another value, may
+    name that in `ranked`, with whether lower is better, so that rows are ranked by it. One of pairs of images is
+    `Compares`, one with something to say of the test set itself `Noting`, one whose rows may be millions `Coarse`.
     """
 
     headline: str  # the name of the value that counts
@@ -250,6 +257,35 @@ class Metric(Protocol):
 
         A metric that is a function of sums takes `weights @ statistics`.
         """
+        ...
+
+
+@runtime_checkable
+class Compares(Protocol):
+    """A metric of pairs of images: one person or two, by how alike they are."""
+
+    def similarities(
+        self, statistics: Float[np.ndarray, "n s"]
+    ) -> tuple[Float[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+        """How alike the two of each pair are, and whether they show one person."""
+        ...
+
+
+@runtime_checkable
+class Coarse(Protocol):
+    """A metric that can be computed from few cells of many rows, for intervals of a great many."""
+
+    def cells(self, statistics: Float[np.ndarray, "n s"]) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "m s"]]:
+        """The cell of each row, and rows that stand for the cells, each with the weight of all rows in it."""
+        ...
+
+
+@runtime_checkable
+class Noting(Protocol):
+    """A metric that says what of a test set a reader of its values has to know, such as labels that nobody has."""
+
+    def notes(self, rows: Rows) -> tuple[str, ...]:
+        """Sentences without a full stop, none if all is as it should be."""
         ...
 
 

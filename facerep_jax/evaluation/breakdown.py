@@ -11,7 +11,7 @@ from facerep_jax.evaluation.conditions import Axis
 from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.problem import CONDITIONS
 from facerep_jax.evaluation.results import Breakdown, Group
-from facerep_jax.evaluation.statistics import LEVEL, interval, resampled_parts
+from facerep_jax.evaluation.statistics import LEVEL, drawn_by, interval, resampled_parts
 from facerep_jax.typing import Metric, Rows
 
 FEW = 10  # independent units below which a group says nothing
@@ -91,9 +91,9 @@ def grouped(
     def value(rows: Float[np.ndarray, "n s"], weights: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "r"]:
         return metric.compute(rows, weights)[metric.headline]
 
-    _, unit_of = np.unique(units, return_inverse=True)
+    by = drawn_by(units)
     different = {rows.tobytes(): rows for rows in (*parts, *others)}
-    count = {key: len(np.unique(unit_of[rows])) for key, rows in different.items()}
+    count = {key: by.of(rows) for key, rows in different.items()}
     large = [key for key in different if count[key] >= FEW]
     drawn = resampled_parts(statistics, value, [different[key] for key in large], units=units) if large else None
     place = {key: number for number, key in enumerate(large)}

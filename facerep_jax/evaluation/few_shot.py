@@ -1,12 +1,13 @@
 """Subsets of the labels by number: so many examples of each person, or of each class."""
 
+import math
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from facerep_jax.evaluation.labels import FEWEST, Labels, distinct, rows_of
+from facerep_jax.evaluation.labels import FEWEST, Labels, classes_in, distinct, rows_of
 from facerep_jax.evaluation.problem import PERSON, Arrays, Indices, Problem, size
 
 CLASS = "class"
@@ -25,7 +26,8 @@ def draw(problem: Problem, shots: int, per: str, seeds: Sequence[int], least: in
         least: validation labels, if there are so many.
 
     Raises:
-        ValueError: the data set does not know persons, the task has no classes, or a class has too few examples.
+        ValueError: the data set does not know persons, the task has no classes, or a class has too few examples, none
+            if shots are of persons.
     """
     if shots < 1:
         raise ValueError(f"shots is at least 1, examples of each person or class, not {shots}")
@@ -39,6 +41,8 @@ def draw(problem: Problem, shots: int, per: str, seeds: Sequence[int], least: in
         chosen = np.concatenate([some(train, rows, shots, seed, name) for name, rows in groups.items()])
         held_out = rows_of(validation, key, len(chosen) / size(train), seed, least=least)
         drawn.append(Labels(seed, chosen, held_out))
+    if per == PERSON:
+        require_classes(problem, groups, shots, seeds)
     if len(drawn[0].train) < FEWEST:
         raise ValueError(f"nothing can be learnt from {shots} shots of one {per}: raise shots")
     return distinct(drawn)
@@ -58,6 +62,27 @@ def by_class(problem: Problem, shots: int) -> dict[int, Indices]:
             f"at most shots={len(groups[rarest])}"
         )
     return groups
+
+
+def require_classes(problem: Problem, groups: Mapping[int, Indices], shots: int, seeds: Sequence[int]) -> None:
+    """Check that shots of each person have an example of each class that the training split has.
+
+    Raises:
+        ValueError: they do not; the message says how many would for all of these seeds.
+    """
+    train, classes = problem.splits["train"], classes_in(problem)
+    if classes is None:
+        return
+    needed = {(each, seed): math.inf for each in np.unique(classes[classes >= 0]).tolist() for seed in seeds}
+    for seed in seeds:
+        for name, rows in groups.items():
+            for number, row in enumerate(some(train, rows, len(rows), seed, name), 1):
+                if (key := (int(classes[row]), seed)) in needed:
+                    needed[key] = min(needed[key], number)
+    (each, seed), most = max(needed.items(), key=lambda item: item[1], default=((0, 0), 0))
+    if most > shots:
+        least = "no number of shots is enough" if math.isinf(most) else f"the fewest for these seeds are shots={most}"
+        raise ValueError(f"{shots} shots of each person have no example of class {each} for seed {seed}: {least}")
 
 
 def by_person(train: Arrays, shots: int) -> dict[int, Indices]:

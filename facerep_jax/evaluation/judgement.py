@@ -16,12 +16,12 @@ from facerep_jax.config import build, locate, plain
 from facerep_jax.data.arrays import Stack
 from facerep_jax.data.library import Dataset
 from facerep_jax.data.meta import licence_of
-from facerep_jax.evaluation import corruptions, few_shot, learnt, robustness, selection
+from facerep_jax.evaluation import corruptions, few_shot, label_lists, learnt, robustness, selection
 from facerep_jax.evaluation.baselines import EXPLAINS, problem_of, without_network
 from facerep_jax.evaluation.breakdown import broken_down
 from facerep_jax.evaluation.conditions import Axis, Conditions, axes_of
 from facerep_jax.evaluation.encoders import Loaded, load_encoder, settled
-from facerep_jax.evaluation.labels import Labels, check_seeds, draw, labelled
+from facerep_jax.evaluation.labels import Labels, check_seeds, draw, labelled, one_sided
 from facerep_jax.evaluation.metrics import rows_of
 from facerep_jax.evaluation.problem import Problem, make_problem, size, truth_of
 from facerep_jax.evaluation.protocols import Protocol
@@ -41,10 +41,11 @@ from facerep_jax.evaluation.results import (
 from facerep_jax.evaluation.selection import Outcome
 from facerep_jax.evaluation.sets import Sets
 from facerep_jax.evaluation.shared import ENCODERS, Shared
+from facerep_jax.evaluation.statistics import drawn_by
 from facerep_jax.evaluation.summaries import described, in_words, settings_of, summarised, words_of
 from facerep_jax.evaluation.trial import defaults
 from facerep_jax.train import hardware
-from facerep_jax.typing import Rows
+from facerep_jax.typing import Noting, Rows
 
 SPECS = dict.fromkeys(NETWORKS, "protocol") | {SCRATCH: "scratch"}  # of the config, by which they learn
 SCRATCH_LABELS = 16  # that scratch needs at least
@@ -63,6 +64,7 @@ class Case(NamedTuple):
     labels: Sequence[Labels]  # the subsets, as rows of that split
     subsets: Sequence[Mapping[str, Any]]  # the same, by ids of examples
     share: float  # of the training split that each subset labels
+    notes: Sequence[str]  # what of the subsets a reader has to know
     axes: Sequence[Axis]  # by whose groups the result is broken down
     unlabelled: Stack | None  # all training images, where a baseline is fitted on them
 
@@ -88,7 +90,8 @@ def completed(config: ConfigDict) -> ConfigDict:
     """The config with what it leaves open.
 
     Raises:
-        ValueError: the config names a baseline that it does not describe, or a fraction and shots.
+        ValueError: the config names a baseline that it does not describe, or says in more than one way which labels
+            are used: a fraction, shots, listed subsets.
     """
     whole = config.copy_and_resolve_references()
     with whole.unlocked():
@@ -98,6 +101,8 @@ def completed(config: ConfigDict) -> ConfigDict:
         raise ValueError(
             f"say a fraction of the labels or shots, not both: fraction={whole.fraction:g}, shots={whole.shots}"
         )
+    if whole.subsets and (whole.shots or whole.fraction != 1):
+        raise ValueError(f"config.subsets={whole.subsets} lists the labels: leave fraction and shots as they are")
     if SCRATCH in (whole.baselines or ()) and SCRATCH not in whole:
         raise ValueError("the baseline scratch needs config.scratch, the spec of the protocol that trains it")
     if PATCHES in (whole.baselines or ()) and build(whole.protocol).trains_encoder:
@@ -191,14 +196,17 @@ def make_case(
         problem=fewer,
         labels=rows,
         subsets=[ids_of(problem, subset) for subset in labels],
-        share=round(count / size(problem.splits["train"]), 4) if config.shots else config.fraction,
+        share=round(count / size(problem.splits["train"]), 4) if config.shots or config.subsets else config.fraction,
+        notes=(*([label_lists.told(config.subsets)] if config.subsets else []), *one_sided(problem, labels)),
         axes=axes,
         unlabelled=problem.splits["train"]["image"] if PATCHES in protocols else None,
     )
 
 
 def subsets_of(problem: Problem, config: ConfigDict) -> list[Labels]:
-    """The subsets of the labels: so many of each person or class, or a fraction of all."""
+    """The subsets of the labels: those that a file lists, so many of each person or class, or a fraction of all."""
+    if config.subsets:
+        return label_lists.listed_labels(problem, config.subsets, config.validation_minimum)
     if config.shots:
         return few_shot.draw(problem, config.shots, config.shots_per, config.seeds, config.validation_minimum)
     return draw(problem, config.fraction, config.seeds, config.validation_minimum)
@@ -314,7 +322,7 @@ def results_of(case: Case, found: Findings, seconds: Mapping[str, float]) -> Res
         shots=config.shots,
         labels=len(case.labels[0].train),
         test_images=len(first.ids),
-        test_units=len({*first.units}),
+        test_units=drawn_by(first.units).units,
         predictions=min(config.predictions, size(problem.splits["test"])),
         seeds=tuple(subset.seed for subset in case.labels),
         headline=metric.headline,
@@ -333,6 +341,7 @@ def results_of(case: Case, found: Findings, seconds: Mapping[str, float]) -> Res
         learnt={} if found.kept is None else found.kept.told,
         breakdown=found.breakdown,
         corruptions=found.corruptions,
+        notes=(*case.notes, *(metric.notes(first) if isinstance(metric, Noting) else ())),
     )
 
 

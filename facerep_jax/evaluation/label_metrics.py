@@ -16,6 +16,7 @@ from facerep_jax.evaluation.problem import PERSON
 from facerep_jax.suggestions import nearest
 from facerep_jax.typing import Rows
 
+NAMED = 10  # labels that a note names
 MEANS = {  # of a `MultiLabel` -> how tables write it, and what is said of it
     "accuracy_mean": (
         "Accuracy, mean",
@@ -29,7 +30,8 @@ MEANS = {  # of a `MultiLabel` -> how tables write it, and what is said of it
     ),
     "f1_mean": (
         "F1, mean",
-        "F1 of a label: 2 · right yes / (yes said + yes true), over all test images together; 0 if yes is never said.",
+        "F1 of a label: 2 · right yes / (yes said + yes true), over all test images together; 0 if yes is never said, "
+        "not defined if no test image has the label.",
     ),
     "map": (
         "mAP",
@@ -49,10 +51,12 @@ class MultiLabel:
     A score above 0 says yes. A label above 0.5 is yes, one from 0 to 0.5 no; NaN and what is below 0 is not known and
     does not count. Means are over labels whose value is defined. Equal scores are one step of the ranking: the average
     precision is the sum of steps of recall, each times the precision at its end, without interpolation, and the AUC
-    counts a tie as half a win.
+    counts a tie as half a win. Of a label that no test image has neither F1 nor average precision is defined, whatever
+    is predicted; `notes` names such labels.
 
     Source: mean accuracy over attributes at 0.5, FaRL (2112.03109) and CelebA's custom; scikit-learn's
     balanced_accuracy_score, average_precision_score and roc_auc_score define the others.
+    Changed: the F1 of a label without a positive is left out of the mean; scikit-learn's is 0 if it was ever predicted.
     """
 
     lower_is_better = False
@@ -68,6 +72,7 @@ class MultiLabel:
         self.labels, self.key, self.headline = tuple(labels), key, headline
         self.columns = (headline, *(name for name in MEANS if name != headline))
         self.per_row = headline == "accuracy_mean"
+        self.ranked = ("accuracy_mean", False)  # of single images it is the share of right labels
         self.names = {
             **{name: said for name, (said, _) in MEANS.items()},
             **{f"ap_{label}": f"AP {label}" for label in self.labels},
@@ -95,7 +100,7 @@ class MultiLabel:
         of: dict[str, Any] = {
             "accuracy": ratio(hits + rejected, hits + misses + false + rejected),
             "balanced_accuracy": (ratio(hits, hits + misses) + ratio(rejected, false + rejected)) / 2,
-            "f1": ratio(2 * hits, 2 * hits + misses + false),
+            "f1": np.where(hits + misses > 0, ratio(2 * hits, 2 * hits + misses + false), np.nan),
         }
 
         @cache
@@ -112,6 +117,25 @@ class MultiLabel:
             for place, label in enumerate(self.labels):
                 values[f"{name}_{label}"] = partial(lambda name, place: ranked(name)[:, place], name, place)
         return Deferred(values)
+
+    def notes(self, rows: Rows) -> tuple[str, ...]:
+        """Which labels no test image has, or none is known not to have."""
+        true = np.split(rows.statistics, 2, axis=1)[1]
+        return tuple(
+            f"no test image is known to {what}: {listed([self.labels[place] for place in np.flatnonzero(lacking)])}; "
+            f"{undefined} not defined"
+            for lacking, what, undefined in (
+                (~(true == 1).any(0), "have", "F1 and average precision are"),
+                (~(true == 0).any(0), "lack", "AUC and balanced accuracy are"),
+            )
+            if lacking.any()
+        )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def steps(
@@ -206,3 +230,9 @@ class Classes:
             **{f"f1_{name}": f1[:, place] for place, name in named},
             **{f"confusion_{a}_as_{b}": share[:, i, j] for i, a in named for j, b in named},
         }
+
+    def notes(self, rows: Rows) -> tuple[str, ...]:
+        """Which classes no test image has."""
+        lacking = np.setdiff1d(np.arange(len(self.classes)), rows.statistics[:, 0]).tolist()
+        said = f"no test image is of class {listed([self.classes[place] for place in lacking])}"
+        return (said + "; the recall of such a class is not defined",) if lacking else ()

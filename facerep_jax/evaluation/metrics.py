@@ -44,6 +44,13 @@ def score(metric: Metric, statistics: Float[np.ndarray, "n s"]) -> dict[str, flo
     return {name: float(of_draws[0]) for name, of_draws in values.items()}
 
 
+def ranked_by(metric: Metric) -> tuple[str, bool] | None:
+    """The value by which single rows are ranked, and whether lower is better; None if single rows have no value."""
+    if metric.per_row:
+        return metric.headline, metric.lower_is_better
+    return getattr(metric, "ranked", None)
+
+
 def rows_of(metric: Metric, prediction: Stack, split: Arrays) -> Rows:
     """A metric's rows of a split's examples.
 

@@ -1,7 +1,7 @@
 """An encoder and the head of a task, as pure functions of their weights."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from facerep_jax.evaluation.cache import (
     row_bytes,
 )
 from facerep_jax.evaluation.devices import everywhere, mesh_of, spread
-from facerep_jax.evaluation.finite import require_finite
+from facerep_jax.evaluation.finite import finite_rows, require, require_finite
 from facerep_jax.evaluation.problem import Arrays, Indices, Problem, labels_of, size, take
 from facerep_jax.files import local_path
 from facerep_jax.models.views import encode
@@ -57,9 +57,12 @@ class Network:
         self.encoder, self.look, self._mesh = encoder, look, mesh_of(devices, devices)
         self.graph, _, _, self.frozen = split(Model(encoder, task))
 
-        def predict(weights: Weights, frozen: Tree, batch: Batch) -> Array:
+        def predict(weights: Weights, frozen: Tree, batch: Batch) -> tuple[Array, Array]:
             model = merge(self.graph, weights.params, weights.variables, frozen)
-            return model.objective.predict(look(model.encoder, model.objective, batch, None)[1], batch)
+            _, seen = look(model.encoder, model.objective, batch, None)
+            prediction = model.objective.predict(seen, batch)
+            read = [x for features in seen.values() for x in (features.pooled, *features.maps.values())]
+            return prediction, finite_rows([prediction, *read])
 
         self._predict = jax.jit(predict)
 
@@ -78,28 +81,46 @@ class Network:
         """The encoder with these weights, and with what is frozen of it."""
         return merge(self.graph, weights.params, weights.variables, self.frozen).encoder
 
-    def predict(self, weights: Weights, data: Arrays, rows: Indices, folder: Path) -> Stack:
+    def predict(
+        self, weights: Weights, data: Arrays, rows: Indices, folder: Path, ids: Sequence[str] | None = None
+    ) -> Stack:
         """Predictions of some examples of a split, by a part of them at a time.
 
         If they are large, they lie in a file without a name in the folder.
 
+        Args:
+            ids: of the split's examples, if all that is predicted, and the features that it is made from, must be
+                finite. A class is, whatever it was made from.
+
         Raises:
-            ValueError: the folder does not take them.
+            ValueError: the folder does not take them, or they are not finite.
         """
         weights, frozen = everywhere((weights, self.frozen), self._mesh)
         truth = {name: x for name, x in labels_of(data).items() if name not in features_of(data)}
         most = max(1, PART_BYTES // max(1, row_bytes(truth)))
         parts = parts_of(len(rows), 1 if self._mesh is None else self._mesh.size, most)
         batches = ahead({name: x[rows[part]] for name, x in inputs_of(data).items()} for part in parts)
-        made = (np.asarray(self._predict(weights, frozen, spread(batch, self._mesh))) for batch in batches)
+        flags = list[np.ndarray]()
+
+        def one(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+            prediction, finite = self._predict(weights, frozen, spread(batch, self._mesh))
+            flags.append(np.asarray(finite))
+            return np.asarray(prediction)
+
+        made = map(one, batches)
         first = next(made)
         found = itertools.chain([first], made)
+        prediction: Stack
         if len(rows) * first[0].nbytes <= arrays.MEMORY_BYTES:
-            return np.concatenate(list(found))[: len(rows)]
-        try:
-            return arrays.filed(({"prediction": part} for part in found), len(rows), folder)["prediction"]
-        except OSError as error:
-            raise ValueError(f"cannot keep predictions in {folder}: {error.strerror or error}") from None
+            prediction = np.concatenate(list(found))[: len(rows)]
+        else:
+            try:
+                prediction = arrays.filed(({"prediction": part} for part in found), len(rows), folder)["prediction"]
+            except OSError as error:
+                raise ValueError(f"cannot keep predictions in {folder}: {error.strerror or error}") from None
+        if ids is not None:
+            require("features or predictions", np.concatenate(flags)[: len(rows)], [ids[row] for row in rows.tolist()])
+        return prediction
 
 
 def inputs_of(data: Arrays) -> Arrays:
@@ -130,7 +151,8 @@ def probed(
     require_space(folder, needed)
     features = {role: {**seen(problem, extract, role, folder), **labels_of(data)} for role, data in splits.items()}
     for role, data in splits.items():
-        require_finite(np.asarray(features[role]["pooled"]), data["id"])
+        for x in features_of(features[role]).values():
+            require_finite(x, data["id"])
     return features, Network(None, problem.task, look_at_given)
 
 

@@ -115,6 +115,12 @@ class Numbers:
         self._called = {kind: f"cs_{self.tolerance:g}" if kind == "cs" else kind for kind in self.kinds}
         self.columns = tuple(called if len(self.labels) == 1 else f"{called}_mean" for called in self._called.values())
         self.headline = self.columns[0]
+        per_row = [
+            (column, KINDS[kind].lower_is_better)
+            for kind, column in zip(self.kinds, self.columns, strict=True)
+            if KINDS[kind].per_row
+        ]
+        self.ranked = per_row[0] if per_row else None
         self.names, self.measures = dict[str, str](), dict[str, str]()
         for kind, called in self._called.items():
             said = f"CS({self.tolerance:g})" if kind == "cs" else KINDS[kind].said

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from facerep_jax.evaluation.label_metrics import steps
+from facerep_jax.evaluation.label_metrics import listed, steps
 from facerep_jax.evaluation.metrics import Deferred, ratio, units_of
 from facerep_jax.evaluation.problem import PERSON
 from facerep_jax.typing import Rows
@@ -89,6 +89,22 @@ class Verification:
             "pairs_different": lambda: weights @ (~same).astype(np.float64),
         }
         return Deferred(values)
+
+    def similarities(
+        self, statistics: Float[np.ndarray, "n s"]
+    ) -> tuple[Float[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+        return statistics[:, 0], statistics[:, 1] > 0
+
+    def notes(self, rows: Rows) -> tuple[str, ...]:
+        """Which folds lack pairs of one person or of two, whose accuracy says less than that of the others."""
+        _, same, fold = rows.statistics.T
+        found = [
+            f"fold {each:g} has no pair of {what}"
+            for each in np.unique(fold)
+            for kind, what in ((1, "one person"), (0, "two persons"))
+            if not (same[fold == each] == kind).any()
+        ]
+        return (f"{listed(found)}: ten-fold accuracy counts such a fold as any other",) if found else ()
 
 
 Pairs = tuple[Int[np.ndarray, "p"], Int[np.ndarray, "p"], np.ndarray, Int[np.ndarray, "p"]]  # first, second, same, fold

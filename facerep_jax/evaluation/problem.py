@@ -36,6 +36,7 @@ CONDITIONS = "conditions"  # of test examples, see `evaluation.conditions`
 ON_HOST = ("id", "row", "tables", CONDITIONS, ORIGINAL_MASK)  # what no device sees
 NONE: Arrays = MappingProxyType({"id": [], "tables": {}})  # a split without examples
 PERSON = "identity"  # the feature that tells persons apart
+FIRST = 8  # test examples that are looked at before all others
 ROLES = ("train", "validation", "test")  # of splits that each problem has, if without examples
 
 
@@ -110,11 +111,16 @@ def make_problem(
     if sets.two and "train" not in names:
         raise ValueError(f"data.train_set is {sets.train.name!r}, but the task learns nothing from a data set")
     sets.require_alike((*task.needs, task.label))
-    metric = build(task.metric(dataset.meta))
-    chooser = build(task.validation_metric(dataset.meta)) if isinstance(task, Validated) else metric
     given = {"size": config.data.size, "whole": config.data.crop == "whole"}
     transforms = {role: build_transforms(config.data.transforms, sets.of(role).meta, **given) for role in names}
     keys = tuple(name for name in dict.fromkeys((*task.needs, task.drawn_by)) if name != "id")
+    try:
+        metric = build(task.metric(dataset.meta))
+    except ValueError:  # names that the meta lacks would be of no use to a set that lacks the labels: say that first
+        first = range(min(FIRST, dataset.splits[names["test"]]))
+        load(Subset(dataset.source(names["test"]), first), transforms["test"], keys, name=dataset.name)
+        raise
+    chooser = build(task.validation_metric(dataset.meta)) if isinstance(task, Validated) else metric
     optional = tuple(dict.fromkeys((*metric.optional, *chooser.optional, PERSON)))
     tables = {name: dataset.table(name) for name in task.tables}
     splits, left_out = dict.fromkeys(ROLES, NONE), dict[str, int]()

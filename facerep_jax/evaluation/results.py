@@ -139,6 +139,7 @@ class Words:
     per_row: bool  # whether the headline is defined on single rows, as a mean over rows is and an F1 is not
     error_limit: float | None  # the largest error of a row that is still a success; None if there is no such limit
     measures: Mapping[str, str] = field(default_factory=dict)  # metrics that are no fractions -> unit, "" without one
+    ranked: str = ""  # the metric that the worst and best rows are found by; empty if rows have none, or not told
 
     def scale(self, metric: str) -> Scale:
         """How a metric's values are written."""
@@ -230,6 +231,7 @@ class Results:
     learnt: Mapping[str, Any] = field(default_factory=dict)  # file, seed, megabytes and digest of `evaluation.learnt`
     breakdown: Breakdown = field(default_factory=Breakdown)  # of the judged encoder
     corruptions: Mapping[str, Sequence[Harm]] = field(default_factory=dict)  # of test images, by rising strength
+    notes: Sequence[str] = ()  # what a reader of the values has to know of the labels, such as those that nobody has
 
     @property
     def protocol(self) -> str:
@@ -368,6 +370,7 @@ def _results(top: _Object) -> Results:
         learnt=top.get("learnt", dict, {}),
         breakdown=_breakdown(top.object("breakdown")),
         corruptions={name: _harms(top, name) for name in top.get("corruptions", dict, {})},
+        notes=tuple(_check(f"{top.where}: notes", note, str) for note in top.get("notes", list, ())),
     )
     if found.headline not in found.judged.metrics:
         raise ValueError(f"{top.where} has no metric {found.headline!r}, its headline")
@@ -475,4 +478,5 @@ def _words(top: _Object) -> Words:
         per_row=words.get("per_row", bool, False),
         error_limit=words.get("error_limit", float, None),
         measures=words.get("measures", dict, {}),
+        ranked=words.get("ranked", str, ""),
     )

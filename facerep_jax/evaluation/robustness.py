@@ -13,7 +13,7 @@ from facerep_jax.evaluation.metrics import rows_of, score
 from facerep_jax.evaluation.problem import Arrays, Problem, size, truth_of
 from facerep_jax.evaluation.results import Harm
 from facerep_jax.evaluation.statistics import difference, resampled, summary
-from facerep_jax.typing import Metric, Rows
+from facerep_jax.typing import Coarse, Metric, Rows
 
 ROWS = 10**12  # more than any data set has records: numbers of copies begin there
 
@@ -66,7 +66,8 @@ def harms(
     def value(rows: Float[np.ndarray, "n s"], weights: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "r"]:
         return metric.compute(rows, weights)[metric.headline]
 
-    drawn = partial(resampled, value=value, units=clean[0].units, resamples=500)
+    cells = metric.cells if isinstance(metric, Coarse) else None
+    drawn = partial(resampled, value=value, units=clean[0].units, resamples=500, cells=cells)
     before = drawn(np.stack([rows.statistics for rows in clean])[None])
     found: dict[str, list[Harm]] = {kind: [] for kind in kinds}
     for number, (kind, strength) in enumerate(((kind, strength) for kind in kinds for strength in STRENGTHS), 1):

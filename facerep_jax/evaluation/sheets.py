@@ -6,15 +6,16 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from facerep_jax.data.arrays import Stack
-from facerep_jax.evaluation.metrics import score
+from facerep_jax.evaluation.breakdown import examples_of
+from facerep_jax.evaluation.metrics import ranked_by, score
 from facerep_jax.evaluation.problem import Problem
 from facerep_jax.evaluation.results import scale_of
 from facerep_jax.pictures import COLUMNS, GAP, WIDTH, beside, sheet, spaced
-from facerep_jax.typing import Encoder, Rows, View
+from facerep_jax.typing import Compares, Encoder, Rows, View
 
 NAMES = ("overlays", "worst", "best", "tokens")
 SHOWN = 10  # of the worst, and of the best
@@ -36,34 +37,66 @@ def overlays(task: Any, problem: Problem, prediction: Stack) -> Image.Image:
 
 
 def extremes(task: Any, problem: Problem, prediction: Stack, rows: Rows) -> list[Image.Image | None]:
-    """The test faces with the worst headline metric, worst first, and those with the best, best first.
+    """The worst test faces, worst first, and the best, best first, each with its value.
 
-    The metric is computed on each face by itself; faces where it is not defined are left out. None if it is defined on
-    no face, or if the metric's rows are not images or have no headline of their own, as those of correlations.
+    That is the metric's headline on each face by itself, or, where single faces have none, as of a correlation, the
+    value that they have (`metrics.ranked_by`); faces where it is not defined are left out. The worst pairs are the
+    least alike of one person and the most alike of two. None if rows have no such value, or are of templates.
     """
+    if isinstance(problem.metric, Compares):
+        alike, same = problem.metric.similarities(rows.statistics)
+        return [pairs(task, problem, prediction, rows.ids, alike, same, sign) for sign in (1, -1)]
     ranked = worst_first(problem, rows)
     return [first(task, problem, prediction, rows, some) for some in (ranked, ranked[::-1])]
 
 
+def pairs(
+    task: Any,
+    problem: Problem,
+    prediction: Stack,
+    ids: Sequence[str],
+    alike: Float[np.ndarray, "n"],
+    same: Bool[np.ndarray, "n"],
+    sign: int,
+) -> Image.Image | None:
+    """Half of `SHOWN` pairs of one person, the least alike, and as many of two, the most alike; None without pairs.
+
+    The images of each stand side by side. The sign is 1 for these, -1 for the most alike of one and the least of two.
+    """
+    chosen, names, half = list[int](), list[str](), SHOWN // 2
+    for kind, rising, said in ((True, sign, "one person"), (False, -sign, "two persons")):
+        (of,) = np.nonzero(same == kind)
+        some = of[np.argsort(rising * alike[of], kind="stable")[:half]].tolist()
+        names += [f"{number}:  {said}, {alike[i]:.3f}  {ids[i]}" for number, i in enumerate(some, 1)]
+        chosen += some
+    places = examples_of([ids[i] for i in chosen], problem.splits["test"]["id"])
+    if places is None or not chosen:
+        return None
+    left, right = (drawn(task, problem, prediction, of.tolist(), SHOWN) for of in places.T)
+    return sheet([beside(*two) for two in zip(left, right, strict=True)], names, half)
+
+
 def worst_first(problem: Problem, rows: Rows) -> list[tuple[int, float]]:
-    """The rows whose headline is defined, each with it, worst first; none if rows are not images that have one."""
-    metric = problem.metric
-    if not (metric.per_row and metric.unit == "image"):
+    """The rows whose value is defined, each with it, worst first; none if rows are not images that have one."""
+    metric, by = problem.metric, ranked_by(problem.metric)
+    if by is None or metric.unit != "image":
         return []
-    values = np.array([score(metric, row[None])[metric.headline] for row in rows.statistics], np.float64)
-    order = np.argsort(-values if metric.lower_is_better else values, kind="stable")
+    name, lower_is_better = by
+    values = np.array([score(metric, row[None])[name] for row in rows.statistics], np.float64)
+    order = np.argsort(-values if lower_is_better else values, kind="stable")
     return [(int(i), float(values[i])) for i in order if np.isfinite(values[i])]
 
 
 def first(
     task: Any, problem: Problem, prediction: Stack, rows: Rows, ranked: Sequence[tuple[int, float]]
 ) -> Image.Image | None:
-    """The faces of the first of some ranked rows, each with its place, metric and id; None if there are none."""
-    if not ranked:
+    """The faces of the first of some ranked rows, each with its place, value and id; None if there are none."""
+    by = ranked_by(problem.metric)
+    if not ranked or by is None:
         return None
     metric, chosen = problem.metric, ranked[:SHOWN]
     place = {name: index for index, name in enumerate(problem.splits["test"]["id"])}
-    scale = scale_of(metric.headline, metric.counts, getattr(metric, "measures", {}))
+    scale = scale_of(by[0], metric.counts, getattr(metric, "measures", {}))
     names = [f"{number}:  {scale.shown(value)}  {rows.ids[i]}" for number, (i, value) in enumerate(chosen, 1)]
     tiles = drawn(task, problem, prediction, [place[rows.ids[i]] for i, _ in chosen], SHOWN // 2)
     return sheet(tiles, names, SHOWN // 2)

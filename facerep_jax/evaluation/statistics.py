@@ -6,14 +6,22 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.special import stdtrit
 
+from facerep_jax.typing import BOTH
+
 LEVEL = 0.95  # of the intervals
-CHUNK = 100  # bootstrap draws at a time: 16 MB of counts for 20,000 test examples
+CHUNK = 100  # bootstrap draws at a time: 16 MB of weights for 20,000 test examples
+BYTES = 2**27  # of the weights of draws at a time, of which metrics make several copies
+PART = 2**16  # rows whose weights are made at a time, where there are cells
+MANY = 200_000  # rows beyond which a metric that can is computed from cells of rows
+WORK = 4 * 10**8  # rows of all draws of these together, beyond which there are fewer draws
+FEWEST = 200  # draws at least: the error of a standard deviation is then 5 %
 
 # The headline of rows of statistics for each of r sets of weights, see `typing.Metric`.
 Value = Callable[[Float[np.ndarray, "n s"], Float[np.ndarray, "r n"]], Float[np.ndarray, "r"]]
+Cells = Callable[[Float[np.ndarray, "n s"]], tuple[Int[np.ndarray, "n"], Float[np.ndarray, "m s"]]]
 
 
 def label_subset(ids: Sequence[str], fraction: float | int, seed: int, *, least: int = 1) -> tuple[str, ...]:
@@ -61,26 +69,99 @@ def resampled(
     units: Sequence[str] | None = None,
     resamples: int = 2000,
     seed: int = 0,
+    cells: Cells | None = None,
 ) -> Resampled:
     """Bootstrap of one kind of encoder; with one `seed` the draws are the same for all with as many rows or units.
+
+    It takes memory for one draw of all rows at least, and for `BYTES` of weights where several draws are made at a
+    time. Of more than `MANY` rows of a metric that has cells, draws are made of these, each draw in memory that does
+    not grow with the rows; as many as `WORK` allows, but `FEWEST` at least. Values are of single rows all the same.
 
     Args:
         statistics: rows of a metric, in one order for all subsets and seeds of pre-training.
         value: gives the headline.
-        units: of each row, the thing that it belongs to. Rows of one unit are drawn together. None draws single rows.
+        units: of each row, the thing that it belongs to, or two of them, joined by BOTH. Rows of one unit are drawn
+            together, those of two as often as both are. None draws single rows.
+        cells: those of the metric, see `typing.Coarse`.
+
+    Source: rows of two units: the bootstrap of vertices, Snijders and Borgatti, Connections 22(2), 1999.
+    Changed: a unit that is drawn twice gives no pair with itself but the pairs within it, which count twice.
     """
     if not statistics.size:
         raise ValueError(f"there are no statistics to compare: {statistics.shape[1:]}")
     n = statistics.shape[2]
-    names, unit_of = (np.arange(n), np.arange(n)) if units is None else np.unique(units, return_inverse=True)
-    if len(unit_of) != n:
-        raise ValueError(f"each row needs a unit, there are {n} rows and {len(unit_of)} units")
-    rng, draws = np.random.default_rng(seed), []
-    for _ in range(0, resamples, CHUNK):
-        weights = _counts(rng, len(names), CHUNK)[:, unit_of]
-        draws.append(np.mean([_values(weights, encoder, value) for encoder in statistics], axis=0))
-    values = np.array([_values(np.ones((1, n)), encoder, value)[0] for encoder in statistics])
-    return Resampled(statistics.shape[1:], values, np.concatenate(draws)[:resamples], len(names))
+    by = DrawnBy(n, np.arange(n), None) if units is None else drawn_by(units)
+    if len(by.first) != n:
+        raise ValueError(f"each row needs a unit, there are {n} rows and {len(by.first)} units")
+    rng, draws, encoders = np.random.default_rng(seed), [], list(statistics)
+    if cells is not None and n > MANY:
+        resamples = max(min(FEWEST, resamples), min(resamples, WORK // n))
+        many = [[cells(subset) for subset in encoder] for encoder in encoders]
+        for number in _chunks(resamples, max(len(few) for encoder in many for _, few in encoder)):
+            counts = _counts(rng, by.units, number)
+            draws.append(np.mean([_values_of_cells(counts, by, encoder, value) for encoder in many], axis=0))
+    else:
+        for number in _chunks(resamples, n):
+            weights = by.weights(_counts(rng, by.units, number))
+            draws.append(np.mean([_values(weights, encoder, value) for encoder in encoders], axis=0))
+    values = np.array([_values(np.ones((1, n)), encoder, value)[0] for encoder in encoders])
+    return Resampled(statistics.shape[1:], values, np.concatenate(draws), by.units)
+
+
+class DrawnBy(NamedTuple):
+    """The units that rows are drawn by."""
+
+    units: int
+    first: Int[np.ndarray, "n"]  # of each row
+    second: Int[np.ndarray, "n"] | None  # of each row, `units` for one that has none; None if none has one
+
+    def weights(self, counts: Float[np.ndarray, "r u"], rows: slice = slice(None)) -> Float[np.ndarray, "r n"]:
+        """How often rows are drawn if units are drawn so often."""
+        if self.second is None:
+            return np.take(counts, self.first[rows], axis=1)
+        counts = np.append(counts, np.ones((len(counts), 1)), axis=1)
+        return np.take(counts, self.first[rows], axis=1) * np.take(counts, self.second[rows], axis=1)
+
+    def of(self, rows: Bool[np.ndarray, "n"]) -> int:
+        """How many units some rows belong to."""
+        both = self.first[rows] if self.second is None else np.append(self.first[rows], self.second[rows])
+        return len(np.setdiff1d(both, self.units))
+
+
+def drawn_by(units: Sequence[str]) -> DrawnBy:
+    """The units of rows, in the order of their names; one that is two, joined by BOTH, is of both."""
+    different = {*units}
+    place = {name: number for number, name in enumerate(sorted({x for unit in different for x in unit.split(BOTH)}))}
+    count = len(place)
+    code = {}
+    for unit in different:
+        one, two, other = unit.partition(BOTH)
+        code[unit] = place[one] * (count + 1) + (place[other] if two else count)
+    first, second = np.divmod(np.fromiter((code[unit] for unit in units), np.int64, len(units)), count + 1)
+    return DrawnBy(count, first, second if (second < count).any() else None)
+
+
+def _chunks(resamples: int, rows: int) -> list[int]:
+    """Numbers of draws that are made at a time."""
+    most = max(1, min(CHUNK, BYTES // (8 * rows)))
+    return [min(most, resamples - start) for start in range(0, resamples, most)]
+
+
+def _values_of_cells(
+    counts: Float[np.ndarray, "r u"],
+    by: DrawnBy,
+    subsets: Sequence[tuple[Int[np.ndarray, "n"], Float[np.ndarray, "m s"]]],
+    value: Value,
+) -> Float[np.ndarray, "r subsets"]:
+    """The headline of every subset under every draw of the units, from cells of rows; a part of these at a time."""
+    weights = [np.zeros((len(counts), len(few))) for _, few in subsets]
+    for start in range(0, len(by.first), PART):
+        part = slice(start, start + PART)
+        for draw, units in enumerate(counts):
+            w = by.weights(units[None], part)[0]
+            for sums, (cell, few) in zip(weights, subsets, strict=True):
+                sums[draw] += np.bincount(cell[part], w, len(few))
+    return np.stack([value(few, sums) for sums, (_, few) in zip(weights, subsets, strict=True)], axis=1)
 
 
 def paired_difference(
@@ -103,7 +184,8 @@ def paired_difference(
     deserve.
 
     With one subset rows alone are drawn, and the interval says nothing about other labels or seeds. It does not cover
-    repeating the pre-training, nor, at large fractions, labels that no subset holds. NaN if a draw has no value.
+    repeating the pre-training, nor, at large fractions, labels that no subset holds. Draws in which
+    it is not defined are left out; NaN if they are more than one in twenty.
 
     Args:
         units: of each row, see `resampled`.
@@ -132,11 +214,16 @@ def difference(a: Resampled, b: Resampled, *, lower_is_better: bool) -> Differen
     if (a.shape, a.drawn) != (b.shape, b.drawn):
         shapes = " against ".join(f"{x.shape} of {x.drawn} units" for x in (a, b))
         raise ValueError(f"the two encoders must share subsets, examples, units and statistics: {shapes}")
-    variances = _variances(b.values.mean(0) - a.values.mean(0), b.draws - a.draws, a.drawn)
-    variances += [(x.mean(1).var(ddof=1) / len(x), len(x) - 1) for x in (a.values, b.values) if len(x) > 1]
-    half = _half_width(variances)
+    draws = b.draws - a.draws
+    defined = np.isfinite(draws).all(1)
+    half = math.nan
+    if defined.mean() >= LEVEL:
+        variances = _variances(b.values.mean(0) - a.values.mean(0), draws[defined], a.drawn)
+        variances += [(x.mean(1).var(ddof=1) / len(x), len(x) - 1) for x in (a.values, b.values) if len(x) > 1]
+        half = _half_width(variances)
     value_a, value_b = float(a.values.mean()), float(b.values.mean())
-    gain = (value_a - value_b if lower_is_better else value_b - value_a) / value_a if value_a else math.nan
+    better = value_a - value_b if lower_is_better else value_b - value_a
+    gain = better / abs(value_a) if value_a else math.nan  # a correlation may be below 0
     return Difference(value_a, value_b, gain, value_b - value_a, value_b - value_a - half, value_b - value_a + half)
 
 
@@ -163,14 +250,13 @@ def resampled_parts(
         parts: whether each row belongs to the part.
         units: of each row, see `resampled`.
     """
-    names, unit_of = np.unique(units, return_inverse=True)
+    by = drawn_by(units)
     rng, draws = np.random.default_rng(seed), list[np.ndarray]()
-    for _ in range(0, resamples, CHUNK):
-        weights = _counts(rng, len(names), CHUNK)[:, unit_of]
+    for number in _chunks(resamples, len(by.first)):
+        weights = by.weights(_counts(rng, by.units, number))
         draws.append(np.stack([_values(weights[:, rows], statistics[:, rows], value) for rows in parts]))
     values = np.stack([_values(np.ones((1, rows.sum())), statistics[:, rows], value)[0] for rows in parts])
-    drawn = tuple(len(np.unique(unit_of[rows])) for rows in parts)
-    return Parts(values, np.concatenate(draws, axis=1)[:, :resamples], drawn)
+    return Parts(values, np.concatenate(draws, axis=1), tuple(by.of(rows) for rows in parts))
 
 
 def interval(

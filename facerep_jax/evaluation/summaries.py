@@ -8,7 +8,7 @@ from flax import nnx
 
 from facerep_jax.config import Spec, locate, plain
 from facerep_jax.evaluation import results
-from facerep_jax.evaluation.metrics import score
+from facerep_jax.evaluation.metrics import ranked_by, score
 from facerep_jax.evaluation.protocols import Protocol
 from facerep_jax.evaluation.results import Summary, TaskWords, Words
 from facerep_jax.evaluation.statistics import summary
@@ -39,6 +39,7 @@ def words_of(
         per_row=metric.per_row,
         error_limit=metric.error_limit,
         measures=dict(getattr(metric, "measures", {})),
+        ranked=(ranked_by(metric) or ("",))[0],
     )
 
 

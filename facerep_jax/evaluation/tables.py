@@ -13,17 +13,35 @@ from facerep_jax.data.arrays import Stack
 from facerep_jax.data.images import png
 from facerep_jax.typing import Rows
 
+SCHEMA = pyarrow.schema(
+    {
+        "id": pyarrow.string(),
+        "subset": pyarrow.int64(),
+        "encoder": pyarrow.string(),
+        "unit": pyarrow.string(),
+        "statistics": pyarrow.list_(pyarrow.float64()),
+    }
+)
 Predictions = Mapping[str, Sequence[Stack]]  # encoder or baseline -> predictions for each label subset
 Statistics = Mapping[str, Sequence[Rows]]  # encoder or baseline -> the metric's rows for each label subset
 
 
 def write_statistics(path: Path, statistics: Statistics) -> None:
     """Write rows of `id`, `unit`, `subset`, `encoder` and `statistics`, from which the metric is computed."""
-    columns = _columns({who: [rows.ids for rows in of] for who, of in statistics.items()})
-    every = [rows for of in statistics.values() for rows in of]
-    columns["unit"] = [unit for rows in every for unit in rows.units]
-    columns["statistics"] = [row for rows in every for row in rows.statistics]
-    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd")
+    every = [(subset, who, rows) for who, of in statistics.items() for subset, rows in enumerate(of)]
+    with pyarrow.parquet.ParquetWriter(path, SCHEMA, compression="zstd") as file:
+        for subset, who, rows in every:  # a part by itself: rows may be millions of pairs
+            count, length = rows.statistics.shape
+            columns = {
+                "id": rows.ids,
+                "subset": np.full(count, subset),
+                "encoder": pyarrow.repeat(who, count),
+                "unit": rows.units,
+                "statistics": pyarrow.ListArray.from_arrays(
+                    np.arange(count + 1, dtype=np.int32) * length, rows.statistics.reshape(-1)
+                ),
+            }
+            file.write_table(pyarrow.table(columns, SCHEMA))
 
 
 def write_predictions(path: Path, predictions: Predictions, ids: Sequence[str], kept: Sequence[int]) -> None:

@@ -1,7 +1,7 @@
 """Training of a head, or of encoder and head, from labelled examples; all steps are those of `train.step`."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -95,7 +95,7 @@ def learner(
     whole = None if mesh is None else replicated(mesh)
     step, frozen = jax.jit(step, donate_argnums=0, out_shardings=whole), everywhere(network.frozen, mesh)
     extract = extractor(problem.encoder, problem.task.taps, problem.devices)
-    predict = predictor(network, problem.splits, problem.folder)
+    predict = predictor(network, problem.splits, problem.folder, problem.splits["test"]["id"])
     each = training.steps // training.rounds
 
     def candidates(chosen: Indices, seed: int) -> Iterator[Candidate]:
@@ -133,9 +133,14 @@ def with_encoder(weights: Weights, encoder: Encoder) -> Weights:
     return Weights({**weights.params, "encoder": whole}, rest)
 
 
-def predictor(network: Network, inputs: Mapping[str, Arrays], folder: Path) -> Callable[..., Stack]:
-    """A function (weights, split, rows) -> predictions; large ones lie in the folder."""
-    return lambda weights, split, rows: network.predict(weights, inputs[split], rows, folder)
+def predictor(network: Network, inputs: Mapping[str, Arrays], folder: Path, ids: Sequence[str]) -> Callable[..., Stack]:
+    """A function (weights, split, rows) -> predictions; large ones lie in the folder.
+
+    Those of test examples, of which `ids` are the names, must be finite; what is tried on validation may fail.
+    """
+    return lambda weights, split, rows: network.predict(
+        weights, inputs[split], rows, folder, ids if split == "test" else None
+    )
 
 
 class Faults:

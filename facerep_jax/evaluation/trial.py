@@ -55,6 +55,7 @@ def defaults() -> dict[str, Any]:
         keep="learnt",
         shots=0,
         shots_per="",
+        subsets="",
         dtype="auto",
         devices=0,
         groups=config_dict.placeholder(tuple),
@@ -196,6 +197,7 @@ def trial(
 
     fraction: of the training labels; or shots, so many of each person or class; seeds: of the subsets, one each.
     shots_per: identity or class; "" for the classes of a task that has them, and else for persons.
+    subsets: a file that lists the labelled examples in place of a fraction or shots, see `label_lists`; "" for none.
     selection: validation, last or test_best. validation_minimum: validation labels, however small the fraction.
     held_out: share of the training split that serves as validation split where the data set has none.
     baselines: names of the task's, None for all of these, and of those that learn, see `results.NETWORKS`; scratch: the

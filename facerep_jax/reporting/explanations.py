@@ -55,7 +55,7 @@ PUBLISHED = (
 
 
 def of_lines(lines: Sequence[Line], *, compared: bool) -> tuple[str, ...]:
-    """Explanations for a section of results: metrics, protocols, selection, and signs that occur in it.
+    """Explanations for a section of results: metrics, notes, protocols, selection, and signs that occur in it.
 
     Args:
         lines: all lines of the section; explanations of the metrics are those that the first one brought.
@@ -72,4 +72,5 @@ def of_lines(lines: Sequence[Line], *, compared: bool) -> tuple[str, ...]:
     nouns = dict(unit=words.belongs_to, units=plural_noun(words.belongs_to), rows=plural_noun(words.unit))
     units = [UNITS.format(**nouns)] if first.in_units else []
     signs = [*([SPREAD] if several else []), *([INTERVAL, *units] if compared else [])]
-    return (*first.words.metrics, *protocols, *baselines, *selections, *signs)
+    notes = dict.fromkeys(f"Note: {note}." for line in lines for note in line.results.notes)
+    return (*first.words.metrics, *notes, *protocols, *baselines, *selections, *signs)

@@ -272,14 +272,20 @@ def _sheets(found: Fractions, allowed: int) -> list[Gallery]:
         if not encoders:
             continue
         results = encoders[0].results
-        metric, drawn = results.words.name(results.headline), results.words.task.drawn
-        units = wording.plural_noun(results.words.unit)
+        words, drawn = results.words, results.words.task.drawn
+        units = wording.plural_noun(words.unit)
         some = f"Evenly spaced over the test set, first label subset: {drawn}."
-        ranked = f"first label subset, with the {metric} of each and its id: {drawn}."
+        ranked = (
+            f"first label subset, with the {words.name(words.ranked or results.headline)} of each and its id: {drawn}."
+        )
+        worst, best = f"Worst first, {ranked}", f"Best first, {ranked}"
+        if words.unit == "pair":
+            of = "The pairs of one person that are {} alike, and those of two that are {}, with the cosine of each."
+            worst, best = of.format("least", "most"), of.format("most", "least")
         for name, title, caption in (
             ("overlays.png", f"Some test {units}", some),
-            ("worst.png", f"The ten worst test {units}", f"Worst first, {ranked}"),
-            ("best.png", f"The ten best test {units}", f"Best first, {ranked}"),
+            ("worst.png", f"The ten worst test {units}", worst),
+            ("best.png", f"The ten best test {units}", best),
         ):
             pictures = []
             for line in encoders:

@@ -16,6 +16,7 @@ from facerep_jax.evaluation.results import JUDGED, Checkpoint, Results, Scale, S
 from facerep_jax.evaluation.statistics import Resampled, resampled
 from facerep_jax.reporting import wording
 from facerep_jax.reporting.workdirs import Evaluation, Statistics, read_statistics
+from facerep_jax.typing import Coarse
 
 PRETRAINED, RANDOM, SCRATCH, BASELINE = "pre-trained", "random", "from scratch", "baseline"
 NETWORKS = {schema.RANDOM: RANDOM, schema.SCRATCH: SCRATCH}  # the baselines that are the judged encoder
@@ -128,7 +129,8 @@ class Line:
         if not self.statistics:
             raise ValueError(f"{self.folder} has no statistics of {self.source}")
         rows = np.stack([statistics.rows for statistics in self.statistics])
-        return resampled(rows, self.value, units=self.statistics[0].units)
+        cells = self.metric.cells if isinstance(self.metric, Coarse) else None
+        return resampled(rows, self.value, units=self.statistics[0].units, cells=cells)
 
 
 def encoder_names(evaluations: Iterable[Evaluation]) -> dict[Checkpoint | None, str]:

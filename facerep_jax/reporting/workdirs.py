@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
@@ -178,20 +179,24 @@ def read_statistics(folder: Path, encoder: str = "encoder") -> Statistics | None
     columns = ["id", "subset", "statistics"]
     try:
         columns += ["unit"] if "unit" in pq.read_schema(path).names else []
-        rows = pq.read_table(path, columns=columns, filters=[("encoder", "=", encoder)]).to_pydict()
+        rows = pq.read_table(path, columns=columns, filters=[("encoder", "=", encoder)]).combine_chunks()
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
         raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
-    if not rows["id"]:
+    if not len(rows):
         return None
-    subsets, ids = sorted(set(rows["subset"])), sorted(set(rows["id"]))
-    pairs = list(zip(rows["subset"], rows["id"], strict=True))
-    if len(pairs) != len(subsets) * len(ids) or len(set(pairs)) != len(pairs):
+    numbers, names = np.asarray(rows["subset"]), rows["id"].to_pylist()
+    subsets, ids = np.unique(numbers).tolist(), sorted({*names})
+    place = {name: number for number, name in enumerate(ids)}
+    cell = np.searchsorted(subsets, numbers) * len(ids) + np.fromiter(map(place.__getitem__, names), int, len(names))
+    if len(cell) != len(subsets) * len(ids) or len(np.unique(cell)) != len(cell):
         raise ValueError(
-            f"{path}: {encoder} has {len(pairs)} rows, not one for each of {len(subsets)} subsets and {len(ids)} ids"
+            f"{path}: {encoder} has {len(cell)} rows, not one for each of {len(subsets)} subsets and {len(ids)} ids"
         )
-    if len({len(s) for s in rows["statistics"]}) != 1:
+    lengths = np.unique(pc.list_value_length(rows["statistics"]))
+    if len(lengths) != 1:
         raise ValueError(f"{path}: the statistics of {encoder} differ in length")
-    order = sorted(range(len(pairs)), key=pairs.__getitem__)
-    statistics = np.array([rows["statistics"][i] for i in order], np.float64).reshape(len(subsets), len(ids), -1)
-    unit_of = dict(zip(rows["id"], rows.get("unit", rows["id"]), strict=True))
-    return Statistics(subsets, ids, statistics, [unit_of[name] for name in ids])
+    statistics = np.empty((len(cell), int(lengths[0])))
+    statistics[cell] = np.asarray(pc.list_flatten(rows["statistics"])).reshape(statistics.shape)
+    units = rows["unit"].to_pylist() if "unit" in columns else names
+    unit_of = dict(zip(names, units, strict=True))
+    return Statistics(subsets, ids, statistics.reshape(len(subsets), len(ids), -1), [unit_of[name] for name in ids])

@@ -65,6 +65,24 @@ def test_each_class_gives_as_many_examples():
     assert np.bincount(given.splits["train"]["identity"][people.train]).tolist() == [2] * 10
 
 
+def test_shots_of_each_person_hold_an_example_of_each_class():
+    given = with_classes([0, 0, 0, 1] * 10)
+    (few, *_) = draw(given, 1, "identity", (0, 1), least=1)
+    assert {*given.splits["train"]["expression"][few.train]} == {0, 1}
+    given = with_classes([0] * 39 + [1])  # one face of one person
+    seeds, train = (0, 1, 2), given.splits["train"]
+    with pytest.raises(ValueError, match=r"1 shots of each person have no example of class 1 for seed \d: ") as error:
+        draw(given, 1, "identity", seeds, least=1)
+    fewest = int(str(error.value).split("=")[-1])
+    assert str(error.value).endswith(f"the fewest for these seeds are shots={fewest}")
+    assert all(39 in labels.train for labels in draw(given, fewest, "identity", seeds, least=1))
+    with pytest.raises(ValueError, match="no example of class 1"):
+        draw(given, fewest - 1, "identity", seeds, least=1)
+    train["identity"][39] = -1
+    with pytest.raises(ValueError, match="no number of shots is enough"):
+        draw(given, 4, "identity", seeds, least=1)
+
+
 def test_persons_with_fewer_images_give_all_of_them(capsys):
     given = problem()
     identity = np.where(np.arange(40) < 2, 0, np.arange(40) // 4)

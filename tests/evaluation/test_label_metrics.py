@@ -11,7 +11,7 @@ from sklearn import metrics as sklearn
 
 from facerep_jax.evaluation.label_metrics import Classes, MultiLabel
 from facerep_jax.evaluation.metrics import score
-from facerep_jax.typing import Metric
+from facerep_jax.typing import Metric, Noting
 
 LABELS = ("beard", "hat", "glasses")
 
@@ -85,6 +85,28 @@ def test_constant_scores_have_values_and_a_label_that_nobody_has_has_none():
     assert all(np.isnan(value) for value in unknown.values())
 
 
+def test_a_label_that_nobody_has_counts_in_no_mean_whatever_is_predicted():
+    """One false alarm, or none: the F1 of the label that has positives is the mean either way."""
+    truth = np.array([[1, 0, 1], [1, 0, 1], [0, 0, 1]])
+    scores = np.array([[1.0, -1, 1], [1, -1, 1], [-1, -1, 1]])
+    alarm = np.where(np.arange(9).reshape(3, 3) == 1, 1.0, scores)
+    metric = MultiLabel(LABELS, headline="f1_mean")
+    assert isinstance(metric, Noting)
+    for predicted in (scores, alarm):
+        rows = metric.rows(predicted, named(3, attributes=truth))
+        found = score(metric, rows.statistics)
+        assert (found["f1_mean"], found["f1_beard"]) == (1, 1)
+        assert np.isnan(found["f1_hat"])
+        assert metric.notes(rows) == (
+            "no test image is known to have: hat; F1 and average precision are not defined",
+            "no test image is known to lack: glasses; AUC and balanced accuracy are not defined",
+        )
+    assert metric.notes(metric.rows(scores[:2], named(2, attributes=np.array([[0, 1, 1], [1, 0, 0]])))) == ()
+    many = MultiLabel([f"label_{i}" for i in range(13)])
+    (first, _) = many.notes(many.rows(np.zeros((1, 13)), named(1, attributes=np.full((1, 13), np.nan))))
+    assert "label_9 and 3 more; F1" in first
+
+
 def test_a_single_image_has_its_share_of_right_labels():
     scores, truth, _ = drawn()
     metric = MultiLabel(LABELS)
@@ -138,6 +160,7 @@ def test_classes_by_hand():
     found = score(metric, rows.statistics)
     assert (found["accuracy"], found["images"]) == (pytest.approx(2 / 3), 3)
     assert (found["f1_a"], found["f1_b"], found["f1_c"]) == (1, 0, 0)
+    assert metric.notes(rows) == ("no test image is of class c, d; the recall of such a class is not defined",)
     assert np.isnan(found["f1_d"])
     assert found["f1_macro"] == pytest.approx(1 / 3)
     assert found["balanced_accuracy"] == 0.5

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from facerep_jax.data.library import Kept
-from facerep_jax.evaluation.labels import check_seeds, draw, labelled
+from facerep_jax.evaluation.label_metrics import MultiLabel
+from facerep_jax.evaluation.labels import check_seeds, draw, labelled, one_sided
 from facerep_jax.evaluation.problem import Problem, divided
 from facerep_jax.evaluation.statistics import label_subset
 
@@ -105,17 +106,60 @@ def test_too_few_labels_are_refused():
         draw(problem(), 1.5, (0,), least=1)
 
 
-def test_a_fraction_holds_a_label_for_each_class():
-    class OfClasses(Task):
-        classes = 7
+class OfClasses(Task):
+    classes, label = 7, "expression"
 
-    with pytest.raises(
-        ValueError, match=r"less than 7 labels; .*one for each of 7 classes: the smallest fraction is 0.175"
-    ):
-        draw(problem(task=OfClasses), 0.15, (0,), least=1)
-    assert len(draw(problem(task=OfClasses), 0.175, (0,), least=1)[0].train) == 7
-    with pytest.raises(ValueError, match="no fraction is enough"):
-        draw(problem(train=6, task=OfClasses), 1.0, (0,), least=1)
+
+@pytest.mark.parametrize("key", ["id", "identity"])
+def test_each_subset_holds_an_example_of_each_class(key):
+    """Of 700 unbalanced faces a hundredth are as many labels as classes, but of one or two of these."""
+    given = problem(train=700, task=type("Drawn", (OfClasses,), {"drawn_by": key}))
+    rng, train = np.random.default_rng(0), given.splits["train"]
+    train["expression"] = rng.choice([-1, *range(6)], 700, p=[0.1, 0.85, 0.01, 0.01, 0.01, 0.01, 0.01])
+    seeds, names = (3, 5), [str(name) for name in train[key]]
+
+    def held(fraction, seed):
+        kept = {*label_subset([*{*names}], fraction, seed)}
+        return {each for name, each in zip(names, train["expression"].tolist(), strict=True) if name in kept} - {-1}
+
+    def enough(fraction):
+        return all(held(fraction, seed) == {*range(6)} for seed in seeds)  # nobody is of class 6
+
+    with pytest.raises(ValueError, match=r"has no example of class \d for seed [35]") as error:
+        draw(given, 0.02, seeds, least=1)
+    least = float(str(error.value).split()[-1])
+    assert str(error.value).endswith(f"with one of each of 6 classes for these seeds is {least:g}")
+    assert enough(least)
+    assert not enough(least - 1 / len({*names}))
+    assert len(draw(given, least, seeds, least=1)) == 2
+    train["expression"][:] = -1
+    assert len(draw(given, 0.02, seeds, least=1)) == 2  # nothing is known of any
+
+
+def test_the_smallest_fraction_is_enough_however_it_is_rounded():
+    given = problem(train=100, task=OfClasses)
+    order = label_subset(given.splits["train"]["id"], 1, 0)
+    given.splits["train"]["expression"] = np.array([name == order[28] for name in given.splits["train"]["id"]], int)
+    with pytest.raises(ValueError, match=r"for these seeds is 0\.2901$"):  # 0.29 * 100 is less than 29
+        draw(given, 0.28, (0,), least=1)
+    assert len(draw(given, 0.2901, (0,), least=1)[0].train) == 29
+
+
+def test_yes_or_no_labels_that_a_subset_has_of_one_kind_are_named():
+    given = problem()._replace(metric=MultiLabel(("beard", "hat", "pale", "wig")))
+    train, first = given.splits["train"], draw(problem(), 0.2, (3, 5), least=1)
+    label = np.zeros((40, 4))
+    label[:, 0] = np.arange(40) % 2
+    label[min({*range(40)} - {*first[0].train}), 1] = 1  # one positive, which subset 0 lacks
+    label[:, 2], label[min({*range(40)} - {*first[1].train}), 2] = 1, 0.2
+    label[:, 3] = -1  # not known
+    train["attributes"] = label
+    assert one_sided(given, first) == (
+        "a subset of the labels has no positive of hat, though the training split has",
+        "a subset of the labels has no negative of pale, though the training split has",
+    )
+    assert one_sided(given, draw(problem(), 1.0, (3,), least=1)) == ()
+    assert one_sided(problem(), first) == ()
 
 
 @pytest.mark.parametrize(

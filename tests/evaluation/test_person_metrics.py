@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_curve
 
 from facerep_jax.evaluation.metrics import score
 from facerep_jax.evaluation.person_metrics import Retrieval, Verification, drawn_pairs
-from facerep_jax.typing import Metric
+from facerep_jax.typing import Metric, Rows
 
 
 def pairs(n=300, seed=0):
@@ -97,6 +97,14 @@ def test_a_fold_without_a_pair_of_one_person_is_scored_by_the_others_thresholds(
     # Fold 1 alone knows no pair of one person, so that its best threshold accepts none: half of fold 0 is right.
     assert found["accuracy_ten_fold"] == pytest.approx((2 / 4 + 3 / 4) / 2)
     assert np.isfinite(found["eer"])
+    rows = Rows([f"{i} {i}" for i in range(8)], ["fold 0"] * 8, statistics)
+    assert Verification().notes(rows) == (
+        "fold 1 has no pair of one person: ten-fold accuracy counts such a fold as any other",
+    )
+    statistics[2:4, 1] = 1
+    assert "fold 0 has no pair of two persons, fold 1 has no pair of one person: " in Verification().notes(rows)[0]
+    statistics[[2, 5], 1] = 0, 1
+    assert Verification().notes(rows) == ()
 
 
 def test_a_person_with_one_image_is_in_pairs_of_two_persons_alone():

@@ -10,8 +10,12 @@ from PIL import Image
 
 from facerep_jax import pictures
 from facerep_jax.evaluation import sheets
+from facerep_jax.evaluation.label_metrics import MultiLabel
 from facerep_jax.evaluation.metrics import F1, NME, score
+from facerep_jax.evaluation.number_metrics import Numbers
+from facerep_jax.evaluation.person_metrics import Verification
 from facerep_jax.evaluation.problem import Problem
+from facerep_jax.evaluation.tasks.action_units import Detection, Intensity
 from facerep_jax.evaluation.tasks.landmarks import Landmarks
 from facerep_jax.evaluation.tasks.parsing import Parsing
 from facerep_jax.models.vit import ViT
@@ -70,7 +74,7 @@ def test_the_worst_where_higher_is_better_and_where_nothing_is_defined(monkeypat
     assert sheets.extremes(Parsing, some, prediction, blank) == [None, None]
 
 
-def test_rows_that_are_not_images_or_have_no_headline_have_no_worst():
+def test_rows_that_are_not_images_or_have_no_value_have_no_worst():
     rng = np.random.default_rng(0)
     for attribute, value in (("unit", "pair"), ("per_row", False)):
         metric = NME({"kind": "box"})
@@ -79,6 +83,61 @@ def test_rows_that_are_not_images_or_have_no_headline_have_no_worst():
         prediction = some.splits["test"]["landmarks"] + 1
         rows = metric.rows(prediction, some.splits["test"])
         assert sheets.extremes(Landmarks, some, prediction, rows) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("metric", "task", "shown"),
+    [
+        (Numbers(("a", "b"), "action_units", ("icc", "mse", "mae")), Intensity, "1:  6.500  face_13"),
+        (Numbers(("a", "b"), "action_units", ("ccc", "rmse")), Intensity, "1:  2.500  face_13"),
+        (MultiLabel(("a", "b"), "action_units", "f1_mean"), Detection, "1:  0.00%  face_3"),
+        (Numbers(("a", "b"), "action_units", ("icc", "pcc")), Intensity, None),
+    ],
+)
+def test_faces_without_a_headline_of_their_own_are_ranked_by_the_value_that_they_have(metric, task, shown, monkeypatch):
+    """Errors grow with the place; those of face 13 are 2 and 3, as squares 6.5 in the mean. Or face 3 is wrong."""
+    some, names = problem(np.random.default_rng(0), metric), []
+    truth = np.ones((14, 2))
+    error = np.repeat(np.arange(14)[:, None] / 10, 2, axis=1)
+    error[13] = 2, 3
+    prediction = truth + (error if task is Intensity else -3 * (np.arange(14) == 3)[:, None])
+    some.splits["test"]["action_units"] = truth
+    monkeypatch.setattr(sheets, "sheet", lambda tiles, given, columns: names.append(given) or tiles[0])
+    found = sheets.extremes(task, some, prediction, metric.rows(prediction, some.splits["test"]))
+    if shown is None:
+        assert found == [None, None]
+        return
+    assert names[0][0] == shown
+    assert names[1][0].split()[-1] == ("face_0" if task is Intensity else "face_13")
+
+
+def test_the_worst_pairs_are_the_least_alike_of_one_person_and_the_most_alike_of_two(monkeypatch):
+    some, shown = problem(np.random.default_rng(0), Verification()), []
+    first, second = np.triu_indices(14, 1)
+    ids = [f"face_{a} face_{b}" for a, b in zip(first, second, strict=True)]
+    alike, same = np.random.default_rng(1).normal(size=len(ids)), np.arange(len(ids)) % 3 == 0
+    rows = Rows(ids, ids, np.column_stack([alike, same, np.zeros(len(ids))]).astype(np.float64))
+
+    def tile(image, label, prediction, scale):
+        return Image.fromarray(image)
+
+    task = type("Alone", (), {"label": "landmarks", "draw": staticmethod(tile)})
+    monkeypatch.setattr(sheets, "sheet", lambda tiles, names, columns: shown.append((tiles, names)) or tiles[0])
+    sheets.extremes(task, some, np.zeros((14, 4)), rows)
+    for (tiles, names), sign in zip(shown, (1, -1), strict=True):
+        one, two = (
+            [i for i in np.argsort(way * alike) if same[i] == kind][:5] for kind, way in ((1, sign), (0, -sign))
+        )
+        expected = [(f"{n}:  one person", i) for n, i in enumerate(one, 1)]
+        expected += [(f"{n}:  two persons", i) for n, i in enumerate(two, 1)]
+        assert names == [f"{said}, {alike[i]:.3f}  {ids[i]}" for said, i in expected]
+        left, right = (np.asarray(tiles[0])[:, part] for part in (slice(112), slice(112, None)))
+        images = some.splits["test"]["image"]
+        for half, place in ((left, first[one[0]]), (right, second[one[0]])):
+            face = Image.fromarray(images[place]).resize((112, 112))
+            np.testing.assert_array_equal(half, np.asarray(face))
+    none = Rows([f"{i} {i + 1}" for i in range(4)], list("abcd"), rows.statistics[:4])  # of templates
+    assert sheets.extremes(task, some, np.zeros((14, 4)), none) == [None, None]
 
 
 def test_rows_find_their_faces_in_any_order(monkeypatch):

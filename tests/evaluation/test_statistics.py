@@ -16,8 +16,18 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facerep_jax.evaluation import statistics as statistics_of_facerep
 from facerep_jax.evaluation.metrics import NME
-from facerep_jax.evaluation.statistics import difference, label_subset, paired_difference, resampled, summary
+from facerep_jax.evaluation.statistics import (
+    difference,
+    drawn_by,
+    interval,
+    label_subset,
+    paired_difference,
+    resampled,
+    summary,
+)
+from facerep_jax.typing import BOTH
 
 
 def mean(statistics, weights):
@@ -171,6 +181,103 @@ def test_whole_units_are_drawn_together():
         resampled(copies[0], mean, units=units[1:])
 
 
+def pairs_of(persons=12, each=2, seed=0):
+    """Scores of all pairs of templates of some persons, whether they are of one, and the units of these pairs."""
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(persons), each)
+    first, second = np.triu_indices(len(owner), 1)
+    same = owner[first] == owner[second]
+    effect = rng.normal(0, 0.3, persons)
+    score = np.where(same, 0.6, 0.1) + effect[owner[first]] + effect[owner[second]] + rng.normal(0, 0.1, len(first))
+    units = [
+        BOTH.join(f"p{p:02d}" for p in dict.fromkeys(two)) for two in zip(owner[first], owner[second], strict=True)
+    ]
+    return np.column_stack([score, same]).astype(np.float64), units, owner[first], owner[second]
+
+
+def mean_of_two(statistics, weights):
+    """The mean score of pairs of one person less that of pairs of two."""
+    same = statistics[:, 1] > 0
+    one, two = ((weights[:, of] @ statistics[of, 0]) / weights[:, of].sum(1) for of in (same, ~same))
+    return one - two
+
+
+def of_two(statistics, weights):
+    """The mean score of pairs of two persons."""
+    two = statistics[:, 1] == 0
+    return (weights[:, two] @ statistics[two, 0]) / weights[:, two].sum(1)
+
+
+def test_a_pair_of_two_units_is_drawn_as_often_as_both_are():
+    """One draw at a time, pair by pair, from who was drawn."""
+    rows, units, a, b = pairs_of()
+    found = resampled(rows[None, None], mean_of_two, units=units, resamples=5)
+    assert found.drawn == 12
+    rng = np.random.default_rng(0)
+    for draw in found.draws[:, 0]:
+        who = rng.integers(12, size=12).tolist()
+        one, two = [], []
+        for (score, same), p, q in zip(rows, a, b, strict=True):
+            (one if same else two).extend([score] * (who.count(p) if same else who.count(p) * who.count(q)))
+        assert draw == pytest.approx(np.mean(one) - np.mean(two))
+    given = (None, [f"{p:02d}" for p in a], units)  # rows, the first of both, both
+    deviations = [resampled(rows[None, None], of_two, units=of, resamples=400).draws.std() for of in given]
+    assert deviations == sorted(deviations)
+    parts = [np.arange(len(rows)) < 3, (a == 2) & (b == 2), np.ones(len(rows), bool)]
+    by = drawn_by(units)
+    assert [by.of(rows) for rows in parts] == [len({*a[rows], *b[rows]}) for rows in parts]
+
+
+def test_intervals_of_two_units_hold_the_truth():
+    """The mean score of pairs of two persons, whose effects add: 0.1 in truth."""
+    inside = 0
+    for seed in range(150):
+        rows, units, _, _ = pairs_of(persons=20, seed=seed)
+        found = resampled(rows[None, None], of_two, units=units, resamples=200, seed=seed)
+        low, high = interval(found.values[0], found.draws, found.drawn)
+        inside += low <= 0.1 <= high
+    assert 0.90 <= inside / 150 <= 0.99
+
+
+def test_draws_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
+    rows, units, _, _ = pairs_of()
+    whole = resampled(rows[None, None], mean_of_two, units=units, resamples=130)
+    seen = []
+    monkeypatch.setattr(statistics_of_facerep, "BYTES", 8 * 3 * len(rows))
+
+    def watched(statistics, weights):
+        seen.append(len(weights))
+        return mean_of_two(statistics, weights)
+
+    some = resampled(rows[None, None], watched, units=units, resamples=130)
+    np.testing.assert_allclose(some.draws, whole.draws, rtol=1e-12)
+    assert max(seen) == 3
+
+
+def test_many_rows_are_drawn_as_cells_and_less_often(monkeypatch):
+    rows, units, _, _ = pairs_of(persons=30)
+    exact = resampled(rows[None, None], mean_of_two, units=units, resamples=300)
+    seen = []
+
+    def cells(statistics):
+        keys, cell = np.unique(np.round(statistics, 2), axis=0, return_inverse=True)
+        return cell.reshape(-1), keys
+
+    def watched(statistics, weights):
+        seen.append(weights.shape)
+        return mean_of_two(statistics, weights)
+
+    for name, number in (("MANY", 1000), ("PART", 700), ("WORK", 250 * len(rows))):
+        monkeypatch.setattr(statistics_of_facerep, name, number)
+    coarse = resampled(rows[None, None], watched, units=units, resamples=300, cells=cells)
+    assert coarse.draws.shape == (250, 1)
+    np.testing.assert_allclose(coarse.draws, exact.draws[:250], atol=0.01)
+    np.testing.assert_array_equal(coarse.values, exact.values)
+    assert {cells for _, cells in seen[:-1]} == {len(np.unique(np.round(rows, 2), axis=0))}
+    monkeypatch.setattr(statistics_of_facerep, "WORK", 1)
+    assert len(resampled(rows[None, None], mean_of_two, units=units, cells=cells).draws) == 200
+
+
 def test_a_metric_need_not_be_a_function_of_sums():
     """The median, whose draws are those of medians of redrawn rows."""
 
@@ -191,6 +298,27 @@ def test_the_gain_of_an_error_is_its_fall():
     up, down = (paired_difference(a, b, mean, lower_is_better=low, resamples=100) for low in (False, True))
     assert up.relative_gain == -down.relative_gain > 0
     assert up[3:] == down[3:]
+
+
+def test_a_gain_is_above_0_where_a_correlation_below_0_rises():
+    a, b = (statistics(np.full((1, 9), x)) for x in (-0.1, 0.3))
+    got = paired_difference(a, b, mean, lower_is_better=False, resamples=10)
+    assert got.relative_gain == pytest.approx(4)
+
+
+def test_draws_without_a_value_are_left_out_unless_they_are_many():
+    """The value takes one of the first rows: with four 2 % of draws have none, with one a third."""
+
+    def needing(first):
+        return lambda s, w: np.where(w[:, :first].sum(1) > 0, mean(s, w), np.nan)
+
+    a, b = ratio_data()
+    few, many, whole = (
+        paired_difference(a, b, value, lower_is_better=False) for value in (needing(4), needing(1), mean)
+    )
+    assert few.high - few.low == pytest.approx(whole.high - whole.low, rel=0.05)
+    assert np.isnan([many.low, many.high]).all()
+    assert many.difference == whole.difference
 
 
 @pytest.mark.parametrize("subsets", [1, 5])

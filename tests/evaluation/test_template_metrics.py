@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
+from facerep_jax.evaluation import statistics
 from facerep_jax.evaluation.metrics import score
+from facerep_jax.evaluation.statistics import drawn_by, resampled
 from facerep_jax.evaluation.template_metrics import (
+    GRID,
     Identification,
     TemplateVerification,
     drawn_templates,
     template_features,
 )
-from facerep_jax.typing import Metric
+from facerep_jax.typing import BOTH, Coarse, Metric
 
 
 def images(seed=0, people=24, each=6, width=8, noise=2.5):
@@ -75,6 +78,46 @@ def test_pairs_of_templates_are_scored_as_the_roc_curve_has_it():
     assert (found["pairs_same"], found["pairs_different"]) == (24, 48 * 47 // 2 - 24)
 
 
+def test_pairs_belong_to_the_persons_that_identities_and_pairs_of_one_person_tell():
+    x, person, template, media, weight = images(people=6)
+    metric, table = TemplateVerification(), pairs_table()
+    split = split_of(person, template, media, weight, {"template_pairs": table})
+    for known in ({}, {"identity": np.where(person < 3, person, -1)}):
+        rows = metric.rows(x, split | known)
+        for name, unit in zip(rows.ids, rows.units, strict=True):
+            a, b = (int(each) // 10 for each in name.split())
+            assert unit == BOTH.join(f"person {10 * who}" for who in dict.fromkeys((a, b)))
+    few = {name: column[~table["same"]] for name, column in table.items()}  # identities alone join templates
+    split["tables"] = {"template_pairs": few}
+    assert drawn_by(metric.rows(x, split).units).units == 12
+    assert drawn_by(metric.rows(x, split | {"identity": np.where(person < 3, person, -1)}).units).units == 9
+    drawn = TemplateVerification(drawn=True).rows(x, split | {"identity": person})
+    assert drawn_by(drawn.units).units == 6
+
+
+def test_draws_from_cells_are_those_of_single_pairs(monkeypatch):
+    x, person, template, media, weight = images()
+    metric = TemplateVerification()
+    assert isinstance(metric, Coarse)
+    rows = metric.rows(x, split_of(person, template, media, weight, {"template_pairs": pairs_table()}))
+    cell, few = metric.cells(rows.statistics)
+    np.testing.assert_allclose(few[cell, 0], rows.statistics[:, 0], atol=1 / GRID)
+    np.testing.assert_array_equal(few[cell, 1], rows.statistics[:, 1])
+    for name in ("tar_at_far_1e-1", "eer"):
+        draws = {}
+        for many in (10**9, 0):
+            monkeypatch.setattr(statistics, "MANY", many)
+            draws[many] = resampled(
+                rows.statistics[None, None],
+                lambda s, w, name=name: metric.compute(s, w)[name],
+                units=rows.units,
+                resamples=200,
+                cells=metric.cells,
+            ).draws
+        assert draws[0].std() > 0.01
+        np.testing.assert_allclose(draws[0], draws[10**9], atol=1e-3)
+
+
 def galleries():
     """Two galleries of different persons, one person in one by two templates; a third of the probes is in neither."""
     gallery = [(10 * p, p, p % 2 + 1) for p in range(16)] + [(25, 2, 1)]
@@ -112,6 +155,7 @@ def test_probes_are_searched_in_each_gallery():
     split = split_of(person, template, media, weight, {"gallery": gallery, "probes": probes})
     rows = metric.rows(x, split)
     assert len({*rows.ids}) == 48
+    assert drawn_by(rows.units).units == 24  # persons, each searched for in two galleries
     rng = np.random.default_rng(1)
     drawn = [np.ones(48, int), rng.integers(0, 3, 48)]
     found = metric.compute(rows.statistics, np.stack(drawn).astype(np.float64))

@@ -84,7 +84,7 @@ class LinearProbe:
         extract = extractor(problem.encoder, problem.task.taps, problem.devices)
         folder = cache_folder_of(problem, self.cache_folder)
         inputs, network = probed(problem, extract, gigabytes=self.cache_gigabytes, folder=folder)
-        predict = predictor(network, inputs, folder)
+        predict = predictor(network, inputs, folder, problem.splits["test"]["id"])
         steps = {
             rate: seeded_step(network.graph, optimizer, look=network.look)
             for rate, optimizer in self.optimizers.items()

@@ -64,7 +64,7 @@ class Ridge:
         folder = cache_folder_of(problem, self.cache_folder)
         extract = extractor(problem.encoder, problem.task.taps, problem.devices)
         inputs, network = probed(problem, extract, gigabytes=self.cache_gigabytes, folder=folder)
-        predict, equations = predictor(network, inputs, folder), equations_of(network)
+        predict, equations = predictor(network, inputs, folder, problem.splits["test"]["id"]), equations_of(network)
 
         def candidates(chosen: Indices, seed: int) -> Iterator[Candidate]:
             task = problem.make_task(seed)
