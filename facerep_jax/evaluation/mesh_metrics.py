@@ -93,7 +93,8 @@ class MeshErrors:
         if len(self.landmarks) and self.landmarks.max() >= y.shape[1]:
             raise ValueError(f"a landmark is vertex {self.landmarks.max()}, but a face has {y.shape[1]}")
         known: Any = np.isfinite(y[..., :2] if self.sparse else y).all((1, 2))
-        p, y = np.where(known[:, None, None], p * scale, 0), np.where(known[:, None, None], y * scale, 0)
+        predicted = np.isfinite(p[..., :2] if self.sparse else p).all((1, 2))
+        p, y = np.where((known & predicted)[:, None, None], p * scale, 0), np.where(known[:, None, None], y * scale, 0)
         errors = [] if self.sparse else [ratio(distances(level(p), level(y)), side(y))]
         yaw = np.abs(np.asarray(split.get("yaw", np.full(len(y), np.nan)), np.float64))
         ranges = np.stack([(yaw > low) & (yaw <= high) for low, high in BINS], axis=1)
@@ -106,6 +107,7 @@ class MeshErrors:
             errors.append(ratio(distances(marks_p[..., :2], marks_y[..., :2]), side(marks_y)))
         found = np.stack(errors, axis=1)
         known &= np.isfinite(found).all(1)
+        found[~predicted] = np.nan  # a face without a prediction is none that does not count
         columns = [known, *np.where(known[:, None], found, 0).T, *(ranges & known[:, None]).T]
         return Rows(list(split["id"]), units_of(split), np.column_stack(columns).astype(np.float64))
 

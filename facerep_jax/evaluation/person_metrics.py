@@ -111,16 +111,19 @@ Pairs = tuple[Int[np.ndarray, "p"], Int[np.ndarray, "p"], np.ndarray, Int[np.nda
 
 
 def pairs_in(table: Mapping[str, Any], place: Mapping[str, int], name: str) -> Pairs:
-    """The pairs of a table whose images are there, by their rows.
+    """The pairs of a table whose images are there, by their rows; of a pair that is there again, the first.
 
     Raises:
-        ValueError: the table has not the columns of pairs.
+        ValueError: the table has not the columns of pairs, or none of its pairs is there.
     """
     if missing := [column for column in ("first", "second", "same") if column not in table]:
         raise ValueError(f"table {name!r} of pairs has no column {missing[0]!r}; it has: {', '.join(table)}")
     both = zip(map(str, table["first"]), map(str, table["second"]), strict=True)
-    there = [(i, place[a], place[b]) for i, (a, b) in enumerate(both) if a in place and b in place]
-    index, first, second = np.array(there, int).reshape(-1, 3).T
+    once = {two: i for i, two in reversed([*enumerate(both)])}
+    there = sorted((i, place[a], place[b]) for (a, b), i in once.items() if a in place and b in place)
+    if not there:
+        raise ValueError(f"of none of the {len(table['first'])} pairs of table {name!r} both images are test examples")
+    index, first, second = np.array(there, int).T
     folds = np.asarray(table["fold"]) if "fold" in table else np.arange(len(table["first"])) % FOLDS
     return first, second, np.asarray(table["same"], bool)[index], folds[index].astype(int)
 
@@ -209,7 +212,8 @@ def accuracy_by_fold(
 ) -> Float[np.ndarray, "r"]:
     """The mean over folds of the accuracy in a fold, by the threshold that is best on the others.
 
-    Of several best thresholds the strictest counts, as in insightface's evaluation. NaN with less than two folds.
+    Of several best thresholds the strictest counts, as in insightface's evaluation. A fold that is drawn twice counts
+    twice: its share of the mean is the mean weight of its pairs. NaN with less than two folds.
     """
     different = np.unique(fold)
     hits = np.stack([right(alike, same, weights * (fold == each)[None]) for each in different])  # fold, r, threshold
@@ -217,7 +221,8 @@ def accuracy_by_fold(
     best = (hits.sum(0)[None] - hits).argmax(2)
     shares = ratio(np.take_along_axis(hits, best[..., None], 2)[..., 0], total)
     there = total > 0
-    accuracy = ratio(np.where(there, shares, 0).sum(0), there.sum(0))
+    times = total / np.array([(fold == each).sum() for each in different])[:, None]
+    accuracy = ratio((np.where(there, shares, 0) * times).sum(0), times.sum(0))
     return np.where(there.sum(0) > 1, accuracy, np.nan)
 
 
@@ -233,8 +238,8 @@ class Retrieval:
     """Who is it? Each image is a query among all others, which are ranked by similarity: rank-k, and mAP.
 
     `rank_k` is the share of queries with an image of the same person among the k most similar, `map` the mean of their
-    average precision. Images of the query's own session are not searched where sessions are known: pictures of one
-    occasion are alike whoever they show. A query without another image of its person does not count, but is found by
+    average precision. Images of the query's person of the same session are not searched where sessions are known:
+    pictures of one occasion are alike. A query without another image of its person does not count, but is found by
     others; `queries` is the number of those that do. What is searched stays the same when queries are drawn again.
 
     Source: leave-one-out retrieval, as Re-ID benchmarks have it (Market-1501), where sessions are cameras.

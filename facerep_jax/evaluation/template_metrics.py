@@ -162,6 +162,10 @@ class TemplateVerification:
             columns = (np.asarray(table[name]).astype(int) for name in ("first", "second"))
             (first, there), (second, also) = (places(names, column) for column in columns)
             kept = there & also
+            if not kept.any():
+                raise ValueError(
+                    f"of none of the {len(kept)} pairs of table {TEMPLATE_PAIRS!r} both templates have test examples"
+                )
             first, second, same = first[kept], second[kept], np.asarray(table["same"], bool)[kept]
             person = persons_of_templates(names, first[same], second[same], split)
         else:

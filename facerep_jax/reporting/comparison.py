@@ -26,9 +26,9 @@ class Comparison(NamedTuple):
     @property
     def verdict(self) -> str:
         """What the interval says."""
-        if self.interval is None:
+        low, high = self.interval or (math.nan, math.nan)
+        if math.isnan(low) or math.isnan(high):
             return "not known" if math.isnan(self.improvement) else "no interval"
-        low, high = self.interval
         return "better" if low > 0 else "worse" if high < 0 else "not decided"
 
     @property
@@ -62,9 +62,9 @@ def compare(line: Line, other: Line) -> Comparison:
         return _nothing(line, other, f"tested on other {wording.plural_noun(mine.words.unit)} or units of them")
     d = difference(other.bootstrap, line.bootstrap, lower_is_better=mine.lower_is_better)
     interval = (d.low, d.high) if sign > 0 else (-d.high, -d.low)
-    note = ""
+    note = "" if math.isfinite(d.high - d.low) else "no interval, since draws of the test examples have no value"
     for one, value in ((line, d.b), (other, d.a)):
-        if not math.isclose(value, one.mean, rel_tol=1e-4):
+        if math.isfinite(value) and not math.isclose(value, one.mean, rel_tol=1e-4):
             given = f"{wording.written(value, one.scale)}, results.json {wording.written(one.mean, one.scale)}"
             note = f"examples.parquet gives {given} for {one.name}; is one of them old?"
     return Comparison(line, other, d.relative_gain, sign * d.difference, interval, note)

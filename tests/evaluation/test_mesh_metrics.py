@@ -117,6 +117,16 @@ def test_what_is_not_known_does_not_count():
     assert np.isfinite(point["nme_reconstruction_inter_ocular"])  # a constant prediction
 
 
+def test_a_face_without_a_prediction_is_not_left_out():
+    prediction, split = meshes()
+    prediction[1, 3, 0] = np.nan
+    rows = MeshErrors(LANDMARKS).rows(prediction, split).statistics
+    found = score(MeshErrors(LANDMARKS), rows)
+    assert found["images"] == 7
+    assert np.isnan(found["nme_dense_box"])
+    assert np.isfinite(score(MeshErrors(LANDMARKS), np.delete(rows, 1, axis=0))["nme_dense_box"])
+
+
 def test_errors():
     prediction, split = meshes()
     with pytest.raises(ValueError, match="of all 68 landmarks are needed or none, not of 5"):

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from sklearn.metrics import average_precision_score, roc_curve
 
 from facerep_jax.evaluation.metrics import score
-from facerep_jax.evaluation.person_metrics import Retrieval, Verification, drawn_pairs
+from facerep_jax.evaluation.person_metrics import Retrieval, Verification, drawn_pairs, pairs_in
 from facerep_jax.typing import Metric, Rows
 
 
@@ -19,8 +19,9 @@ def pairs(n=300, seed=0):
     rng = np.random.default_rng(seed)
     same = rng.random(n) < 0.5
     alike = np.round(np.where(same, 0.5, 0.1) + rng.normal(0, 0.25, n), 2)
-    weights = np.stack([np.ones(n), *(np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(2))])
-    return np.column_stack([alike, same, np.arange(n) % 10]), weights.astype(np.float64)
+    drawn, fold = [np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(2)], np.arange(n) % 10
+    weights = np.stack([np.ones(n), *drawn, np.array([3, 1, 0, 1, 2, 1, 1, 0, 1, 0])[fold]])  # folds are drawn as well
+    return np.column_stack([alike, same, fold]), weights.astype(np.float64)
 
 
 def repeated(statistics, w):
@@ -60,7 +61,17 @@ def test_a_folds_threshold_comes_from_the_others():
             others = [((alike[~inside] >= t) == same[~inside]).sum() for t in thresholds]
             best = thresholds[int(np.argmax(others))]  # the strictest of the best
             shares.append(((alike[inside] >= best) == same[inside]).mean())
-        assert found[row] == pytest.approx(np.mean(shares))
+        times = [w[statistics[:, 2] == each].mean() for each in np.unique(fold)]
+        assert found[row] == pytest.approx(np.average(shares, weights=times))
+
+
+def test_pairs_that_are_not_there_or_there_twice():
+    place = {"a": 0, "b": 1, "c": 2}
+    table = dict(first=["a", "a", "x", "a"], second=["b", "c", "a", "b"], same=[1, 0, 1, 1])
+    first, second, same, fold = pairs_in(table, place, "pairs")
+    assert (first.tolist(), second.tolist(), same.tolist(), fold.tolist()) == ([0, 0], [1, 2], [True, False], [0, 1])
+    with pytest.raises(ValueError, match="of none of the 4 pairs of table 'pairs' both images are test examples"):
+        pairs_in(table, {"x": 0}, "pairs")
 
 
 def test_verification_by_hand():

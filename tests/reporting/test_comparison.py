@@ -138,3 +138,9 @@ def test_a_full_comparison_needs_an_interval(tmp_path, written):
     written.evaluation(tmp_path / "other", 0.1, checkpoint="random", seeds=(0, 1))
     farl, other = lines_in(tmp_path / "farl") + lines_in(tmp_path / "other")
     assert all(math.isnan(x) for x in comparison.compare(farl, other).difference)
+
+
+def test_an_interval_without_ends_is_none(runs):
+    c = against_random(runs)
+    assert c._replace(interval=(math.nan, math.nan), improvement=0.1).verdict == "no interval"
+    assert c._replace(interval=(math.nan, math.nan), improvement=math.nan).verdict == "not known"
