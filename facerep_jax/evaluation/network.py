@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Key
 
 from facerep_jax.data import arrays
-from facerep_jax.data.arrays import Stack, ahead
+from facerep_jax.data.arrays import Lazy, Stack, ahead
 from facerep_jax.evaluation.cache import (
     Extractor,
     features_of,
@@ -157,14 +157,25 @@ def probed(
 
 
 def seen(
-    problem: Problem, extract: Extractor, role: str, folder: Path | None = None, taps: tuple[int, ...] | None = None
+    problem: Problem,
+    extract: Extractor,
+    role: str,
+    folder: Path | None = None,
+    taps: tuple[int, ...] | None = None,
+    *,
+    mirrored: bool = False,
 ) -> dict[str, Any]:
     """The encoder's features of all images of a split, of which none is encoded that is known from before.
 
     Args:
         taps: whose maps are wanted, by default those of the task.
+        mirrored: whether they are of the mirror images.
     """
     data = problem.splits[role]
+    if mirrored:
+        images: Stack = data["image"]
+        turned = Lazy(lambda rows: np.ascontiguousarray(images[rows][:, :, ::-1]), images.shape, images.dtype)
+        data = {**data, "image": turned}
     if problem.shared is None:
         return extract(data["image"], folder)
     names = ["pooled", *(f"map{tap}" for tap in (problem.task.taps if taps is None else taps))]
@@ -173,7 +184,8 @@ def seen(
         images = take(data, places)["image"] if len(places) < size(data) else data["image"]
         return extract(images, folder)
 
-    return problem.shared.features(problem.encoder, problem.images[role], data["row"], names, encode)
+    known = problem.images[role] + ("mirrored" if mirrored else "")
+    return problem.shared.features(problem.encoder, known, data["row"], names, encode)
 
 
 def weights_of(state: TrainState) -> Weights:

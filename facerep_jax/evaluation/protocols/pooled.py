@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from facerep_jax.data.arrays import Lazy, Stack
 from facerep_jax.evaluation.cache import extractor
 from facerep_jax.evaluation.finite import require_finite
 from facerep_jax.evaluation.network import seen
@@ -33,12 +32,9 @@ class Pooled:
 
     def prepare(self, problem: Problem) -> Learn:
         extract = extractor(problem.encoder, (), problem.devices)
-        images: Stack = problem.splits["test"]["image"]
         found = np.asarray(seen(problem, extract, "test", taps=())["pooled"], np.float32)
         if self.mirrored:
-            turned = Lazy(lambda rows: np.ascontiguousarray(images[rows][:, :, ::-1]), images.shape, images.dtype)
-            found = found + np.asarray(extract(turned)["pooled"], np.float32)
-
+            found = found + np.asarray(seen(problem, extract, "test", taps=(), mirrored=True)["pooled"], np.float32)
         require_finite(found, problem.splits["test"]["id"])
 
         def learn(chosen: Indices, held_out: Indices, seed: int) -> Outcome:

@@ -7,6 +7,7 @@ import numpy as np
 
 from facerep_jax.evaluation.cache import extractor
 from facerep_jax.evaluation.finite import require_finite
+from facerep_jax.evaluation.network import seen
 from facerep_jax.evaluation.problem import Indices, Problem
 from facerep_jax.evaluation.protocols import Learn
 from facerep_jax.evaluation.selection import Outcome
@@ -46,7 +47,8 @@ class ZeroShot:
             raise ValueError(
                 f"the text tower goes with an encoder of {theirs} channels, the one that is judged has {ours}"
             )
-        pooled = np.asarray(extractor(problem.encoder, (), problem.devices)(test["image"])["pooled"], np.float32)
+        extract = extractor(problem.encoder, (), problem.devices)
+        pooled = np.asarray(seen(problem, extract, "test", taps=())["pooled"], np.float32)
         require_finite(pooled, test["id"])
         found = task.compare(embedded_images(tower, pooled), tower, test)
 

@@ -3,6 +3,7 @@ import numpy as np
 
 from facerep_jax.evaluation.protocols import Protocol
 from facerep_jax.evaluation.protocols.pooled import Pooled
+from facerep_jax.evaluation.shared import Shared
 from facerep_jax.typing import View
 from tests.evaluation.problems import ROWS, weights
 
@@ -19,3 +20,17 @@ def test_the_prediction_is_the_pooled_feature_of_the_image_and_its_mirror_image(
     assert "mirror" not in Pooled(mirrored=False).explains
     for path, x in weights(problem).items():
         np.testing.assert_array_equal(x, before[path])
+
+
+def test_neither_images_nor_mirror_images_are_encoded_twice(problem):
+    shared = Shared()
+    together = problem._replace(shared=shared, images={"test": "these"})
+    images = len(problem.splits["test"]["image"])
+    first, again, alone = (
+        protocol.prepare(together)(ROWS, ROWS[:0], 0).prediction
+        for protocol in (Pooled(), Pooled(), Pooled(mirrored=False))
+    )
+    assert shared.encoded == 2 * images
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, Pooled().prepare(problem)(ROWS, ROWS[:0], 0).prediction)
+    assert (first != 2 * alone).any()  # a mirror image is another image
