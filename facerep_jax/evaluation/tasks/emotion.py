@@ -30,7 +30,8 @@ class Affect(OneVector):
 
     Source: losses, clipping and metrics of FRL's authors (github.com/face-analysis/emonet; Sanchez et al., CVPR 2021);
     FRL (2103.16554) gave out neither head nor loss.
-    Changed: they add cross-entropies of the expression and of bins of both numbers.
+    Changed: they weigh the squared error by a half, add cross-entropies of the expression and of bins of both numbers,
+    and average the predictions of an image and of its mirror image.
     """
 
     needs = ("image", "affect")

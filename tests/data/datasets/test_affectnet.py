@@ -1,8 +1,11 @@
 """Planted and seen red: -2 kept as a value, the image without an expression left out."""
 
+import itertools
+
 import numpy as np
 import pytest
 
+from facerep_jax.data.datasets import affectnet
 from tests.data.datasets.drawn import face, prepare, prepared, records, sides, text, write
 
 HEADER = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
@@ -57,6 +60,34 @@ def test_rows_become_records(raw, tmp_path, capsys):
         np.testing.assert_allclose(record["landmarks"], face(index)["landmarks"], atol=1e-3)
         np.testing.assert_array_equal(record["bbox"], [3.5, 4.5, 41.5, 44.5])
         sides(dataset, record, [36, 48], [45, 54])
+
+
+def test_clean_leaves_out_test_images_whose_labels_contradict_each_other(raw, tmp_path, capsys):
+    dataset = prepared("affectnet:clean", raw, tmp_path / "data")
+    assert dataset.splits == {"train": 2}  # contempt at a valence of 0, neutral without valence
+    said = "2 test images left out whose expression, valence and arousal contradict each other"
+    assert said in capsys.readouterr().out
+
+
+def emonets(expression, valence, arousal):
+    """What emonet's data set leaves out, in its own order."""
+    intensity = np.sqrt(valence**2 + arousal**2)
+    return [
+        intensity >= 0.2,
+        valence <= 0 or intensity <= 0.2,
+        valence >= 0 or intensity <= 0.2,
+        arousal <= 0 or intensity <= 0.2,
+        not (arousal >= 0 and valence <= 0) or intensity <= 0.2,
+        valence >= 0 or intensity <= 0.3,
+        arousal <= 0 or intensity <= 0.2,
+        valence >= 0 or intensity <= 0.2,
+    ][expression]
+
+
+def test_what_goes_together_is_what_emonet_keeps():
+    for valence, arousal in itertools.product(np.linspace(-1, 1, 21).round(2).tolist(), repeat=2):
+        for number, name in enumerate(affectnet.EXPRESSIONS):
+            assert affectnet.agreed(name, valence, arousal) != emonets(number, valence, arousal), (name, valence)
 
 
 @pytest.mark.parametrize(
