@@ -14,6 +14,7 @@ def test_a_cell_is_not_done_for_what_was_made_anew_since(tmp_path):
     trained = Cell(tmp_path / "trained", ("pretrain", "--config=a.py"))
     judged = Cell(tmp_path / "judged", ("evaluate", "--config=b.py"), (trained.folder,))
     for cell in (trained, judged):
+        cell.folder.mkdir()
         cells.record(cell, 1.0)
         assert cells.is_done(cell)
     (trained.folder / cells.DONE).unlink()

@@ -25,7 +25,7 @@ EXAMPLES = (
     "pairs=templates",
     "pairs=drawn_search",
     "head=facer",
-    "protocol=finetune",
+    "protocol=finetune,layer_decay=0.75",
     "protocol=lora",
     "shots=4",
     "selection=last",

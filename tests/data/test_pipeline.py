@@ -494,7 +494,7 @@ def test_what_a_transform_reads_is_all_that_it_looks_at():
     own += [spec(transforms.BlockMask, grid=4, count=6, min_block=2), spec(alignment.AlignToTemplate, size=4)]
     own += [spec(augmentations.RandomAffine, size=4, whole=whole, angle_rad=1.0) for whole in (False, True)]
     own += [spec(getattr(augmentations, name)) for name in ("BlackRectangle", "UniformNoise", "Grey", "Gamma")]
-    own += [spec(augmentations.BoxBlur, most=0.9)]
+    own += [spec(augmentations.BoxBlur, most=0.9), spec(augmentations.FlipWithLabels, labels=(), probability=0.9)]
     modules = (transforms, alignment, augmentations)
     known = {x for module in modules for x in vars(module).values() if getattr(x, "__module__", "") == module.__name__}
     assert {locate(one) for one in own} == {x for x in known if "__call__" in vars(x)} - {transforms.Transform}
