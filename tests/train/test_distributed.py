@@ -131,7 +131,7 @@ def test_the_tasks_of_one_srun_find_each_other_in_spite_of_a_proxy():
     job = str(os.getpid())
     processes = [task(job, rank, "60") for rank in "01"]
     for process in processes:
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(timeout=180)
         assert (process.returncode, "2 True" in out.splitlines()) == (0, True), (out, err)
 
 
